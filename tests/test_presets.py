@@ -1,0 +1,255 @@
+"""Presets as people write them: extended, overridden, explained, and refused with the line that is wrong."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from colorcli.errors import PresetError
+from colorcli.presets import (
+    Preset,
+    check_preset,
+    effective_settings,
+    explain_preset,
+    flat_settings,
+    load_preset,
+    preset_keys,
+    shipped_presets,
+)
+
+
+def write(folder: Path, text: str, name: str = "style.yaml") -> str:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def refusal(name: str, *overrides: str) -> PresetError:
+    with pytest.raises(PresetError) as caught:
+        load_preset(name, overrides)
+    return caught.value
+
+
+def test_five_presets_are_shipped_and_cel_comes_first() -> None:
+    assert list(shipped_presets()) == ["cel", "draft", "keep-background", "pencil", "soft"]
+
+
+@pytest.mark.parametrize("name", ["cel", "draft", "keep-background", "pencil", "soft"])
+def test_every_shipped_preset_is_valid_and_says_what_it_is_for(name: str) -> None:
+    assert check_preset(name) == []
+    assert explain_preset(name).description
+
+
+def test_the_default_preset_is_the_defaults_of_the_groups() -> None:
+    assert load_preset("cel") == Preset()
+
+
+def test_what_a_file_does_not_say_comes_from_the_preset_it_extends(tmp_path: Path) -> None:
+    style = write(tmp_path, "extends: soft\nsampling:\n  steps: 20\n")
+    soft, extended = flat_settings(load_preset("soft")), flat_settings(load_preset(style))
+    assert {path for path in soft if soft[path] != extended[path]} == {"sampling.steps"}
+
+
+def test_extends_with_a_path_is_read_from_the_folder_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "studio").mkdir()
+    write(tmp_path / "studio", "sampling: {seed: 99}\n", "base.yaml")
+    style = write(tmp_path / "studio", "extends: base.yaml\n")
+    monkeypatch.chdir("/")
+    assert load_preset(style).sampling.seed == 99
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
+    style = write(tmp_path, "sampling:\n  steps: 20\n  seed: 5\n")
+    explained = explain_preset(style, ["sampling.steps=3"])
+    assert (explained.preset.sampling.steps, explained.preset.sampling.seed) == (3, 5)
+    assert explained.origins["sampling.steps"] == "--set sampling.steps=3"
+    assert explained.origins["sampling.seed"] == f"{style}:3"
+    assert explained.origins["sampling.sampler"] == "default"
+
+
+def test_the_last_of_two_overrides_of_one_setting_wins() -> None:
+    assert load_preset("cel", ["sampling.steps=3", "sampling.steps=4"]).sampling.steps == 4
+
+
+def test_a_list_and_a_null_can_be_set_on_the_command_line() -> None:
+    preset = load_preset("draft", ["sketch.levels=[1, 1, 0.5, 0]", "canvas.area=null"])
+    assert preset.sketch.levels == (1.0, 1.0, 0.5, 0.0)
+    assert preset.canvas.area is None
+
+
+def test_off_is_the_word_and_not_false(tmp_path: Path) -> None:
+    assert load_preset(write(tmp_path, "finish:\n  palette: off\n")).finish.palette == "off"
+
+
+def test_a_model_may_have_a_number_for_a_name() -> None:
+    assert load_preset("cel", ["model=2"]).model == "2"
+
+
+def test_a_group_whose_lines_are_commented_out_changes_nothing(tmp_path: Path) -> None:
+    assert load_preset(write(tmp_path, "sampling:\n  # steps: 12\n")) == Preset()
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert load_preset(write(tmp_path, "# nothing yet\n")) == Preset()
+
+
+def test_effective_settings_written_as_yaml_load_as_the_same_preset(tmp_path: Path) -> None:
+    preset = load_preset("pencil", ["sketch.levels=[1, 1, 0.5, 0]"])
+    assert load_preset(write(tmp_path, yaml.safe_dump(effective_settings(preset)))) == preset
+
+
+def test_a_whole_number_and_the_same_number_with_a_point_are_one_setting() -> None:
+    one, two = (load_preset("cel", [f"sketch.strength={text}"]) for text in ("1", "1.0"))
+    assert repr(effective_settings(one)) == repr(effective_settings(two))
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "near"),
+    [
+        ("sampling:\n  step: 12\n", 2, "sampling.step", "sampling.steps"),
+        ("steps: 12\n", 1, "steps", "sampling.steps"),
+        ("samplign:\n  steps: 12\n", 1, "samplign", "sampling"),
+        ("finish:\n  fil: flat\n", 2, "finish.fil", "finish.fill"),
+        ("reference:\n  palette_reach: 3\n", 2, "reference.palette_reach", "finish.palette_reach"),
+    ],
+)
+def test_an_unknown_key_is_named_with_its_line_and_the_nearest_good_one(
+    tmp_path: Path, text: str, line: int, key: str, near: str
+) -> None:
+    style = write(tmp_path, text)
+    error = refusal(style)
+    assert error.message == f"{style}:{line}: {key} is no setting"
+    assert error.hint == f"did you mean {near}?"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("sampling.steps=twelve", 'sampling.steps is "twelve", but it must be a whole number, 1 to 100'),
+        ("sampling.steps=0", "sampling.steps is 0, but it must be a whole number, 1 to 100"),
+        ("sampling.steps=true", "sampling.steps is true, but it must be a whole number, 1 to 100"),
+        ("sampling.steps=6.5", "sampling.steps is 6.5, but it must be a whole number, 1 to 100"),
+        ("sampling.steps=", "sampling.steps is null, but it must be a whole number, 1 to 100"),
+        ("sketch.levels=[1, 2]", "sketch.levels is [1, 2], but it must be a list of 4 values, each a number"),
+        ("finish.fill=flatt", 'finish.fill is "flatt", but it must be one of flat, soft'),
+        ("background.split=yes", 'background.split is "yes", but it must be true or false'),
+        ("canvas.area=9", "canvas.area is 9, but it must be a whole number, 4096 to 4194304, or null"),
+        ("canvas.margin=.nan", 'canvas.margin is ".nan", but it must be a number, 0 to 0.5'),
+        ("sampling=3", "sampling is a group of settings"),
+        ("sampling.steps", "is not of the form key=value"),
+    ],
+)
+def test_a_wrong_value_is_shown_with_what_was_expected(override: str, says: str) -> None:
+    message = refusal("cel", override).message
+    assert message.startswith(f"--set {override}")
+    assert says in message
+
+
+def test_a_choice_that_was_nearly_right_is_suggested() -> None:
+    assert refusal("cel", "sampling.sampler=dpm++").hint == "did you mean dpm++2m?"
+
+
+def test_a_value_where_a_group_belongs_is_named(tmp_path: Path) -> None:
+    error = refusal(write(tmp_path, "sampling: 12\n"))
+    assert "sampling is 12, but it is a group of settings" in error.message
+    assert "steps" in (error.hint or "")
+
+
+def test_check_lists_every_problem_and_loading_says_how_many_there_are(tmp_path: Path) -> None:
+    style = write(tmp_path, "lines:\n  papper: 0.9\nsampling:\n  steps: 0\n  seed: x\n")
+    assert len(check_preset(style)) == 3
+    error = refusal(style)
+    assert "(and 2 more)" in error.message
+    assert error.hint == f"`colorcli presets check {style}` lists them all"
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    assert "is set twice" in refusal(write(tmp_path, "sampling:\n  steps: 1\n  steps: 2\n")).message
+
+
+def test_a_python_tag_is_refused_and_nothing_in_it_runs(tmp_path: Path) -> None:
+    victim = tmp_path / "ran"
+    error = refusal(write(tmp_path, f"model: !!python/object/apply:os.mkdir ['{victim}']\n"))
+    assert "!!python/object/apply:os.mkdir is refused" in error.message
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("text", ["!!python/name:os.system", "!!set {a}", "!mine x", "!!python/object:os.x y"])
+def test_every_tag_is_refused(tmp_path: Path, text: str) -> None:
+    assert "is refused" in refusal(write(tmp_path, f"model: {text}\n")).message
+
+
+def test_a_bomb_of_aliases_is_refused_before_it_expands(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]
+    bomb = "sampling:\n  window: [" + ", ".join(["*a29"] * 2) + "]\n"
+    # The anchors stand in front of the place where they are used, inside one setting that exists.
+    text = "model: mini\nsketch:\n  levels:\n" + "".join(f"    - &a{n} {line.split(' ', 2)[2]}\n"
+                                                         for n, line in enumerate(lines)) + bomb
+    assert "refused" in refusal(write(tmp_path, text)).message
+
+
+def test_an_alias_of_itself_is_refused(tmp_path: Path) -> None:
+    assert "refused" in refusal(write(tmp_path, "sketch:\n  levels: &loop [*loop, 1]\n")).message
+
+
+def test_brackets_without_end_are_refused(tmp_path: Path) -> None:
+    assert "nested too deeply" in refusal(write(tmp_path, "model: " + "[" * 50_000)).message
+
+
+def test_a_file_of_more_than_256_kb_is_refused(tmp_path: Path) -> None:
+    assert "larger than 256 kB" in refusal(write(tmp_path, "# x\n" * 100_000)).message
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "style.yaml").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xff")
+    assert "is no UTF-8 text" in refusal(str(tmp_path / "style.yaml")).message
+
+
+def test_broken_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
+    style = write(tmp_path, "sampling:\n\tsteps: 3\n")
+    error = refusal(style)
+    assert error.message.startswith(f"{style}:2 is no readable YAML")
+    assert error.hint == "indent with spaces, not with tabs"
+
+
+def test_a_list_is_no_preset(tmp_path: Path) -> None:
+    assert "must hold settings" in refusal(write(tmp_path, "- cel\n- soft\n")).message
+
+
+def test_presets_that_extend_each_other_in_a_circle_are_refused_with_the_circle(tmp_path: Path) -> None:
+    first = write(tmp_path, "extends: b.yaml\n", "a.yaml")
+    write(tmp_path, "extends: a.yaml\n", "b.yaml")
+    message = refusal(first).message
+    assert "extends itself" in message
+    assert "a.yaml -> " in message
+
+
+def test_a_file_may_have_the_name_of_the_shipped_preset_it_extends(tmp_path: Path) -> None:
+    style = write(tmp_path, "extends: cel\nsampling: {seed: 1}\n", "cel.yaml")
+    assert load_preset(style).sampling.seed == 1
+
+
+def test_a_wrong_name_suggests_the_nearest_preset() -> None:
+    assert refusal("pencl").hint == "did you mean pencil?"
+
+
+def test_a_wrong_name_in_extends_names_the_file_that_says_it(tmp_path: Path) -> None:
+    style = write(tmp_path, "extends: sofft\n")
+    error = refusal(style)
+    assert error.message == f'{style} extends "sofft", but there is no preset called "sofft"'
+    assert error.hint == "did you mean soft?"
+
+
+def test_a_name_without_its_yaml_points_to_the_file_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "", "mystyle.yaml")
+    monkeypatch.chdir(tmp_path)
+    assert refusal("mystyle").hint == "for the file write mystyle.yaml"
+
+
+def test_every_setting_has_a_meaning_and_a_default_that_it_allows() -> None:
+    keys = preset_keys()
+    assert {key.path for key in keys} == set(flat_settings(Preset()))
+    assert [key.path for key in keys if not key.meaning] == []
