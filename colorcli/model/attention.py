@@ -1,0 +1,260 @@
+"""Attention of the denoising network: split by region, scaled by strength, reading banks of another picture.
+
+Plain functions over the projections of diffusers' `Attention` modules. What they read comes in as arguments, frozen, and
+nothing is kept in the modules between calls, so two frames can never disturb each other.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BANK_THRESHOLD = 0.05  # mask above this reads the frame itself, the rest the bank; the published readers know no other
+
+
+@dataclass(frozen=True)
+class KeyValues:
+    """Projected keys and values of tokens that stay the same over steps and frames, (B or 1, N, heads * head_dim) each."""
+
+    keys: Tensor
+    values: Tensor
+
+
+Source = Tensor | KeyValues  # tokens still to be projected, or already projected
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where the character is, and what each side of the mask sees of a context made of two halves (reference, background).
+
+    rule "hard": a token above the threshold sees the reference, any other the background. "soft": the two results are
+    blended by the mask as it is; the threshold plays no part (the adapter).
+    compat: with the hard rule and merge 0 the published program ignores the two strengths; True does the same.
+    """
+
+    mask: Tensor               # (B or 1, 1, h, w) of the latents' size, 1 = character
+    threshold: float = 0.05    # for the hard rule, 0..1
+    merge: float = 0.0         # how much of the background's result goes into the character, 0..1
+    foreground: float = 1.0    # strength of the reference half
+    background: float = 1.0    # strength of the background half
+    rule: Literal["hard", "soft"] = "hard"
+    compat: bool = False
+
+
+@dataclass(frozen=True)
+class Injection:
+    """Reference-only attention: every block also reads what it was given when it saw the noised key.
+
+    stored: self-attention inputs of all transformer blocks in order, (B or 1, N, C) each.
+    """
+
+    stored: Sequence[Tensor]
+    fidelity: float = 0.5              # 0..1; how much the rows below keep to themselves
+    own_rows: Sequence[int] = ()       # rows of the batch without a reference
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """Everything attention needs beside the latents and the context; the default is the plain network.
+
+    strengths: multiplies every cross-attention, one number or one for each transformer block in order.
+    bank: what the decoder's blocks read in self-attention, one entry for each of its transformer blocks; empty: nothing.
+    seeing_rows: rows of the batch that see the context; the others have an all-zero one, whose attention is its bias
+    exactly. None: all rows.
+    """
+
+    region: Region | None = None
+    strengths: float | Sequence[float] = 1.0
+    bank: Sequence[Source] = ()
+    injection: Injection | None = None
+    seeing_rows: Sequence[int] | None = None
+    backend: str = "sdpa"
+
+    def __post_init__(self) -> None:
+        assert not (self.bank and self.injection), "a bank and reference-only attention cannot be read at once"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which queries are inside, of one map size; made once a call and shared by all its blocks."""
+
+    inside: Tensor                                # (B or 1, N) bool
+    split: tuple[Tensor, Tensor] | None = field(default=None)  # indices inside and outside, if all rows have one mask
+
+    @staticmethod
+    def of(mask: Tensor, threshold: float) -> "Selection":
+        """Select where `mask` (B or 1, N) is above the threshold."""
+        inside = mask > threshold
+        if inside.shape[0] > 1:
+            return Selection(inside)
+        return Selection(inside, (inside[0].nonzero().flatten(), (~inside[0]).nonzero().flatten()))
+
+
+@dataclass(frozen=True)
+class LayerRegion:
+    """A Region at the size of one map."""
+
+    region: Region
+    mask: Tensor           # (B or 1, N); bicubic, so it may leave 0..1 a little
+    context: Selection     # by the region's own threshold
+    bank: Selection        # by BANK_THRESHOLD
+
+
+def region_at(region: Region, height: int, width: int) -> LayerRegion:
+    """Resize a region to a map of (height, width) tokens."""
+    mask = layer_mask(region.mask, height, width).flatten(1)  # (B or 1, N)
+    return LayerRegion(region, mask, Selection.of(mask, region.threshold), Selection.of(mask, BANK_THRESHOLD))
+
+
+def layer_mask(mask: Tensor, height: int, width: int) -> Tensor:
+    """Resize a latent mask (B, 1, h, w) to a layer's map, bicubic and not clamped."""
+    if mask.shape[-2:] == (height, width):
+        return mask
+    return F.interpolate(mask, (height, width), mode="bicubic", align_corners=False)
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
+
+
+def _xformers(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    # Imported where it is used: it prints on import and knows no CPU.
+    from xformers.ops import memory_efficient_attention
+
+    return memory_efficient_attention(q, k, v)
+
+
+# Each takes and gives (B, N, heads, head_dim).
+BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"sdpa": _sdpa, "xformers": _xformers}
+
+
+def attend(q: Tensor, kv: KeyValues, heads: int, backend: str = "sdpa") -> Tensor:
+    """Let queries (B, N, C) read keys and values (B or 1, M, C); heads are contiguous channel groups."""
+    rows = q.shape[0]
+    keys, values = (x.expand(rows, -1, -1).unflatten(-1, (heads, -1)) for x in (kv.keys, kv.values))
+    chosen = BACKENDS[backend if q.is_cuda else "sdpa"]
+    return chosen(q.unflatten(-1, (heads, -1)), keys, values).flatten(2)
+
+
+def attend_selected(q: Tensor, inside: KeyValues, outside: KeyValues, selection: Selection, heads: int, backend: str) -> Tensor:
+    """Let the queries inside read one set of tokens and the others another: (B, N, C).
+
+    Equal to one attention over both with a bias of 0 and minus infinity, which would be (N, 2N) numbers for each row.
+    """
+    if selection.split is None:
+        chosen = selection.inside[..., None]  # (B, N, 1)
+        return torch.where(chosen, attend(q, inside, heads, backend), attend(q, outside, heads, backend))
+    out = torch.empty_like(q)
+    for index, source in zip(selection.split, (inside, outside), strict=True):
+        if index.numel():
+            out[:, index] = attend(q[:, index], source, heads, backend)
+    return out
+
+
+def project(attn: nn.Module, source: Source) -> KeyValues:
+    """Give the keys and values of tokens for one attention layer."""
+    if isinstance(source, KeyValues):
+        return source
+    return KeyValues(attn.to_k(source), attn.to_v(source))
+
+
+def finish(attn: nn.Module, x: Tensor) -> Tensor:
+    """Apply a layer's output projection."""
+    return attn.to_out[1](attn.to_out[0](x))
+
+
+def self_attention(
+    attn: nn.Module, x: Tensor, plan: AttentionPlan, bank: Source | None, stored: Tensor | None, layer: LayerRegion | None
+) -> Tensor:
+    """Self-attention of x (B, N, C), the block's normalised input; with a bank or stored tokens it reads those too.
+
+    With a bank and a region, a token inside the mask reads only the map itself and one outside reads only the bank.
+    """
+    q, own = attn.to_q(x), project(attn, x)
+    if bank is not None and layer is not None:
+        return finish(attn, attend_selected(q, own, project(attn, bank), layer.bank, attn.heads, plan.backend))
+    if bank is not None:
+        return finish(attn, attend(q, _beside(own, project(attn, bank)), attn.heads, plan.backend))
+    if plan.injection is not None and stored is not None:
+        read = attend(q, _beside(own, project(attn, stored)), attn.heads, plan.backend)
+        return finish(attn, _keep_own(attn, q, own, read, plan))
+    return finish(attn, attend(q, own, attn.heads, plan.backend))
+
+
+def _keep_own(attn: nn.Module, q: Tensor, own: KeyValues, read: Tensor, plan: AttentionPlan) -> Tensor:
+    """Blend the rows without a reference towards their own self-attention; for all others the blend changes nothing."""
+    assert plan.injection is not None
+    rows, fidelity = list(plan.injection.own_rows), plan.injection.fidelity
+    if not rows or fidelity <= 1e-5:
+        return read
+    alone = attend(q[rows], KeyValues(own.keys[rows], own.values[rows]), attn.heads, plan.backend)
+    mixed = read.clone()
+    mixed[rows] = fidelity * alone + (1 - fidelity) * read[rows]
+    return mixed
+
+
+def _beside(first: KeyValues, second: KeyValues) -> KeyValues:
+    rows = max(first.keys.shape[0], second.keys.shape[0])
+    return KeyValues(*(
+        torch.cat([a.expand(rows, -1, -1), b.expand(rows, -1, -1)], dim=1)
+        for a, b in ((first.keys, second.keys), (first.values, second.values))
+    ))
+
+
+def cross_attention(
+    attn: nn.Module, x: Tensor, context: Source, strength: float, plan: AttentionPlan, layer: LayerRegion | None
+) -> Tensor:
+    """Let x (B, N, C), the block's normalised input, read the context (B or 1, M, D).
+
+    The result is multiplied by `strength` before the output projection, whose bias is not scaled. With a region the
+    context's first half is the reference and its second half the background.
+    """
+    if plan.seeing_rows is None:
+        return finish(attn, strength * _read_context(attn, x, context, plan, layer))
+    rows = list(plan.seeing_rows)
+    read = torch.zeros_like(attn.to_q.weight[:1, :1]).new_zeros(x.shape[0], x.shape[1], attn.to_out[0].in_features)
+    if rows:
+        read[rows] = strength * _read_context(attn, x[rows], _rows_of(context, rows), plan, _layer_rows(layer, rows))
+    return finish(attn, read)
+
+
+def _read_context(attn: nn.Module, x: Tensor, context: Source, plan: AttentionPlan, layer: LayerRegion | None) -> Tensor:
+    q, whole = attn.to_q(x), project(attn, context)
+    if layer is None:
+        return attend(q, whole, attn.heads, plan.backend)
+    reference, background = _halves(whole)
+    region = layer.region
+    plain = region.merge == 0 and region.rule == "hard"
+    if plain:
+        read = attend_selected(q, reference, background, layer.context, attn.heads, plan.backend)
+        if region.compat or region.foreground == region.background == 1.0:
+            return read
+        return read * torch.where(layer.context.inside, region.foreground, region.background)[..., None].to(read.dtype)
+    behind = attend(q, background, attn.heads, plan.backend) * region.background
+    front = attend(q, reference, attn.heads, plan.backend) * region.foreground
+    front = (1 - region.merge) * front + region.merge * behind
+    if region.rule == "hard":
+        return torch.where(layer.context.inside[..., None], front, behind)
+    m = layer.mask[..., None].to(front.dtype)
+    return m * front + (1 - m) * behind
+
+
+def _halves(kv: KeyValues) -> tuple[KeyValues, KeyValues]:
+    (front_k, back_k), (front_v, back_v) = kv.keys.chunk(2, dim=1), kv.values.chunk(2, dim=1)
+    return KeyValues(front_k, front_v), KeyValues(back_k, back_v)
+
+
+def _rows_of(context: Source, rows: list[int]) -> Source:
+    if isinstance(context, KeyValues):
+        return KeyValues(*(x if x.shape[0] == 1 else x[rows] for x in (context.keys, context.values)))
+    return context if context.shape[0] == 1 else context[rows]
+
+
+def _layer_rows(layer: LayerRegion | None, rows: list[int]) -> LayerRegion | None:
+    if layer is None or layer.mask.shape[0] == 1:
+        return layer
+    inside = Selection(layer.context.inside[rows])
+    return LayerRegion(layer.region, layer.mask[rows], inside, Selection(layer.bank.inside[rows]))

@@ -1,0 +1,81 @@
+"""Published names and ours: turns the state of a published file into that of our modules."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+from torch import Tensor
+
+UNET = "model.diffusion_model."
+SKETCH_ENCODER = "control_encoder."
+PROJECTION = "proj."
+
+State = dict[str, Tensor]
+
+_SKETCH_NAMES = (
+    (r"^model\.", "stem."),
+    (r"^downsample_layers\.(\d+)\.1\.", r"stages.\1."),
+    (r"^proj_ins\.", "token_in."),
+    (r"^proj_outs\.", "token_out."),
+    (r"^attn_layer\.to_out\.0\.", "attention.to_out."),
+    (r"^attn_layer\.", "attention."),
+)
+_PROJECTION_NAMES = ((r"^attn\.to_out\.0\.", "attn.to_out."),)
+_TAGGER_NAMES = (
+    (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+    (r"^patch_embed\.norm\.", "embeddings.norm."),
+    (r"^norm\.", "layernorm."),
+    (r"^layers\.", "encoder.layers."),
+    (r"\.attn\.cpb_mlp\.", ".attention.self.continuous_position_bias_mlp."),
+    (r"\.attn\.(logit_scale|query|key|value)", r".attention.self.\1"),
+    (r"\.attn\.proj\.", ".attention.output.dense."),
+    (r"\.mlp\.fc1\.", ".intermediate.dense."),
+    (r"\.mlp\.fc2\.", ".output.dense."),
+    (r"\.norm1\.", ".layernorm_before."),
+    (r"\.norm2\.", ".layernorm_after."),
+)
+
+
+def unet_state(published: Mapping[str, Tensor], config: Any) -> State:
+    """Convert the denoising network (names without `model.diffusion_model.`, without adapters) for `UNet2DConditionModel`."""
+    return convert_ldm_unet_checkpoint({UNET + name: value for name, value in published.items()}, dict(config))
+
+
+def sketch_encoder_state(published: Mapping[str, Tensor]) -> State:
+    """Convert the sketch encoder (names without `control_encoder.`)."""
+    return _renamed(published, _SKETCH_NAMES)
+
+
+def projection_state(published: Mapping[str, Tensor]) -> State:
+    """Convert the token projection (names without `proj.`)."""
+    return _renamed(published, _PROJECTION_NAMES)
+
+
+def tagger_state(timm: Mapping[str, Tensor]) -> State:
+    """Convert timm's SwinV2 backbone for `TaggerTower`; the classifier head is left out."""
+    state: State = {}
+    for name, value in timm.items():
+        if name.startswith("head.") or name.endswith(("relative_position_index", "relative_coords_table", "k_bias", "attn_mask")):
+            continue
+        if name.endswith(".attn.qkv.weight"):
+            base = name.removesuffix("qkv.weight")
+            for part, piece in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                state[f"{base}{part}.weight"] = piece
+        elif name.endswith((".attn.q_bias", ".attn.v_bias")):
+            state[name.replace("q_bias", "query.bias").replace("v_bias", "value.bias")] = value
+        elif match := re.match(r"layers\.(\d+)\.downsample\.(.*)", name):
+            # timm counts the merging of patches to the stage behind it, transformers to the one before.
+            state[f"layers.{int(match[1]) - 1}.downsample.{match[2]}"] = value
+        else:
+            state[name] = value
+    return _renamed(state, _TAGGER_NAMES)
+
+
+def _renamed(state: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]) -> State:
+    renamed: State = {}
+    for name, value in state.items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    return renamed

@@ -1,0 +1,123 @@
+"""What the network sees of the key: CLIP tokens and tagger tokens, projected into the context of the cross-attention."""
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+from transformers import CLIPVisionModelWithProjection, Swinv2Config, Swinv2Model
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class TaggerTower(Swinv2Model):
+    """The backbone of the tagger: one feature vector for each cell of the picture, rows first."""
+
+    def __init__(self, config: Swinv2Config) -> None:
+        super().__init__(config, add_pooling_layer=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Encode pictures (B, 3, S, S), as `tagger_pixels` gives them, as tokens (B, N, C) after the last layer norm."""
+        return super().forward(pixel_values=pixels).last_hidden_state
+
+
+def tagger_config(
+    image_size: int = 448,
+    embed_dim: int = 128,
+    depths: tuple[int, ...] = (2, 2, 18, 2),
+    num_heads: tuple[int, ...] = (4, 8, 16, 32),
+    window_size: int = 14,
+    patch_size: int = 4,
+    mlp_ratio: float = 4.0,
+) -> Swinv2Config:
+    """Describe a tagger backbone; the defaults are those of the published WD tagger."""
+    return Swinv2Config(
+        image_size=image_size, embed_dim=embed_dim, depths=list(depths), num_heads=list(num_heads),
+        window_size=window_size, patch_size=patch_size, mlp_ratio=mlp_ratio, drop_path_rate=0.0,
+    )
+
+
+class ClusterProjection(ModelMixin, ConfigMixin):
+    """Projects CLIP tokens and tagger tokens, side by side, into the context of the denoising network.
+
+    The attention over all CLIP tokens is free to rearrange them; its first `token_length` outputs meet the tagger tokens.
+    input_dim, c_dim, output_dim: widths of a CLIP token, of a tagger token and of a context token.
+    """
+
+    @register_to_config
+    def __init__(
+        self, input_dim: int = 1280, c_dim: int = 1024, output_dim: int = 2048, dim_head: int = 128, token_length: int = 196
+    ) -> None:
+        super().__init__()
+        assert input_dim % dim_head == 0, (input_dim, dim_head)
+        self.attn = TokenAttention(input_dim, dim_head)
+        self.norm = nn.LayerNorm(input_dim)
+        self.proj = nn.Sequential(
+            nn.Linear(input_dim + c_dim, output_dim), nn.SiLU(), nn.Linear(output_dim, output_dim), nn.LayerNorm(output_dim)
+        )
+
+    def forward(self, clip_tokens: Tensor, tagger_tokens: Tensor) -> Tensor:
+        """Give the context (B, token_length, output_dim).
+
+        clip_tokens: (B, M, input_dim) with the class token first, M >= token_length.
+        tagger_tokens: (B, token_length, c_dim).
+        """
+        length = self.config["token_length"]
+        assert tagger_tokens.shape[1] == length, (tagger_tokens.shape, length)
+        kept = self.norm(self.attn(clip_tokens)[:, :length])  # (B, token_length, input_dim)
+        return self.proj(torch.cat([kept, tagger_tokens], dim=-1))
+
+
+class TokenAttention(nn.Module):
+    """Self-attention over all tokens, without residual, normalisation or positions."""
+
+    def __init__(self, width: int, head_dim: int) -> None:
+        super().__init__()
+        self.heads = width // head_dim
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_k = nn.Linear(width, width, bias=False)
+        self.to_v = nn.Linear(width, width, bias=False)
+        self.to_out = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Mix tokens (B, N, C)."""
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)))
+        return self.to_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def pair_halves(context: Tensor) -> Tensor:
+    """Put the second half of the batch (background) behind the first (foreground) along the tokens: (B/2, 2N, C)."""
+    foreground, background = context.chunk(2)
+    return torch.cat([foreground, background], dim=1)
+
+
+def clip_tokens(model: CLIPVisionModelWithProjection, pixels: Tensor) -> Tensor:
+    """Encode pictures (B, 3, S, S), as `clip_pixels` gives them, as (B, 1 + patches, projection) tokens, class token first.
+
+    Every token goes through the last layer norm and the visual projection; none is scaled to unit length.
+    """
+    # CLIPVisionModelWithProjection wraps the tower in one more module since transformers 5.
+    tower = getattr(model.vision_model, "vision_model", model.vision_model)
+    tokens = tower(pixel_values=pixels).last_hidden_state  # (B, 1 + patches, hidden)
+    return model.visual_projection(tower.post_layernorm(tokens))
+
+
+def clip_pixels(picture: Tensor, size: int = 224) -> Tensor:
+    """Squash pictures (B, 3, H, W) in -1..1 to CLIP's square, with its mean and deviation taken out: (B, 3, size, size)."""
+    mean = picture.new_tensor(CLIP_MEAN)[:, None, None]
+    std = picture.new_tensor(CLIP_STD)[:, None, None]
+    return ((square(picture, size) + 1) / 2 - mean) / std
+
+
+def tagger_pixels(picture: Tensor, size: int = 448) -> Tensor:
+    """Squash pictures (B, 3, H, W) in -1..1 to the tagger's square, as BGR in about -1..1: (B, 3, size, size)."""
+    return square(picture, size).flip(1)
+
+
+def square(picture: Tensor, size: int) -> Tensor:
+    """Squash a picture to a square whatever its aspect; values may overshoot.
+
+    Aligned corners together with anti-aliasing are unusual, and what the projection was trained with.
+    """
+    return F.interpolate(picture, (size, size), mode="bicubic", align_corners=True, antialias=True)

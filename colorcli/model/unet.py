@@ -1,0 +1,257 @@
+"""The denoising network: diffusers' `UNet2DConditionModel`, run block by block with the sketch maps added inside.
+
+The stock network has no way in at the four places where the maps belong, so `denoise` walks its modules itself.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from colorcli.model.attention import (
+    AttentionPlan,
+    KeyValues,
+    LayerRegion,
+    Source,
+    cross_attention,
+    project,
+    region_at,
+    self_attention,
+)
+
+PLAIN = AttentionPlan()
+Observer = Callable[[str, Tensor], None]
+
+
+def unet_config(
+    *,
+    block_out_channels: Sequence[int] = (320, 640, 1280),
+    depths: Sequence[int] = (0, 2, 10),
+    head_dim: int = 64,
+    context_dim: int = 2048,
+    y_dim: int = 512,
+    in_channels: int = 4,
+    out_channels: int = 4,
+    layers_per_block: int = 2,
+    norm_num_groups: int = 32,
+) -> dict[str, Any]:
+    """Describe a denoising network for `UNet2DConditionModel`; the defaults are the published XL network.
+
+    depths: transformer blocks behind each residual block of a level, 0 for a level without attention. The middle block
+    has as many as the last level. y_dim: width of the vector condition, given as class labels.
+    """
+    last = len(block_out_channels) - 1
+    return {
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "block_out_channels": tuple(block_out_channels),
+        "down_block_types": tuple("CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths),
+        "up_block_types": tuple("CrossAttnUpBlock2D" if depths[last - i] else "UpBlock2D" for i in range(last + 1)),
+        "transformer_layers_per_block": tuple(max(1, depth) for depth in depths),
+        # diffusers reads this as the number of heads.
+        "attention_head_dim": tuple(max(1, width // head_dim) for width in block_out_channels),
+        "cross_attention_dim": context_dim,
+        "use_linear_projection": True,
+        "class_embed_type": "projection",
+        "projection_class_embeddings_input_dim": y_dim,
+        "layers_per_block": layers_per_block,
+        "norm_num_groups": norm_num_groups,
+    }
+
+
+def build_unet(**sizes: Any) -> "ColorUNet":
+    """Make an untrained denoising network; `sizes` are those of `unet_config`."""
+    return ColorUNet(**unet_config(**sizes))
+
+
+class ColorUNet(UNet2DConditionModel):
+    """The stock network whose call is `denoise`, so that whatever wraps a module's call (offload, compile, DDP) works."""
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        y: Tensor,
+        context: "Context",
+        sketch_maps: Sequence[Tensor] = (),
+        plan: AttentionPlan = PLAIN,
+        observe: Observer | None = None,
+    ) -> Tensor:
+        """Predict from noisy latents; see `denoise`."""
+        return denoise(self, sample, timestep, y, context, sketch_maps, plan, observe)
+
+
+Context = Tensor | Sequence[KeyValues]  # tokens, or the keys and values of every transformer block in order
+
+
+def denoise(
+    unet: UNet2DConditionModel,
+    sample: Tensor,
+    timestep: Tensor | float,
+    y: Tensor,
+    context: Context,
+    sketch_maps: Sequence[Tensor] = (),
+    plan: AttentionPlan = PLAIN,
+    observe: Observer | None = None,
+) -> Tensor:
+    """Give the network's prediction for noisy latents, (B, out_channels, h, w).
+
+    sample: (B, in_channels, h, w). timestep: a number or (B,), 0..999, may be fractional. y: (B, y_dim).
+    context: reference tokens (B or 1, M, context_dim), or their keys and values from `project_context`.
+    sketch_maps: finest first, added behind the first convolution, behind every down-sampling and behind the last block of
+    the encoder, before these are stored for the decoder; empty adds nothing.
+    observe: is told intermediate tensors as they come: "input.n" (before a map is added), "middle", "output.n", and, for
+    transformer block i, "norm1.i" (its self-attention input) and "block.i" (its output tokens).
+    """
+    walk = _Walk(unet, y, context, plan, observe)
+    emb = walk.embed(sample, timestep)
+    x, skips = walk.encoder(sample, emb, sketch_maps)
+    x = walk.middle(x, emb)
+    for level in range(len(unet.up_blocks)):
+        x = walk.decoder_level(level, x, skips, emb)
+    return unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
+
+
+def transformer_blocks(unet: UNet2DConditionModel) -> list[nn.Module]:
+    """List the transformer blocks in order: encoder, middle, decoder."""
+    return [block for _, block in _blocks(unet)]
+
+
+def decoder_start(unet: UNet2DConditionModel) -> int:
+    """Give the number of the decoder's first transformer block."""
+    return sum(part != "decoder" for part, _ in _blocks(unet))
+
+
+def block_strides(unet: UNet2DConditionModel) -> list[int]:
+    """Give how many times smaller than the latents the map of each transformer block is, in order."""
+    down = [2**level for level, block in enumerate(unet.down_blocks) for _ in _inside(block)]
+    deepest = 2 ** (len(unet.down_blocks) - 1)
+    middle = [deepest for _ in _inside(unet.mid_block)]
+    up = [deepest // 2**level for level, block in enumerate(unet.up_blocks) for _ in _inside(block)]
+    return down + middle + up
+
+
+def project_context(unet: UNet2DConditionModel, context: Tensor) -> list[KeyValues]:
+    """Project reference tokens once for every transformer block; they stay the same over steps and frames."""
+    return [project(block.attn2, context) for block in transformer_blocks(unet)]
+
+
+def project_bank(unet: UNet2DConditionModel, bank: Sequence[Tensor]) -> list[KeyValues]:
+    """Project a ReferenceNet's bank once for the decoder's transformer blocks."""
+    readers = transformer_blocks(unet)[decoder_start(unet):]
+    return [project(block.attn1, tokens) for block, tokens in zip(readers, bank, strict=True)]
+
+
+def _inside(block: nn.Module) -> list[nn.Module]:
+    return [inner for outer in getattr(block, "attentions", None) or () for inner in outer.transformer_blocks]
+
+
+def _blocks(unet: UNet2DConditionModel) -> list[tuple[str, nn.Module]]:
+    parts = [("encoder", unet.down_blocks), ("middle", [unet.mid_block]), ("decoder", unet.up_blocks)]
+    return [(part, inner) for part, blocks in parts for block in blocks for inner in _inside(block)]
+
+
+class _Walk:
+    """One call of the network: counts its blocks, and holds what all of them share."""
+
+    def __init__(self, unet: UNet2DConditionModel, y: Tensor, context: Context, plan: AttentionPlan, observe: Observer | None) -> None:
+        self.unet = unet
+        self.y = y
+        self.context = context
+        self.plan = plan
+        self.observe = observe
+        self.block = 0
+        self.decoder_start = decoder_start(unet)
+        self.regions: dict[tuple[int, int], LayerRegion] = {}
+
+    def tell(self, name: str, x: Tensor) -> None:
+        if self.observe is not None:
+            self.observe(name, x)
+
+    def embed(self, sample: Tensor, timestep: Tensor | float) -> Tensor:
+        times = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device).expand(sample.shape[0])
+        time = self.unet.time_embedding(self.unet.time_proj(times).to(sample.dtype))
+        return time + self.unet.class_embedding(self.y.to(sample.dtype))
+
+    def encoder(self, sample: Tensor, emb: Tensor, sketch_maps: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        unet = self.unet
+        assert not sketch_maps or len(sketch_maps) == len(unet.down_blocks) + 1, (len(sketch_maps), len(unet.down_blocks))
+        maps = list(sketch_maps)
+
+        def store(x: Tensor, takes_map: bool) -> Tensor:
+            self.tell(f"input.{len(skips)}", x)
+            x = x + maps.pop(0) if takes_map and maps else x
+            skips.append(x)
+            return x
+
+        skips: list[Tensor] = []
+        x = store(unet.conv_in(sample), True)
+        for level, block in enumerate(unet.down_blocks):
+            attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)
+            for i, (resnet, attention) in enumerate(zip(block.resnets, attentions, strict=True)):
+                x = resnet(x, emb)
+                if attention is not None:
+                    x = self.transformer(attention, x)
+                is_last = level == len(unet.down_blocks) - 1 and i == len(block.resnets) - 1
+                x = store(x, is_last)
+            for downsampler in block.downsamplers or ():
+                x = store(downsampler(x), True)
+        return x, skips
+
+    def middle(self, x: Tensor, emb: Tensor) -> Tensor:
+        first, *others = self.unet.mid_block.resnets
+        x = first(x, emb)
+        for attention, resnet in zip(self.unet.mid_block.attentions, others, strict=True):
+            x = resnet(self.transformer(attention, x), emb)
+        self.tell("middle", x)
+        return x
+
+    def decoder_level(self, level: int, x: Tensor, skips: list[Tensor], emb: Tensor) -> Tensor:
+        block = self.unet.up_blocks[level]
+        attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)
+        for i, (resnet, attention) in enumerate(zip(block.resnets, attentions, strict=True)):
+            x = resnet(torch.cat([x, skips.pop()], dim=1), emb)
+            if attention is not None:
+                x = self.transformer(attention, x)
+            if i == len(block.resnets) - 1:
+                for upsampler in block.upsamplers or ():
+                    x = upsampler(x, tuple(skips[-1].shape[2:]))
+            self.tell(f"output.{level * len(block.resnets) + i}", x)
+        return x
+
+    def transformer(self, attention: nn.Module, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        linear = attention.use_linear_projection
+        inner = attention.norm(x)
+        tokens = attention.proj_in(inner.flatten(2).mT) if linear else attention.proj_in(inner).flatten(2).mT  # (B, N, C)
+        for block in attention.transformer_blocks:
+            tokens = self.transformer_block(block, tokens, height, width)
+        if linear:
+            return attention.proj_out(tokens).mT.unflatten(2, (height, width)) + x
+        return attention.proj_out(tokens.mT.unflatten(2, (height, width))) + x
+
+    def transformer_block(self, block: nn.Module, x: Tensor, height: int, width: int) -> Tensor:
+        plan, i = self.plan, self.block
+        self.block += 1
+        layer = self.region(height, width)
+        own = block.norm1(x)
+        self.tell(f"norm1.{i}", own)
+        bank: Source | None = plan.bank[i - self.decoder_start] if plan.bank and i >= self.decoder_start else None
+        stored = plan.injection.stored[i] if plan.injection is not None else None
+        x = x + self_attention(block.attn1, own, plan, bank, stored, layer)
+        if block.attn2 is not None:
+            strength = plan.strengths if isinstance(plan.strengths, int | float) else plan.strengths[i]
+            context = self.context if isinstance(self.context, Tensor) else self.context[i]
+            x = x + cross_attention(block.attn2, block.norm2(x), context, strength, plan, layer)
+        x = x + block.ff(block.norm3(x))
+        self.tell(f"block.{i}", x)
+        return x
+
+    def region(self, height: int, width: int) -> LayerRegion | None:
+        if self.plan.region is None:
+            return None
+        if (height, width) not in self.regions:
+            self.regions[height, width] = region_at(self.plan.region, height, width)
+        return self.regions[height, width]
