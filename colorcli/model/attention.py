@@ -1,7 +1,7 @@
 """Attention of the denoising network: split by region, scaled by strength, reading banks of another picture.
 
-Plain functions over the projections of diffusers' `Attention` modules. What they read comes in as arguments, frozen, and
-nothing is kept in the modules between calls, so two frames can never disturb each other.
+Plain functions over the projections of diffusers' `Attention` modules. What they read comes in as arguments, frozen,
+and nothing is kept in the modules between calls, so two frames can never disturb each other.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,14 +10,15 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from diffusers.models.attention_processor import Attention
+from torch import Tensor
 
 BANK_THRESHOLD = 0.05  # mask above this reads the frame itself, the rest the bank; the published readers know no other
 
 
 @dataclass(frozen=True)
 class KeyValues:
-    """Projected keys and values of tokens that stay the same over steps and frames, (B or 1, N, heads * head_dim) each."""
+    """Projected keys and values of tokens that stay the same over steps and frames, (B or 1, N, C) each."""
 
     keys: Tensor
     values: Tensor
@@ -28,10 +29,11 @@ Source = Tensor | KeyValues  # tokens still to be projected, or already projecte
 
 @dataclass(frozen=True)
 class Region:
-    """Where the character is, and what each side of the mask sees of a context made of two halves (reference, background).
+    """Where the character is, and what each side of the mask sees of a context made of two halves.
 
-    rule "hard": a token above the threshold sees the reference, any other the background. "soft": the two results are
-    blended by the mask as it is; the threshold plays no part (the adapter).
+    The context's first half is the reference, its second the background. rule "hard": a token above the threshold sees
+    the reference, any other the background. "soft": both results are blended by the mask as it is; the threshold plays
+    no part (the adapter).
     compat: with the hard rule and merge 0 the published program ignores the two strengths; True does the same.
     """
 
@@ -61,7 +63,7 @@ class AttentionPlan:
     """Everything attention needs beside the latents and the context; the default is the plain network.
 
     strengths: multiplies every cross-attention, one number or one for each transformer block in order.
-    bank: what the decoder's blocks read in self-attention, one entry for each of its transformer blocks; empty: nothing.
+    bank: what the decoder reads in self-attention, one entry for each of its transformer blocks; empty: nothing.
     seeing_rows: rows of the batch that see the context; the others have an all-zero one, whose attention is its bias
     exactly. None: all rows.
     """
@@ -139,7 +141,9 @@ def attend(q: Tensor, kv: KeyValues, heads: int, backend: str = "sdpa") -> Tenso
     return chosen(q.unflatten(-1, (heads, -1)), keys, values).flatten(2)
 
 
-def attend_selected(q: Tensor, inside: KeyValues, outside: KeyValues, selection: Selection, heads: int, backend: str) -> Tensor:
+def attend_selected(
+    q: Tensor, inside: KeyValues, outside: KeyValues, selection: Selection, heads: int, backend: str
+) -> Tensor:
     """Let the queries inside read one set of tokens and the others another: (B, N, C).
 
     Equal to one attention over both with a bias of 0 and minus infinity, which would be (N, 2N) numbers for each row.
@@ -154,20 +158,25 @@ def attend_selected(q: Tensor, inside: KeyValues, outside: KeyValues, selection:
     return out
 
 
-def project(attn: nn.Module, source: Source) -> KeyValues:
+def project(attn: Attention, source: Source) -> KeyValues:
     """Give the keys and values of tokens for one attention layer."""
     if isinstance(source, KeyValues):
         return source
     return KeyValues(attn.to_k(source), attn.to_v(source))
 
 
-def finish(attn: nn.Module, x: Tensor) -> Tensor:
+def finish(attn: Attention, x: Tensor) -> Tensor:
     """Apply a layer's output projection."""
     return attn.to_out[1](attn.to_out[0](x))
 
 
 def self_attention(
-    attn: nn.Module, x: Tensor, plan: AttentionPlan, bank: Source | None, stored: Tensor | None, layer: LayerRegion | None
+    attn: Attention,
+    x: Tensor,
+    plan: AttentionPlan,
+    bank: Source | None = None,
+    stored: Tensor | None = None,
+    layer: LayerRegion | None = None,
 ) -> Tensor:
     """Self-attention of x (B, N, C), the block's normalised input; with a bank or stored tokens it reads those too.
 
@@ -184,7 +193,7 @@ def self_attention(
     return finish(attn, attend(q, own, attn.heads, plan.backend))
 
 
-def _keep_own(attn: nn.Module, q: Tensor, own: KeyValues, read: Tensor, plan: AttentionPlan) -> Tensor:
+def _keep_own(attn: Attention, q: Tensor, own: KeyValues, read: Tensor, plan: AttentionPlan) -> Tensor:
     """Blend the rows without a reference towards their own self-attention; for all others the blend changes nothing."""
     assert plan.injection is not None
     rows, fidelity = list(plan.injection.own_rows), plan.injection.fidelity
@@ -205,7 +214,12 @@ def _beside(first: KeyValues, second: KeyValues) -> KeyValues:
 
 
 def cross_attention(
-    attn: nn.Module, x: Tensor, context: Source, strength: float, plan: AttentionPlan, layer: LayerRegion | None
+    attn: Attention,
+    x: Tensor,
+    context: Source,
+    strength: float,
+    plan: AttentionPlan,
+    layer: LayerRegion | None = None,
 ) -> Tensor:
     """Let x (B, N, C), the block's normalised input, read the context (B or 1, M, D).
 
@@ -215,13 +229,15 @@ def cross_attention(
     if plan.seeing_rows is None:
         return finish(attn, strength * _read_context(attn, x, context, plan, layer))
     rows = list(plan.seeing_rows)
-    read = torch.zeros_like(attn.to_q.weight[:1, :1]).new_zeros(x.shape[0], x.shape[1], attn.to_out[0].in_features)
+    read = x.new_zeros(x.shape[0], x.shape[1], attn.to_out[0].in_features)
     if rows:
         read[rows] = strength * _read_context(attn, x[rows], _rows_of(context, rows), plan, _layer_rows(layer, rows))
     return finish(attn, read)
 
 
-def _read_context(attn: nn.Module, x: Tensor, context: Source, plan: AttentionPlan, layer: LayerRegion | None) -> Tensor:
+def _read_context(
+    attn: Attention, x: Tensor, context: Source, plan: AttentionPlan, layer: LayerRegion | None
+) -> Tensor:
     q, whole = attn.to_q(x), project(attn, context)
     if layer is None:
         return attend(q, whole, attn.heads, plan.backend)

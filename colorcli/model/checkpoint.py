@@ -13,6 +13,8 @@ PROJECTION = "proj."
 
 State = dict[str, Tensor]
 
+_TAGGER_BUFFERS = ("relative_position_index", "relative_coords_table", "k_bias", "attn_mask")
+
 _SKETCH_NAMES = (
     (r"^model\.", "stem."),
     (r"^downsample_layers\.(\d+)\.1\.", r"stages.\1."),
@@ -38,7 +40,7 @@ _TAGGER_NAMES = (
 
 
 def unet_state(published: Mapping[str, Tensor], config: Any) -> State:
-    """Convert the denoising network (names without `model.diffusion_model.`, without adapters) for `UNet2DConditionModel`."""
+    """Convert the denoising network (names without `model.diffusion_model.`, no adapters) for `UNet2DConditionModel`."""
     return convert_ldm_unet_checkpoint({UNET + name: value for name, value in published.items()}, dict(config))
 
 
@@ -56,7 +58,7 @@ def tagger_state(timm: Mapping[str, Tensor]) -> State:
     """Convert timm's SwinV2 backbone for `TaggerTower`; the classifier head is left out."""
     state: State = {}
     for name, value in timm.items():
-        if name.startswith("head.") or name.endswith(("relative_position_index", "relative_coords_table", "k_bias", "attn_mask")):
+        if name.startswith("head.") or name.endswith(_TAGGER_BUFFERS):
             continue
         if name.endswith(".attn.qkv.weight"):
             base = name.removesuffix("qkv.weight")
@@ -69,7 +71,7 @@ def tagger_state(timm: Mapping[str, Tensor]) -> State:
             state[f"layers.{int(match[1]) - 1}.downsample.{match[2]}"] = value
         else:
             state[name] = value
-    return _renamed(state, _TAGGER_NAMES)
+    return {"backbone." + name: value for name, value in _renamed(state, _TAGGER_NAMES).items()}
 
 
 def _renamed(state: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]) -> State:

@@ -1,4 +1,6 @@
-"""What the network sees of the key: CLIP tokens and tagger tokens, projected into the context of the cross-attention."""
+"""What the network sees of the key: CLIP tokens and tagger tokens, projected into the cross-attention's context."""
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,57 +13,66 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-class TaggerTower(Swinv2Model):
-    """The backbone of the tagger: one feature vector for each cell of the picture, rows first."""
+class TaggerTower(ModelMixin, ConfigMixin):
+    """The backbone of the tagger: one feature vector for each cell of the picture, rows first.
 
-    def __init__(self, config: Swinv2Config) -> None:
-        super().__init__(config, add_pooling_layer=False)
+    The defaults are the published WD tagger. A cell is patch_size * 2^(stages - 1) pixels wide.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        image_size: int = 448,
+        patch_size: int = 4,
+        embed_dim: int = 128,
+        depths: Sequence[int] = (2, 2, 18, 2),
+        num_heads: Sequence[int] = (4, 8, 16, 32),
+        window_size: int = 14,
+        mlp_ratio: float = 4.0,
+    ) -> None:
+        super().__init__()
+        self.backbone = Swinv2Model(
+            Swinv2Config(
+                image_size=image_size, patch_size=patch_size, embed_dim=embed_dim, depths=list(depths),
+                num_heads=list(num_heads), window_size=window_size, mlp_ratio=mlp_ratio, drop_path_rate=0.0,
+            ),
+            add_pooling_layer=False,
+        )
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Encode pictures (B, 3, S, S), as `tagger_pixels` gives them, as tokens (B, N, C) after the last layer norm."""
-        return super().forward(pixel_values=pixels).last_hidden_state
-
-
-def tagger_config(
-    image_size: int = 448,
-    embed_dim: int = 128,
-    depths: tuple[int, ...] = (2, 2, 18, 2),
-    num_heads: tuple[int, ...] = (4, 8, 16, 32),
-    window_size: int = 14,
-    patch_size: int = 4,
-    mlp_ratio: float = 4.0,
-) -> Swinv2Config:
-    """Describe a tagger backbone; the defaults are those of the published WD tagger."""
-    return Swinv2Config(
-        image_size=image_size, embed_dim=embed_dim, depths=list(depths), num_heads=list(num_heads),
-        window_size=window_size, patch_size=patch_size, mlp_ratio=mlp_ratio, drop_path_rate=0.0,
-    )
+        """Encode pictures (B, 3, S, S), as `tagger_pixels` gives them: (B, N, C) tokens after the last layer norm."""
+        return self.backbone(pixel_values=pixels).last_hidden_state
 
 
 class ClusterProjection(ModelMixin, ConfigMixin):
     """Projects CLIP tokens and tagger tokens, side by side, into the context of the denoising network.
 
-    The attention over all CLIP tokens is free to rearrange them; its first `token_length` outputs meet the tagger tokens.
-    input_dim, c_dim, output_dim: widths of a CLIP token, of a tagger token and of a context token.
+    The attention over all CLIP tokens is free to rearrange them; its first `token_length` outputs meet the tagger's.
+    input_dim, tagger_dim, output_dim: widths of a CLIP token, of a tagger token and of a context token.
     """
 
     @register_to_config
     def __init__(
-        self, input_dim: int = 1280, c_dim: int = 1024, output_dim: int = 2048, dim_head: int = 128, token_length: int = 196
+        self,
+        input_dim: int = 1280,
+        tagger_dim: int = 1024,
+        output_dim: int = 2048,
+        head_dim: int = 128,
+        token_length: int = 196,
     ) -> None:
         super().__init__()
-        assert input_dim % dim_head == 0, (input_dim, dim_head)
-        self.attn = TokenAttention(input_dim, dim_head)
+        assert input_dim % head_dim == 0, (input_dim, head_dim)
+        self.attn = TokenAttention(input_dim, head_dim)
         self.norm = nn.LayerNorm(input_dim)
         self.proj = nn.Sequential(
-            nn.Linear(input_dim + c_dim, output_dim), nn.SiLU(), nn.Linear(output_dim, output_dim), nn.LayerNorm(output_dim)
+            nn.Linear(input_dim + tagger_dim, output_dim), nn.SiLU(), nn.Linear(output_dim, output_dim), nn.LayerNorm(output_dim)
         )
 
     def forward(self, clip_tokens: Tensor, tagger_tokens: Tensor) -> Tensor:
         """Give the context (B, token_length, output_dim).
 
         clip_tokens: (B, M, input_dim) with the class token first, M >= token_length.
-        tagger_tokens: (B, token_length, c_dim).
+        tagger_tokens: (B, token_length, tagger_dim).
         """
         length = self.config["token_length"]
         assert tagger_tokens.shape[1] == length, (tagger_tokens.shape, length)
@@ -82,7 +93,8 @@ class TokenAttention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Mix tokens (B, N, C)."""
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)))
+        projected = (self.to_q(tokens), self.to_k(tokens), self.to_v(tokens))
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in projected)  # (B, heads, N, head_dim)
         return self.to_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 

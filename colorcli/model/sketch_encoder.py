@@ -21,10 +21,10 @@ class SketchEncoder(ModelMixin, ConfigMixin):
 
     block_out_channels: widths of the levels of the denoising network, as it names them. The maps have the widths
     (w0, w0, w1, ..., wn) at 1/8, 1/16, ... of the picture; the last two have one size.
-    stem_channels: widths of the convolutions before the first map; `stem_strides` tells which of them halve the picture, three do.
+    stem_channels: widths of the convolutions before the first map; three of them halve the picture (`stem_strides`).
     head_dim: width of an attention head, a multiple of 4 that divides the last level.
-    rope: "rotate" turns queries and keys by their position. "cosine" multiplies them by the cosine only, as the published
-    half-precision program did by losing the imaginary part of its tables.
+    rope: "rotate" turns queries and keys by their position. "cosine" multiplies them by the cosine only, as the
+    published half-precision program did by losing the imaginary part of its tables.
     """
 
     @register_to_config
@@ -41,7 +41,8 @@ class SketchEncoder(ModelMixin, ConfigMixin):
         assert len(stem_channels) == len(stem_strides) and math.prod(stem_strides) == 8, (stem_channels, stem_strides)
         widths = (block_out_channels[0], *block_out_channels)
         layers: list[nn.Module] = []
-        for before, after, stride in zip((in_channels, *stem_channels), (*stem_channels, widths[0]), (*stem_strides, 1), strict=True):
+        inputs, outputs = (in_channels, *stem_channels), (*stem_channels, widths[0])
+        for before, after, stride in zip(inputs, outputs, (*stem_strides, 1), strict=True):
             layers += [nn.Conv2d(before, after, 3, stride=stride, padding=1), nn.SiLU()]
         self.stem = nn.Sequential(*layers[:-1])
         strides = [2] * (len(widths) - 2) + [1]
@@ -55,7 +56,10 @@ class SketchEncoder(ModelMixin, ConfigMixin):
         self.token_out = nn.ModuleList(nn.Conv2d(token_dim, width, 1) for width in widths)
 
     def forward(self, sketch: Tensor) -> list[Tensor]:
-        """Encode line art (B, 3, H, W), paper -1 and line +1, sides multiples of 8 * 2^(levels - 1); finest map first."""
+        """Encode line art (B, 3, H, W), paper -1 and line +1, sides multiples of 8 * 2^(levels - 1).
+
+        Gives the maps finest first.
+        """
         maps = [self.stem(sketch)]  # (B, w0, H/8, W/8)
         for stage in self.stages:
             maps.append(stage(F.silu(maps[-1])))
@@ -82,7 +86,7 @@ class CoarseToFineAttention(nn.Module):
         self.to_out = nn.Linear(width, width)
 
     def forward(self, summary: Tensor, grids: Sequence[Tensor]) -> list[Tensor]:
-        """Mix the tokens of the maps `grids` (B, D, h, w), coarsest first; `summary` (B, D, 1, 1) is read with the coarsest."""
+        """Mix the tokens of the maps `grids` (B, D, h, w), coarsest first; `summary` (B, D, 1, 1) belongs to the coarsest."""
         tokens = torch.cat([grid.flatten(2) for grid in (summary, *grids)], dim=2).mT  # (B, N, D)
         cos, sin = self._tables(grids)  # (N, head_dim / 2)
         q = rotate(self._split(self.q_norm(self.to_q(tokens))), cos, sin)  # (B, heads, N, head_dim)
@@ -107,7 +111,7 @@ class CoarseToFineAttention(nn.Module):
     def _tables(self, grids: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         head_dim = self.to_q.out_features // self.heads
         still = torch.zeros(1, head_dim // 2, device=grids[0].device)  # the summary token has no place
-        angle = torch.cat([still, *(grid_angles(*grid.shape[2:], head_dim, grid.device) for grid in grids)])
+        angle = torch.cat([still, *(grid_angles(g.shape[2], g.shape[3], head_dim, g.device) for g in grids)])
         if self.rope == "cosine":
             return angle.cos().half().float(), torch.zeros_like(angle)
         return angle.cos(), angle.sin()

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
+from diffusers import Transformer2DModel, UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from torch import Tensor
 
 from colorcli.model.attention import (
     AttentionPlan,
@@ -67,7 +68,7 @@ def build_unet(**sizes: Any) -> "ColorUNet":
 
 
 class ColorUNet(UNet2DConditionModel):
-    """The stock network whose call is `denoise`, so that whatever wraps a module's call (offload, compile, DDP) works."""
+    """The stock network whose call is `denoise`, so that what wraps a module's call (offload, compile, DDP) works."""
 
     def forward(
         self,
@@ -100,10 +101,10 @@ def denoise(
 
     sample: (B, in_channels, h, w). timestep: a number or (B,), 0..999, may be fractional. y: (B, y_dim).
     context: reference tokens (B or 1, M, context_dim), or their keys and values from `project_context`.
-    sketch_maps: finest first, added behind the first convolution, behind every down-sampling and behind the last block of
-    the encoder, before these are stored for the decoder; empty adds nothing.
-    observe: is told intermediate tensors as they come: "input.n" (before a map is added), "middle", "output.n", and, for
-    transformer block i, "norm1.i" (its self-attention input) and "block.i" (its output tokens).
+    sketch_maps: finest first, added behind the first convolution, behind every down-sampling and behind the last block
+    of the encoder, before these are stored for the decoder; empty adds nothing.
+    observe: is told intermediate tensors as they come: "input.n" (before a map is added), "middle", "output.n", and,
+    for transformer block i, "norm1.i" (its self-attention input) and "block.i" (its output tokens).
     """
     walk = _Walk(unet, y, context, plan, observe)
     emb = walk.embed(sample, timestep)
@@ -114,7 +115,7 @@ def denoise(
     return unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
 
 
-def transformer_blocks(unet: UNet2DConditionModel) -> list[nn.Module]:
+def transformer_blocks(unet: UNet2DConditionModel) -> list[BasicTransformerBlock]:
     """List the transformer blocks in order: encoder, middle, decoder."""
     return [block for _, block in _blocks(unet)]
 
@@ -144,11 +145,11 @@ def project_bank(unet: UNet2DConditionModel, bank: Sequence[Tensor]) -> list[Key
     return [project(block.attn1, tokens) for block, tokens in zip(readers, bank, strict=True)]
 
 
-def _inside(block: nn.Module) -> list[nn.Module]:
+def _inside(block: Any) -> list[BasicTransformerBlock]:
     return [inner for outer in getattr(block, "attentions", None) or () for inner in outer.transformer_blocks]
 
 
-def _blocks(unet: UNet2DConditionModel) -> list[tuple[str, nn.Module]]:
+def _blocks(unet: UNet2DConditionModel) -> list[tuple[str, BasicTransformerBlock]]:
     parts = [("encoder", unet.down_blocks), ("middle", [unet.mid_block]), ("decoder", unet.up_blocks)]
     return [(part, inner) for part, blocks in parts for block in blocks for inner in _inside(block)]
 
@@ -156,7 +157,9 @@ def _blocks(unet: UNet2DConditionModel) -> list[tuple[str, nn.Module]]:
 class _Walk:
     """One call of the network: counts its blocks, and holds what all of them share."""
 
-    def __init__(self, unet: UNet2DConditionModel, y: Tensor, context: Context, plan: AttentionPlan, observe: Observer | None) -> None:
+    def __init__(
+        self, unet: UNet2DConditionModel, y: Tensor, context: Context, plan: AttentionPlan, observe: Observer | None
+    ) -> None:
         self.unet = unet
         self.y = y
         self.context = context
@@ -177,7 +180,7 @@ class _Walk:
 
     def encoder(self, sample: Tensor, emb: Tensor, sketch_maps: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         unet = self.unet
-        assert not sketch_maps or len(sketch_maps) == len(unet.down_blocks) + 1, (len(sketch_maps), len(unet.down_blocks))
+        assert len(sketch_maps) in (0, len(unet.down_blocks) + 1), (len(sketch_maps), len(unet.down_blocks))
         maps = list(sketch_maps)
 
         def store(x: Tensor, takes_map: bool) -> Tensor:
@@ -221,18 +224,19 @@ class _Walk:
             self.tell(f"output.{level * len(block.resnets) + i}", x)
         return x
 
-    def transformer(self, attention: nn.Module, x: Tensor) -> Tensor:
+    def transformer(self, attention: Transformer2DModel, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         linear = attention.use_linear_projection
         inner = attention.norm(x)
-        tokens = attention.proj_in(inner.flatten(2).mT) if linear else attention.proj_in(inner).flatten(2).mT  # (B, N, C)
+        flat = inner.flatten(2).mT if linear else attention.proj_in(inner).flatten(2).mT
+        tokens = attention.proj_in(flat) if linear else flat  # (B, N, C)
         for block in attention.transformer_blocks:
             tokens = self.transformer_block(block, tokens, height, width)
         if linear:
             return attention.proj_out(tokens).mT.unflatten(2, (height, width)) + x
         return attention.proj_out(tokens.mT.unflatten(2, (height, width))) + x
 
-    def transformer_block(self, block: nn.Module, x: Tensor, height: int, width: int) -> Tensor:
+    def transformer_block(self, block: BasicTransformerBlock, x: Tensor, height: int, width: int) -> Tensor:
         plan, i = self.plan, self.block
         self.block += 1
         layer = self.region(height, width)

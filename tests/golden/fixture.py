@@ -37,16 +37,17 @@ class Fixture:
         return float(self.config["tolerance_abs"])
 
     def check(self, tensor: str, actual: Tensor | np.ndarray) -> float:
-        """Fail unless `actual` is the output `tensor`, and give the largest absolute difference. Integers must be equal."""
+        """Fail unless `actual` is the output `tensor`; give the largest absolute difference. Integers must be equal."""
         found = torch.as_tensor(actual).detach().cpu()
         expected = self.outputs[tensor]
-        assert tuple(found.shape) == tuple(expected.shape), f"{self.name}: {tensor} is {tuple(found.shape)}, not {tuple(expected.shape)}"
+        shapes = tuple(found.shape), tuple(expected.shape)
+        assert shapes[0] == shapes[1], f"{self.name}: {tensor} is {shapes[0]}, not {shapes[1]}"
         difference = float((found.double() - expected.double()).abs().max()) if expected.numel() else 0.0
         allowed = self.tolerance(tensor) if expected.is_floating_point() else 0.0
         log = os.environ.get("COLORCLI_GOLDEN_LOG")
         if log:
             with Path(log).open("a") as lines:
-                lines.write(json.dumps({"fixture": self.name, "tensor": tensor, "difference": difference, "allowed": allowed}) + "\n")
+                lines.write(json.dumps([self.name, tensor, difference, allowed]) + "\n")
         assert difference <= allowed, f"{self.name}: {tensor} differs by {difference:.3g}, allowed is {allowed:.3g}"
         return difference
 
@@ -72,7 +73,8 @@ def load(name: str) -> Fixture:
     if not (path / "config.json").is_file():
         pytest.skip(f"golden numbers {name} are not in {folder()} (set COLORCLI_GOLDEN)")
     config = json.loads((path / "config.json").read_text())
-    return Fixture(name, config, load_file(path / "inputs.safetensors"), load_file(path / "outputs.safetensors"), _weights(path, config))
+    inputs, outputs = (load_file(path / f"{part}.safetensors") for part in ("inputs", "outputs"))
+    return Fixture(name, config, inputs, outputs, _weights(path, config))
 
 
 def _weights(path: Path, config: dict[str, Any]) -> dict[str, Tensor]:

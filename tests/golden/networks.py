@@ -5,10 +5,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from colorcli.model.checkpoint import PROJECTION, SKETCH_ENCODER, UNET, projection_state, sketch_encoder_state, unet_state
+from colorcli.model.checkpoint import (
+    PROJECTION,
+    SKETCH_ENCODER,
+    UNET,
+    projection_state,
+    sketch_encoder_state,
+    unet_state,
+)
 from colorcli.model.reference import ClusterProjection
 from colorcli.model.sketch_encoder import SketchEncoder
-from colorcli.model.unet import ColorUNet, unet_config
+from colorcli.model.unet import ColorUNet, build_unet
 from tests.golden.fixture import Fixture
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -40,8 +47,9 @@ def unet(fixture: Fixture) -> ColorUNet:
     """Build the denoising network, without adapters."""
     numbers = fixture.config["unet"]
     with torch.device("meta"):
-        net = ColorUNet(**unet_config(**sizes(numbers), context_dim=numbers["context_dim"], out_channels=numbers["out_channels"]))
-    state = {name: value for name, value in fixture.weights_under(UNET).items() if "lora_" not in name and "conv_fg" not in name}
+        net = build_unet(**sizes(numbers), context_dim=numbers["context_dim"], out_channels=numbers["out_channels"])
+    weights = fixture.weights_under(UNET)
+    state = {name: value for name, value in weights.items() if "lora_" not in name and "conv_fg" not in name}
     net.load_state_dict(unet_state(state, net.config), strict=True, assign=True)
     return net.eval().requires_grad_(False)
 
@@ -55,4 +63,6 @@ def sketch_encoder(fixture: Fixture, numbers: dict[str, Any]) -> SketchEncoder:
 
 def projection(fixture: Fixture, numbers: dict[str, Any]) -> ClusterProjection:
     """Build the token projection."""
-    return filled(ClusterProjection(**numbers), projection_state(fixture.weights_under(PROJECTION)))
+    sizes_of = {"c_dim": "tagger_dim", "dim_head": "head_dim"}
+    ours = ClusterProjection(**{sizes_of.get(name, name): value for name, value in numbers.items()})
+    return filled(ours, projection_state(fixture.weights_under(PROJECTION)))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from colorcli.model.checkpoint import tagger_state
-from colorcli.model.reference import TaggerTower, pair_halves, tagger_config, tagger_pixels
+from colorcli.model.reference import TaggerTower, pair_halves, tagger_pixels
 from colorcli.model.scalars import canvas_vector, crop_vector, embed_scalar
 from tests.golden import networks
 from tests.golden.fixture import load
@@ -45,9 +45,8 @@ def test_golden_denoiser_gives_the_prediction_and_every_map_on_the_way():
     fixture = load("xl_unet_forward")
     given = fixture.inputs
     seen: dict[str, torch.Tensor] = {}
-    out = networks.unet(fixture)(
-        given["x"], given["timesteps"], given["y"], given["context"], fixture.input_family("control"), observe=seen.__setitem__
-    )
+    maps = fixture.input_family("control")
+    out = networks.unet(fixture)(given["x"], given["timesteps"], given["y"], given["context"], maps, observe=seen.__setitem__)
     for name in fixture.outputs:
         number = name.removesuffix("_before_control").rsplit("_", 1)[-1]
         if name == "out":
@@ -65,9 +64,9 @@ def test_golden_denoiser_gives_the_prediction_and_every_map_on_the_way():
 def test_golden_tagger_gives_one_token_for_each_cell():
     fixture = load("wd_tagger_tokens")
     numbers = fixture.config
-    sizes = {name: numbers[name] for name in ("embed_dim", "window_size", "patch_size", "mlp_ratio")}
-    config = tagger_config(numbers["img_size"], depths=tuple(numbers["depths"]), num_heads=tuple(numbers["num_heads"]), **sizes)
-    tower = networks.filled(TaggerTower(config), tagger_state(fixture.weights))
+    names = ("embed_dim", "depths", "num_heads", "window_size", "patch_size", "mlp_ratio")
+    sizes = {name: numbers[name] for name in names}
+    tower = networks.filled(TaggerTower(image_size=numbers["img_size"], **sizes), tagger_state(fixture.weights))
     pixels = tagger_pixels(fixture.inputs["image"], numbers["img_size"])
     fixture.check("preprocessed", pixels)
     tokens = tower(pixels)
