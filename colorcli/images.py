@@ -1,0 +1,393 @@
+"""Pictures of any depth in and out: color straight and sRGB-encoded, alpha beside it, each file whole or not there."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import OpenImageIO as oiio
+from numpy.typing import NDArray
+
+from colorcli.errors import FrameError, OutputError
+
+Container = Literal["png", "tiff", "tga", "jpeg", "exr"]
+Depth = Literal["uint8", "uint16", "half", "float"]
+Float = NDArray[np.float32]
+
+CONTAINERS: dict[str, Container] = {
+    ".png": "png", ".tif": "tiff", ".tiff": "tiff", ".tga": "tga", ".jpg": "jpeg", ".jpeg": "jpeg", ".exr": "exr",
+}
+EXTENSIONS: dict[Container, str] = {"png": ".png", "tiff": ".tif", "tga": ".tga", "jpeg": ".jpg", "exr": ".exr"}
+DEPTHS: dict[str, Depth] = {"uint8": "uint8", "uint16": "uint16", "half": "half", "float": "float"}
+LEVELS = {"uint8": 255, "uint16": 65535}
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How the pixels lie in a file."""
+
+    container: Container
+    depth: Depth
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture."""
+
+    color: Float            # (H, W, 3) RGB in 0..1, sRGB-encoded, not multiplied by alpha
+    alpha: Float | None     # (H, W) in 0..1
+    format: PixelFormat
+    channels: int           # of the file: 1, 2 (gray and alpha), 3, 4
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.color.shape[1], self.color.shape[0]
+
+
+FORMATS: dict[str, PixelFormat] = {
+    "png8": PixelFormat("png", "uint8"),
+    "png16": PixelFormat("png", "uint16"),
+    "tiff8": PixelFormat("tiff", "uint8"),
+    "tiff16": PixelFormat("tiff", "uint16"),
+    "tga": PixelFormat("tga", "uint8"),
+    "jpeg": PixelFormat("jpeg", "uint8"),
+    "exr-half": PixelFormat("exr", "half"),
+    "exr-float": PixelFormat("exr", "float"),
+}
+
+
+def format_named(name: str, source: PixelFormat) -> PixelFormat:
+    """Give the format a preset calls `name`; "same" is `source`. Raises KeyError for a name that is none."""
+    return source if name == "same" else FORMATS[name]
+
+
+def extension_of(pixel_format: PixelFormat) -> str:
+    """Give the usual file extension, with its dot."""
+    return EXTENSIONS[pixel_format.container]
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def read_picture(path: Path) -> Picture:
+    """Read a picture of any kind; alpha is taken off the color, EXR goes from linear to sRGB-encoded and is cut at 1.
+
+    Raises FrameError if the file is missing, may not be read, is empty, is no picture, or ends too early.
+    """
+    with _opened(path) as source:
+        spec = source.spec()
+        pixels = source.read_image(0, 0, 0, min(spec.nchannels, _wanted(spec)), oiio.UNKNOWN)
+        problem = source.geterror()
+        if pixels is None or problem:
+            raise FrameError(
+                f"{path.name} is damaged: {_first_line(problem) or 'its pixels cannot be decoded'}",
+                hint="the file is probably cut off: save or copy it again",
+            )
+        pixels = _on_display_window(np.asarray(pixels).reshape(spec.height, spec.width, -1), spec)
+        depth = _depth(spec)
+        has_alpha = pixels.shape[2] in (2, 4)
+        # OpenImageIO names the alpha of every file that is not straight; a TIFF or TGA can be either.
+        premultiplied = has_alpha and not spec.get_int_attribute("oiio:UnassociatedAlpha", 0)
+        container = CONTAINERS.get(path.suffix.lower()) or CONTAINERS.get("." + source.format_name(), "png")
+    color, alpha = _split(pixels, depth)
+    if premultiplied and alpha is not None:
+        color = _unmultiplied(color, alpha)
+    if spec.get_int_attribute("oiio:ColorSpaceIsLinear", 0) or container == "exr":
+        color = encode_srgb(color)
+    if depth in ("half", "float"):
+        color = np.clip(np.nan_to_num(color), 0, 1)
+    orientation = spec.get_int_attribute("Orientation", 1)
+    if orientation > 1:
+        color = _upright(color, orientation)
+        alpha = None if alpha is None else _upright(alpha, orientation)
+    return Picture(color, alpha, PixelFormat(container, depth), pixels.shape[2])
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Read only the header and give (width, height). Raises FrameError as `read_picture` does."""
+    with _opened(path) as source:
+        spec = source.spec()
+        size = (spec.full_width or spec.width, spec.full_height or spec.height)
+        return size[::-1] if spec.get_int_attribute("Orientation", 1) >= 5 else size
+
+
+def over_paper(picture: Picture) -> Float:
+    """Lay the picture over white paper: (H, W, 3) in 0..1."""
+    if picture.alpha is None:
+        return picture.color
+    result: Float = cv2.multiply(picture.color - 1, cv2.merge([picture.alpha] * 3)) + np.float32(1)
+    return result
+
+
+def picture_digest(picture: Picture) -> str:
+    """Give the SHA-256 of the decoded pixels at the file's depth, with size and alpha; metadata does not count."""
+    digest = hashlib.sha256(f"{picture.size} {picture.format.depth} {picture.alpha is not None}".encode())
+    layers = [picture.color] if picture.alpha is None else [picture.color, picture.alpha]
+    for layer in layers:
+        digest.update(np.ascontiguousarray(_quantized(layer, picture.format.depth)).data)
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Give the SHA-256 of the bytes of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with path.open("rb") as stream:
+            empty = not stream.read(1)
+    except FileNotFoundError:
+        raise FrameError(f"{path.name} is missing", hint=f"look for it in {path.parent}") from None
+    except PermissionError:
+        raise FrameError(f"{path.name} may not be read", hint=f"give read permission: chmod +r {path}") from None
+    except OSError as problem:
+        raise FrameError(
+            f"{path.name} cannot be read: {problem.strerror}", hint="check the file and the disk it is on"
+        ) from None
+    if empty:
+        raise FrameError(f"{path.name} is empty (0 bytes)", hint="save or copy it again; the last copy did not finish")
+    wish = oiio.ImageSpec()
+    wish.attribute("oiio:UnassociatedAlpha", 1)
+    source = oiio.ImageInput.open(str(path), wish)
+    if source is None:
+        reason = _first_line(oiio.geterror())
+        raise FrameError(
+            f"{path.name} is no picture that can be read" + (f": {reason}" if reason else ""),
+            hint="expected PNG, TIFF, TGA, JPEG or EXR; save it again from the paint program",
+        )
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def _wanted(spec: Any) -> int:
+    """Give how many leading channels are color and alpha: EXR files often carry depth and ids behind them."""
+    names = [name.rsplit(".")[-1].upper() for name in spec.channelnames]
+    if names[:4] == ["R", "G", "B", "A"]:
+        return 4
+    if names[:3] == ["R", "G", "B"]:
+        return 3
+    if names[:2] == ["Y", "A"]:
+        return 2
+    return 4 if len(names) >= 4 else 3 if len(names) == 3 else len(names)
+
+
+def _on_display_window(pixels: NDArray[Any], spec: Any) -> NDArray[Any]:
+    """Place the pixels a file holds into the whole frame; an EXR may hold only the rectangle that is not empty."""
+    width, height = spec.full_width or spec.width, spec.full_height or spec.height
+    left, top = spec.x - spec.full_x, spec.y - spec.full_y
+    if (left, top, spec.width, spec.height) == (0, 0, width, height):
+        return pixels
+    frame = np.zeros((height, width, pixels.shape[2]), pixels.dtype)
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + spec.width, width), min(top + spec.height, height)
+    if x1 > x0 and y1 > y0:
+        frame[y0:y1, x0:x1] = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+    return frame
+
+
+def _depth(spec: Any) -> Depth:
+    name = str(spec.format)
+    return DEPTHS.get(name, "float" if "float" in name or name == "double" else "uint16")
+
+
+def _split(pixels: NDArray[Any], depth: Depth) -> tuple[Float, Float | None]:
+    channels = pixels.shape[2]
+    if pixels.dtype not in (np.uint8, np.uint16):
+        pixels = pixels.astype(np.float32)
+        if depth in LEVELS:
+            raise FrameError(f"pixels of type {pixels.dtype} are not supported", hint="save the frame as 8 or 16 bit")
+    alpha = pixels[:, :, channels - 1] if channels in (2, 4) else None
+    if channels <= 2:
+        color = cv2.cvtColor(np.ascontiguousarray(pixels[:, :, 0]), cv2.COLOR_GRAY2RGB)
+    elif channels == 4:
+        color = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGBA2RGB)
+    else:
+        color = np.ascontiguousarray(pixels)
+    return _to_unit(color), None if alpha is None else _to_unit(alpha)
+
+
+def _to_unit(values: NDArray[Any]) -> Float:
+    if values.dtype == np.uint8:
+        return (np.arange(256, dtype=np.float32) / np.float32(255))[values]
+    if values.dtype == np.uint16:
+        return np.divide(values, np.float32(65535), dtype=np.float32)
+    return values.astype(np.float32)
+
+
+def _unmultiplied(color: Float, alpha: Float) -> Float:
+    # Where nothing is left of a pixel its color is unknown; zero keeps it what the file says.
+    scale = np.divide(1, alpha, out=np.zeros_like(alpha), where=alpha > 0)
+    result: Float = color * scale[:, :, None]
+    return result
+
+
+def _upright(image: Float, orientation: int) -> Float:
+    """Turn a camera or scanner picture as its EXIF orientation (2..8) says."""
+    flipped = {2: image[:, ::-1], 3: image[::-1, ::-1], 4: image[::-1]}
+    turned = {5: image, 6: image[::-1], 7: image[::-1, ::-1], 8: image[:, ::-1]}
+    if orientation in flipped:
+        return np.ascontiguousarray(flipped[orientation])
+    return np.ascontiguousarray(np.swapaxes(turned[orientation], 0, 1)) if orientation in turned else image
+
+
+def _first_line(message: str) -> str:
+    return message.strip().splitlines()[0] if message.strip() else ""
+
+
+# --- the sRGB curve ----------------------------------------------------------------------------------------------
+
+
+def encode_srgb(linear: Float) -> Float:
+    """Linear light to sRGB-encoded values, IEC 61966-2-1; values outside 0..1 are cut."""
+    x = np.clip(np.nan_to_num(linear), 0, 1)
+    return np.where(x <= 0.0031308, x * 12.92, 1.055 * np.power(x, 1 / 2.4) - 0.055).astype(np.float32)
+
+
+def decode_srgb(encoded: Float) -> Float:
+    """sRGB-encoded values to linear light, IEC 61966-2-1."""
+    return np.where(encoded <= 0.04045, encoded / 12.92, np.power((encoded + 0.055) / 1.055, 2.4)).astype(np.float32)
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def write_picture(path: Path, color: Float, alpha: Float | None, pixel_format: PixelFormat) -> None:
+    """Write a picture whole or not at all: to a temporary name in the same folder, to disk, then renamed.
+
+    color: (H, W, 3) or (H, W) gray, 0..1, sRGB-encoded, straight. alpha: (H, W) or None. JPEG has no alpha: the color
+    is laid over white. EXR is written linear and multiplied by alpha.
+    Raises OutputError if the folder is missing, read-only or full.
+    """
+    depth = _writable_depth(pixel_format)
+    assert alpha is None or alpha.shape == color.shape[:2], (alpha.shape if alpha is not None else None, color.shape)
+    if pixel_format.container == "jpeg" and alpha is not None:
+        paper = alpha if color.ndim == 2 else alpha[:, :, None]
+        color, alpha = (color - 1) * paper + 1, None
+    if pixel_format.container == "exr":
+        color = decode_srgb(np.clip(color, 0, 1))
+        if alpha is not None:
+            color = color * (alpha if color.ndim == 2 else alpha[:, :, None])
+    if pixel_format.container == "tga" and color.ndim == 2 and alpha is not None:
+        color = np.repeat(color[:, :, None], 3, axis=2)  # a TGA reader takes two channels for something else
+    pixels = _with_alpha(_quantized(color, depth), None if alpha is None else _quantized(alpha, depth))
+    with _whole_file(path) as temporary:
+        if pixel_format.container == "jpeg":
+            _write_jpeg(temporary, pixels)
+        else:
+            _write_pixels(temporary, pixels, pixel_format.container, depth)
+
+
+def _writable_depth(pixel_format: PixelFormat) -> Depth:
+    """Give the depth the container can hold that is nearest to the one asked for."""
+    possible: dict[Container, dict[Depth, Depth]] = {
+        "png": {"half": "uint16", "float": "uint16"},
+        "tiff": {"half": "float"},
+        "tga": {"uint16": "uint8", "half": "uint8", "float": "uint8"},
+        "jpeg": {"uint16": "uint8", "half": "uint8", "float": "uint8"},
+        "exr": {"uint8": "half", "uint16": "half"},
+    }
+    return possible[pixel_format.container].get(pixel_format.depth, pixel_format.depth)
+
+
+def _quantized(values: Float, depth: Depth) -> NDArray[Any]:
+    """Round 0..1 to the levels of a depth; floating depths only change type."""
+    if depth == "uint8":
+        # Saturates and rounds in one pass; half-way cases cannot come from 8-bit sources.
+        result: NDArray[Any] = cv2.multiply(values, (255.0,) * 4, dtype=cv2.CV_8U)
+    elif depth == "uint16":
+        result = cv2.multiply(values, (65535.0,) * 4, dtype=cv2.CV_16U)
+    else:
+        result = values.astype(np.float16 if depth == "half" else np.float32)
+    return result
+
+
+def _with_alpha(color: NDArray[Any], alpha: NDArray[Any] | None) -> NDArray[Any]:
+    color = np.ascontiguousarray(color if color.ndim == 3 else color[:, :, None])
+    return color if alpha is None else np.ascontiguousarray(np.dstack([color, alpha]))
+
+
+def _write_pixels(path: Path, pixels: NDArray[Any], container: Container, depth: Depth) -> None:
+    height, width, channels = pixels.shape
+    spec = oiio.ImageSpec(width, height, channels, depth)
+    spec.channelnames = {1: ("Y",), 2: ("Y", "A"), 3: ("R", "G", "B"), 4: ("R", "G", "B", "A")}[channels]
+    spec.alpha_channel = channels - 1 if channels in (2, 4) else -1
+    spec.attribute("Software", "colorcli")
+    if container == "exr":
+        spec.attribute("compression", "zip")
+        spec.attribute("oiio:ColorSpace", "lin_rec709_scene")
+        # The primaries and white of Rec.709, so that a compositor need not guess.
+        spec.attribute("chromaticities", "float[8]", (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290))
+    else:
+        spec.attribute("oiio:UnassociatedAlpha", 1)
+        spec.attribute("oiio:ColorSpace", "srgb_rec709_scene")
+    if container == "png":
+        spec.attribute("png:compressionLevel", 3)
+    if container == "tiff":
+        spec.attribute("compression", "zip")
+        spec.attribute("tiff:zipquality", 3)
+    output = oiio.ImageOutput.create({"tiff": "tiff", "tga": "targa", "exr": "openexr"}.get(container, container))
+    assert output is not None, container
+    done = output.open(str(path), spec) and output.write_image(pixels)
+    done = output.close() and done
+    # A full disk is reported by the error text alone: PNG and TIFF still answer that all went well.
+    problem = output.geterror()
+    if problem or not done:
+        raise OSError(_first_line(problem) or "the file could not be written")
+
+
+def _write_jpeg(path: Path, pixels: NDArray[Any]) -> None:
+    # Encoded in memory: libjpeg ends the whole process when the disk is full.
+    ordered = pixels if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    done, encoded = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, 97, *sampling])
+    assert done, pixels.shape
+    path.write_bytes(encoded.tobytes())
+
+
+@contextlib.contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; on leaving the file is on disk under its real name, or gone."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            # Python names the reason (read-only, no such folder); the picture library would only say "failed".
+            temporary.open("wb").close()
+            yield temporary
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except OSError as problem:
+            raise _output_error(path, problem) from problem
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _output_error(path: Path, problem: OSError) -> OutputError:
+    reason, hint = problem.strerror or str(problem), "check the folder and the disk it is on, or choose another with -o"
+    if not path.parent.is_dir():
+        reason, hint = f"{path.parent} is no folder", "make the folder, or choose another with -o"
+    elif isinstance(problem, PermissionError) or problem.errno == errno.EROFS:
+        reason, hint = f"{path.parent} is read-only", "choose another folder with -o"
+    elif problem.errno == errno.ENOSPC or _free_bytes(path.parent) < 1_000_000:
+        reason, hint = f"the disk of {path.parent} is full", "free some space and run the same command again"
+    return OutputError(f"{path.name} cannot be written: {reason}", hint=hint)
+
+
+def _free_bytes(folder: Path) -> float:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return float("inf")

@@ -1,0 +1,108 @@
+"""The canvas: a frame is laid onto the model's size with its aspect kept, and comes back exactly."""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+Box = tuple[int, int, int, int]  # left, top, width, height
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Where a frame lies on the model's canvas."""
+
+    source: tuple[int, int]   # width, height of the frame, pixels
+    crop: Box                 # the part of the frame that fills the canvas; outside the frame is paper
+    size: tuple[int, int]     # width, height of the canvas, pixels
+    window: Box               # where the crop lies on the canvas; around it is paper
+
+
+def fit_canvas(
+    source: tuple[int, int], *, area: int, multiple_of: int, min_side: int, max_side: int, crop: Box | None = None
+) -> Canvas:
+    """Choose the canvas for a frame of `source` = (width, height): about `area` pixels, the aspect of the crop.
+
+    Both sides are multiples of `multiple_of` within min_side..max_side; the crop (default: the whole frame) is scaled
+    with its aspect kept and centered.
+    """
+    crop = crop or (0, 0, *source)
+    assert min(source) > 0 and min(crop[2:]) > 0, (source, crop)
+    aspect = crop[2] / crop[3]
+    low, high = math.ceil(min_side / multiple_of), max_side // multiple_of
+    ideal = math.sqrt(area * aspect) / multiple_of, math.sqrt(area / aspect) / multiple_of
+    steps = [{min(max(n, low), high) for n in (math.floor(side), math.ceil(side))} for side in ideal]
+
+    def waste(size: tuple[int, int]) -> float:
+        scale = min(size[0] / crop[2], size[1] / crop[3])
+        covered = crop[2] * crop[3] * scale**2 / (size[0] * size[1])
+        return (1 - covered) + abs(math.log(size[0] * size[1] / area))
+
+    sizes = sorted((w * multiple_of, h * multiple_of) for w in steps[0] for h in steps[1])
+    size = min(sizes, key=waste)
+    scale = min(size[0] / crop[2], size[1] / crop[3])
+    inner = [min(max(round(side * scale), 1), limit) for side, limit in zip(crop[2:], size, strict=True)]
+    window = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2, inner[0], inner[1])
+    return Canvas(source, crop, size, window)
+
+
+def to_canvas(image: Float, canvas: Canvas, fill: float) -> Float:
+    """Lay an image of source size onto the canvas; what lies outside the frame becomes `fill`.
+
+    image: (H, W) or (H, W, C), 0..1. Shrinks by area, enlarges bicubically, cut at 0 and 1.
+    """
+    assert image.shape[1::-1] == canvas.source, (image.shape, canvas)
+    cut = _resized(_cut(image, canvas.crop, fill), canvas.window[2:])
+    result = np.full((canvas.size[1], canvas.size[0], *image.shape[2:]), fill, np.float32)
+    left, top, width, height = canvas.window
+    result[top : top + height, left : left + width] = cut
+    return result
+
+
+def from_canvas(image: Float, canvas: Canvas, fill: float) -> Float:
+    """Bring an image of canvas size back to the frame: source size again, `fill` where the canvas saw nothing.
+
+    image: (h, w) or (h, w, C), 0..1.
+    """
+    assert image.shape[1::-1] == canvas.size, (image.shape, canvas)
+    left, top, width, height = canvas.window
+    inner = _resized(image[top : top + height, left : left + width], canvas.crop[2:])
+    return _cut(inner, (-canvas.crop[0], -canvas.crop[1], *canvas.source), fill)
+
+
+def bounds(mask: NDArray[np.generic]) -> Box | None:
+    """Give the smallest box around what is not zero; None if all is. mask: (H, W)."""
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return (left, top, width, height) if width and height else None
+
+
+def with_margin(box: Box, margin: float) -> Box:
+    """Widen a box on all sides by `margin` of its longer side; it may then reach outside the frame."""
+    edge = round(margin * max(box[2:]))
+    return box[0] - edge, box[1] - edge, box[2] + 2 * edge, box[3] + 2 * edge
+
+
+def _cut(image: Float, box: Box, fill: float) -> Float:
+    """Cut a box out of an image; what lies outside the image becomes `fill`."""
+    left, top, width, height = box
+    rows, columns = image.shape[:2]
+    if (left, top, width, height) == (0, 0, columns, rows):
+        return image
+    result = np.full((height, width, *image.shape[2:]), fill, np.float32)
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, columns), min(top + height, rows)
+    if x1 > x0 and y1 > y0:
+        result[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+    return result
+
+
+def _resized(image: Float, size: tuple[int, int]) -> Float:
+    """Resize to (width, height): by area where both sides shrink, bicubically otherwise; cut at 0 and 1."""
+    if image.shape[1::-1] == size:
+        return np.ascontiguousarray(image)
+    shrinks = size[0] <= image.shape[1] and size[1] <= image.shape[0]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    result = cv2.resize(np.ascontiguousarray(image), size, interpolation=method)
+    return np.clip(result, 0, 1) if not shrinks else result

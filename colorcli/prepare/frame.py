@@ -1,0 +1,66 @@
+"""One frame made ready for the model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colorcli.images import Picture
+from colorcli.model.variants import Variant
+from colorcli.prepare.canvas import Canvas, bounds, fit_canvas, to_canvas, with_margin
+from colorcli.prepare.lineart import LineArt, read_lines
+from colorcli.prepare.masks import character_mask
+from colorcli.presets import CanvasSettings, Preset
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PreparedFrame:
+    """A frame at its own size and on the model's canvas."""
+
+    picture: Picture
+    lines: LineArt
+    mask: Float          # (H, W) 1 = character
+    canvas: Canvas
+    ink_canvas: Float    # (h, w) 0 paper .. 1 line
+    mask_canvas: Float   # (h, w)
+
+
+def prepare_frame(
+    picture: Picture, preset: Preset, variant: Variant, given_masks: Sequence[Float] = ()
+) -> PreparedFrame:
+    """Clean the lines of a frame, find its character and lay both onto the canvas.
+
+    given_masks: (H, W) masks from files, source size, one for each character. Nothing but this frame is looked at.
+    """
+    lines = read_lines(picture, preset.lines)
+    mask = character_mask(
+        picture, lines, preset.masks, given_masks, colored=preset.lines.mode == "extract"
+    )
+    canvas = drawing_canvas(mask, lines.ink, preset.canvas, variant)
+    return PreparedFrame(
+        picture=picture,
+        lines=lines,
+        mask=mask,
+        canvas=canvas,
+        ink_canvas=to_canvas(lines.ink, canvas, 0),
+        mask_canvas=to_canvas(mask, canvas, 0),
+    )
+
+
+def drawing_canvas(mask: Float, ink: Float, settings: CanvasSettings, variant: Variant) -> Canvas:
+    """Choose the canvas: around the character, or around all ink if there is none; a blank frame is used whole."""
+    crop = None
+    if settings.crop == "drawing":
+        box = bounds(mask > 0.5) or bounds(ink > 0.2)
+        crop = with_margin(box, settings.margin) if box else None
+    return fit_canvas(
+        (mask.shape[1], mask.shape[0]),
+        area=settings.area or variant.canvas_area,
+        multiple_of=variant.multiple_of,
+        min_side=variant.min_side,
+        max_side=variant.max_side,
+        crop=crop,
+    )

@@ -1,0 +1,64 @@
+"""The key made ready for the model: its colors, its character, its lines, its bleached background."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colorcli.images import Picture, over_paper
+from colorcli.model.variants import Variant
+from colorcli.prepare.background import bleach
+from colorcli.prepare.canvas import Canvas, to_canvas
+from colorcli.prepare.frame import drawing_canvas
+from colorcli.prepare.lineart import lines_of_color
+from colorcli.prepare.masks import character_mask
+from colorcli.presets import Preset
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PreparedKey:
+    """A key at its own size and on the model's canvas."""
+
+    picture: Picture
+    mask: Float             # (H, W) 1 = character
+    canvas: Canvas
+    color_canvas: Float     # (h, w, 3) 0..1, over white
+    mask_canvas: Float      # (h, w)
+    ink_canvas: Float       # (h, w) the key's outlines as a frame of the same character would show them
+    bleached_canvas: Float  # (h, w, 3) the key with its character taken out
+
+
+def prepare_key(picture: Picture, preset: Preset, variant: Variant, given_masks: Sequence[Float] = ()) -> PreparedKey:
+    """Find the key's character and outlines, and lay all on the canvas.
+
+    given_masks: (H, W) masks from files, source size, one for each character.
+    """
+    picture, given_masks = _padded(picture, given_masks, preset.reference.padding)
+    color = over_paper(picture)
+    lines = lines_of_color(picture, preset.lines)
+    mask = character_mask(picture, lines, preset.masks, given_masks, colored=True)
+    canvas = drawing_canvas(mask, lines.ink, preset.canvas, variant)
+    color_canvas, mask_canvas = to_canvas(color, canvas, 1), to_canvas(mask, canvas, 0)
+    return PreparedKey(
+        picture=picture,
+        mask=mask,
+        canvas=canvas,
+        color_canvas=color_canvas,
+        mask_canvas=mask_canvas,
+        ink_canvas=to_canvas(lines.ink, canvas, 0),
+        bleached_canvas=bleach(color_canvas, mask_canvas, preset.reference.mask_threshold),
+    )
+
+
+def _padded(picture: Picture, masks: Sequence[Float], factor: float) -> tuple[Picture, Sequence[Float]]:
+    """Widen the picture to `factor` times its width with white (or nothing, if it has alpha) left and right."""
+    extra = int(picture.size[0] * factor) - picture.size[0]
+    if extra <= 0:
+        return picture, masks
+    sides = (0, 0), (extra // 2, extra - extra // 2)
+    color = np.pad(picture.color, (*sides, (0, 0)), constant_values=1)
+    alpha = None if picture.alpha is None else np.pad(picture.alpha, sides)
+    return replace(picture, color=color, alpha=alpha), [np.pad(mask, sides) for mask in masks]
