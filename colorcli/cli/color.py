@@ -1,0 +1,151 @@
+"""`colorcli SHOT... --ref KEY`: from the options to one request, and from the request to colored frames."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from colorcli import console
+from colorcli.cli import options as opt
+from colorcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from colorcli.shot.plan import ShotRequest
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--out",
+        metavar="OUT",
+        rich_help_panel=opt.WHERE,
+        show_default=False,
+        help="The folder for the pictures.  [default: <SHOT>_color beside the shot]",
+    ),
+]
+FormatChoice = Annotated[
+    opt.Format | None,
+    typer.Option(
+        "--format",
+        metavar="KIND",
+        rich_help_panel=opt.WHERE,
+        show_default=False,
+        help="same, png8, png16, tiff8, tiff16, tga, jpeg, exr-half, exr-float",
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", rich_help_panel=opt.WHERE, help="Color every frame again, also those that are up to date."
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", "-n", rich_help_panel=opt.WHEN, help="List what would happen and what is wrong; color nothing."
+    ),
+]
+
+
+def color(
+    context: typer.Context,
+    shots: opt.Shots = None,
+    refs: opt.Ref = None,
+    masks: opt.Masks = None,
+    frames: opt.Frames = None,
+    chunk: opt.Chunk = None,
+    out: Out = None,
+    image_format: FormatChoice = None,
+    overwrite: Overwrite = False,
+    preset: opt.PresetName = "cel",
+    overrides: opt.Set = None,
+    model: opt.Model = None,
+    device: opt.Device = "auto",
+    attention: opt.AttentionChoice = opt.Attention.AUTO,
+    progress: opt.ProgressChoice = opt.Progress.AUTO,
+    dry_run: DryRun = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = 0,
+) -> int:
+    """Color every frame of a shot from one key. A second run colors only what changed."""
+    console.start_logging(console.QUIET if quiet else verbose)
+    check_shots(shots or (), bool(refs), subcommands(context))
+    request = make_request(
+        shots or (),
+        refs=refs or (),
+        masks=masks or (),
+        frames=frames,
+        chunk=chunk,
+        out=out,
+        overwrite=overwrite,
+        preset=preset,
+        overrides=with_short_cuts(overrides or (), model, image_format),
+    )
+    if dry_run:
+        from colorcli.cli.dry_run import show_plan
+
+        return show_plan(request)
+
+    from colorcli.cli.render import render
+
+    return render(request, device=device, attention=attention.value, progress=progress.value, quiet=quiet)
+
+
+def subcommands(context: typer.Context) -> tuple[str, ...]:
+    """The names of all commands, from inside one of them."""
+    group: Any = context.parent.command if context.parent else None
+    return tuple(group.commands) if group else ()
+
+
+def with_short_cuts(overrides: Sequence[str], model: str | None, image_format: opt.Format | None) -> list[str]:
+    """The overrides of --set, with --model and --format, which are short for a setting each, on top."""
+    short_cuts = [f"model={model}"] if model else []
+    if image_format:
+        short_cuts.append(f"output.format={image_format.value}")
+    return [*overrides, *short_cuts]
+
+
+def check_shots(shots: Sequence[str], has_ref: bool, commands: Sequence[str]) -> None:
+    """Raise UsageError where somebody meant a command: `colorcli presetz`, `colorcli -v doctor`."""
+    if not shots:
+        hint = "colorcli SHOT --ref KEY, or `colorcli --help`"
+        raise UsageError("no shot is given", hint=hint)
+    for shot in shots:
+        if Path(shot).exists() or "/" in shot:
+            continue
+        if shot in commands:
+            raise UsageError(f"{shot} is a command, and a command comes first", hint=f"colorcli {shot} ...")
+        near = get_close_matches(shot, [name for name in commands if name[0] != "<"], n=1, cutoff=0.75)
+        if near and len(shots) == 1 and not has_ref:
+            raise UsageError(f"there is no shot and no command called {shot}", hint=f"did you mean colorcli {near[0]}?")
+
+
+def make_request(
+    shots: Sequence[str],
+    *,
+    refs: Sequence[str],
+    masks: Sequence[str] = (),
+    frames: str | None = None,
+    chunk: str | None = None,
+    out: Path | None = None,
+    overwrite: bool = False,
+    preset: str = "cel",
+    overrides: Sequence[str] = (),
+) -> "ShotRequest":
+    """Bring what was typed into one request. Raises PresetError."""
+    from colorcli.presets import load_preset
+    from colorcli.shot.plan import ShotRequest
+
+    return ShotRequest(
+        shots=tuple(shots),
+        refs=tuple(refs),
+        out=out,
+        frames=frames,
+        chunk=chunk,
+        masks=tuple(map(Path, masks)),
+        overwrite=overwrite,
+        preset=load_preset(preset, overrides),
+        preset_name=preset,
+    )

@@ -1,0 +1,57 @@
+"""`--dry-run`: what would happen and what is wrong, with no picture and no model loaded."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from colorcli import console
+from colorcli.errors import ColorcliError
+
+if TYPE_CHECKING:
+    from colorcli.shot.plan import ShotPlan, ShotRequest
+
+
+def show_plan(request: "ShotRequest") -> int:
+    """Print the plan of every shot. Raises the first thing that stops a shot, after all others are told."""
+    from colorcli.model.weights import require_whole, weights_folder
+    from colorcli.shot.plan import survey_shots
+
+    survey = survey_shots(request)
+    errors: list[ColorcliError] = list(survey.errors)
+    for plan in survey.plans:
+        _show(plan)
+    try:
+        listed = require_whole(weights_folder(request.preset.model))
+        console.say(f"model   {listed.model}, license {listed.license}")
+    except ColorcliError as failure:
+        errors.append(failure)
+    console.say(f"preset  {request.preset_name} (colorcli presets explain {request.preset_name})")
+    if errors:
+        for other in errors[1:]:
+            console.warn(other.message, other.hint)
+        raise errors[0]
+    console.say("a dry run: nothing was colored")
+    return 0
+
+
+def _show(plan: "ShotPlan") -> None:
+    console.say(f"shot    {plan.name} in {plan.folder}")
+    console.say(f"key     {_joined([str(key) for key in plan.keys])}")
+    if plan.key_masks:
+        console.say(f"masks   {_joined([str(mask) for mask in plan.key_masks])} for the key")
+    masked = sum(1 for job in plan.jobs if job.masks)
+    if masked:
+        console.say(f"masks   for {masked} of {len(plan.jobs)} frames")
+    ends = plan.first_and_last
+    if ends:
+        first, last = ends
+        to = f"{first}" if first == last else f"{first} to {last}"
+        console.say(f"frames  {len(plan.jobs)}: {to}")
+    else:
+        console.say("frames  none")
+    for problem in plan.problems:
+        console.warn(problem.message, problem.hint)
+    console.say()
+
+
+def _joined(names: Sequence[str]) -> str:
+    return ", ".join(names) if names else "none"

@@ -1,0 +1,200 @@
+"""The `colorcli` command: from argv to an exit code. Nothing heavy is imported until a command needs it."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from colorcli import __version__, console
+from colorcli.cli.app import COLOR, ColorCommand, ColorGroup
+from colorcli.cli.bench import bench
+from colorcli.cli.color import color
+from colorcli.cli.doctor import doctor
+from colorcli.cli.evaluate import evaluate
+from colorcli.cli.manifest import manifest_app
+from colorcli.cli.models import models_app
+from colorcli.cli.prepare import prepare
+from colorcli.cli.presets import presets_app
+from colorcli.cli.train import train
+from colorcli.errors import ColorcliError, DeviceError, UsageError
+
+EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TERMINATED = 2, 130, 141, 143
+EPILOG = (
+    "Exit codes: 0 all frames are there, 2 usage, 3 shot or key unusable, 4 preset, 5 weights, 6 device or memory, "
+    "7 some frames failed and the others are done, 130 interrupted, 143 terminated, 1 a mistake of colorcli."
+)
+
+app = typer.Typer(
+    cls=ColorGroup,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=EPILOG,
+)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a run exactly as Ctrl-C does, but with its own exit code."""
+
+
+class Stopped(Exception):
+    """A run that somebody ended from outside."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+def show_version(asked: bool) -> None:
+    if asked:
+        console.say(f"colorcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def group(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Tell the version and stop.")
+    ] = False,
+) -> None:
+    """Color directories of animation line art from one reference image per shot."""
+
+
+app.command(COLOR, cls=ColorCommand, hidden=True)(color)
+app.command("prepare")(prepare)
+app.add_typer(presets_app, name="presets")
+app.add_typer(models_app, name="models")
+app.add_typer(manifest_app, name="manifest")
+app.command("train")(train)
+app.command("evaluate")(evaluate)
+app.command("bench")(bench)
+app.command("doctor")(doctor)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run colorcli with these arguments (default: those of the process) and give its exit status."""
+    calm_idle_threads(os.environ)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with sigterm_as_interrupt():
+            return run(arguments)
+    except Stopped as stop:
+        return stop.exit_code
+    except ColorcliError as failure:
+        console.complain(failure.kind, failure.message, failure.hint)
+        return failure.exit_code
+    except typer.TyperException as failure:
+        console.complain("usage", *usage_message(failure, arguments))
+        return EXIT_USAGE
+    except Exception as failure:
+        return report_unexpected(failure)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command and give its exit status; raises Stopped where it was ended from outside."""
+    if not arguments:
+        run(["--help"])
+        raise UsageError("no shot and no command is given", hint="colorcli SHOT --ref KEY")
+    command: Any = typer.main.get_command(app)
+    try:
+        # Typer turns Ctrl-C into an exit of its own; entering the command directly keeps the two signals apart.
+        with command.make_context("colorcli", arguments) as context:
+            return int(command.invoke(context) or 0)
+    except typer.Exit as leave:
+        return leave.exit_code
+    except Terminated:
+        console.complain("terminated", "terminated; finished frames stay, the same command goes on from there")
+        raise Stopped(EXIT_TERMINATED) from None
+    except KeyboardInterrupt:
+        console.complain("interrupted", "interrupted; finished frames stay, the same command goes on from there")
+        raise Stopped(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:
+        console.quiet_stdout()  # whoever read our output, such as `head`, has seen enough
+        raise Stopped(EXIT_PIPE) from None
+
+
+def calm_idle_threads(environment: Any) -> None:
+    """Let threads that wait sleep instead of spin: on a shared machine spinning makes every frame many times slower.
+
+    Works only before torch is imported. What the user has set stays.
+    """
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    environment.setdefault("KMP_BLOCKTIME", "0")
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """While the command runs, a SIGTERM is a Terminated exception in the main thread."""
+
+    def terminate(number: int, frame: object) -> None:
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not in the main thread, so the signals belong to somebody else
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def usage_message(failure: typer.TyperException, arguments: Sequence[str]) -> tuple[str, str]:
+    """What is wrong with a command line, and what to do, in our words."""
+    words = first_lower(failure.format_message().rstrip(".")).replace("Value error, ", "")
+    option = getattr(failure, "option_name", None)
+    near = getattr(failure, "possibilities", None)
+    command = arguments[0] if arguments and arguments[0] in typer_command_names() else ""
+    hint = f"`colorcli {command + ' ' if command else ''}--help` tells what there is"
+    if option and words.startswith("no such option"):
+        words = f"there is no option {option}" + (f" for {command}" if command else "")
+        if near:
+            hint = f"did you mean {sorted(near)[0]}?"
+        elif command and os.path.isdir(command):  # noqa: PTH112 (pathlib is not imported for it)
+            hint = f"to color the folder {command} write ./{command}; {hint}"
+    return words, hint
+
+
+def typer_command_names() -> set[str]:
+    """The names of the subcommands."""
+    command: Any = typer.main.get_command(app)
+    return set(command.commands) - {COLOR}
+
+
+def first_lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def report_unexpected(failure: Exception) -> int:
+    """Explain a failure that no part of colorcli expected, and give its exit status."""
+    console.show_traceback(failure)
+    if isinstance(failure, MemoryError) or type(failure).__name__ == "OutOfMemoryError":
+        console.complain(
+            DeviceError.kind,
+            f"out of memory: {failure or 'no more memory'}",
+            "close other programs, or make the canvas smaller: --set canvas.area=65536",
+        )
+        return DeviceError.exit_code
+    if isinstance(failure, ModuleNotFoundError) and not (failure.name or "").startswith("colorcli"):
+        console.complain(
+            "install",
+            f"the Python package {failure.name} is not installed",
+            "install colorcli again: pip install --force-reinstall colorcli",
+        )
+        return 1
+    console.complain(
+        "internal",
+        f"a mistake of colorcli, not of yours: {type(failure).__name__}: {failure}",
+        "report it with the lines above (the traceback) and what you typed; finished frames stay",
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Options that several commands share, so that each is called and explained the same everywhere."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+WHAT, HOW, WHERE, WHEN = "what is colored", "how", "where the pictures go", "the run"
+
+
+class Progress(StrEnum):
+    """In which language progress is told."""
+
+    AUTO = "auto"
+    RICH = "rich"
+    PLAIN = "plain"
+    JSON = "json"
+    DEADLINE = "deadline"
+    TRACTOR = "tractor"
+    OPENJD = "openjd"
+    NONE = "none"
+
+
+class Attention(StrEnum):
+    """Which implementation of attention is used."""
+
+    AUTO = "auto"
+    SDPA = "sdpa"
+    XFORMERS = "xformers"
+
+
+class Format(StrEnum):
+    """The kind of file that is written."""
+
+    SAME = "same"
+    PNG8 = "png8"
+    PNG16 = "png16"
+    TIFF8 = "tiff8"
+    TIFF16 = "tiff16"
+    TGA = "tga"
+    JPEG = "jpeg"
+    EXR_HALF = "exr-half"
+    EXR_FLOAT = "exr-float"
+
+
+Shots = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SHOT...",
+        rich_help_panel=WHAT,
+        help="A folder of frames, a tree of such folders, or walk.####.png",
+        show_default=False,
+    ),
+]
+Ref = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ref",
+        metavar="KEY",
+        rich_help_panel=WHAT,
+        help="The key: one picture, or a pattern such as keys/{shot}.png. Repeat it for more keys of one character.",
+        show_default=False,
+    ),
+]
+Frames = Annotated[
+    str | None,
+    typer.Option(
+        "--frames", metavar="RANGE", rich_help_panel=WHAT, help="Only these frames: 1-100x2,120", show_default=False
+    ),
+]
+Chunk = Annotated[
+    str | None,
+    typer.Option(
+        "--chunk", metavar="I/N", rich_help_panel=WHAT, help="Only part I of N, for a farm: 3/10", show_default=False
+    ),
+]
+Masks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--masks",
+        metavar="DIR",
+        rich_help_panel=WHAT,
+        show_default=False,
+        help="Character masks named like the frames. Repeat it, one folder a character.",
+    ),
+]
+PresetName = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        metavar="NAME|FILE",
+        rich_help_panel=HOW,
+        show_default=True,
+        help="A shipped preset (colorcli presets) or a YAML file.",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        rich_help_panel=HOW,
+        show_default=False,
+        help="Change one setting: sampling.steps=12 (colorcli presets keys). Repeatable.",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME|DIR",
+        rich_help_panel=HOW,
+        show_default=False,
+        help="The model instead of the preset's (colorcli models).",
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="DEVICE", rich_help_panel=WHEN, help="auto, cpu, cuda, cuda:1, mps", show_default=True
+    ),
+]
+AttentionChoice = Annotated[
+    Attention,
+    typer.Option("--attention", metavar="NAME", rich_help_panel=WHEN, help="auto, sdpa, xformers", show_default=True),
+]
+ProgressChoice = Annotated[
+    Progress,
+    typer.Option(
+        "--progress",
+        metavar="NAME",
+        rich_help_panel=WHEN,
+        show_default=True,
+        help="auto (a bar on a terminal, OpenJD inside its task, else a line a frame), rich, plain, json, "
+        "deadline, tractor, openjd, none",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=WHEN, help="Only errors.")]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, rich_help_panel=WHEN, show_default=False, help="Tell more; -vv everything."
+    ),
+]

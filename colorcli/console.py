@@ -1,0 +1,301 @@
+"""What a person or a render farm reads: messages, tables, progress. The only file that prints."""
+
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+QUIET, NORMAL, VERBOSE = -1, 0, 1
+
+
+def say(text: str = "") -> None:
+    """Print a line that was asked for, to stdout, at once."""
+    print(text, flush=True)
+
+
+def note(text: str) -> None:
+    """Print a line that goes along with the work, to stderr, so that stdout stays clean for whoever parses it."""
+    sys.stdout.flush()
+    print(text, file=sys.stderr, flush=True)
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON on one line."""
+    say(json.dumps(value, ensure_ascii=False))
+
+
+def say_table(rows: Iterable[Sequence[str]], heading: Sequence[str] | None = None) -> None:
+    """Print rows in aligned columns; the last column runs free."""
+    table = [[str(cell) for cell in row] for row in ([heading, *rows] if heading else rows)]
+    if not table:
+        return
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]) - 1)]
+    for row in table:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        say("  ".join([*cells, row[-1]]).rstrip())
+
+
+def complain(kind: str, message: str, hint: str | None = None) -> None:
+    """Print a failure: what and which file, what to do, and last a line that log scrapers find."""
+    note(f"error: {message}")
+    if hint:
+        note(f"try:   {hint}")
+    note(f"colorcli: error[{kind}]: {' '.join(message.split())}")
+
+
+def warn(message: str, hint: str | None = None) -> None:
+    """Print something that is wrong but stops nothing."""
+    note(f"note:  {message}")
+    if hint:
+        note(f"try:   {hint}")
+
+
+def show_traceback(failure: BaseException) -> None:
+    """Print where in our own code something went wrong."""
+    sys.stdout.flush()
+    traceback.print_exception(failure, file=sys.stderr)
+
+
+def start_logging(verbosity: int) -> None:
+    """Send the log lines of the package to stderr: warnings, with -v also what it is doing, with -vv everything."""
+    level = {QUIET: logging.ERROR, NORMAL: logging.WARNING, VERBOSE: logging.INFO}.get(verbosity, logging.DEBUG)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        logging.Formatter(
+            "%(levelname)s: %(message)s"
+            if verbosity < 2
+            else "%(relativeCreated)7.0f ms %(name)s %(levelname)s: %(message)s"
+        )
+    )
+    logger = logging.getLogger("colorcli")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+def size_in_words(count: int) -> str:
+    """A count of bytes for people: "38.2 MB"."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def time_in_words(seconds: float) -> str:
+    """A span of time for people: "4.2 s", "3 min 20 s", "2 h 05 min"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def quiet_stdout() -> None:
+    """Point stdout at nothing, after its reader went away: the interpreter would complain at exit."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 (it lives as long as the process)
+
+
+@dataclass(frozen=True)
+class FrameNews:
+    """One frame that is settled, as a progress line tells it."""
+
+    shot: str
+    frame: str  # file name or stem, walk.0001
+    status: str  # written, skipped, held, failed, missing
+    done: int  # frames settled so far, over all shots of the run
+    total: int  # frames of the run
+    seconds: float | None = None  # spent on this frame alone
+    error: str | None = None
+
+    @property
+    def percent(self) -> int:
+        """0..100, rounded down: a farm must not read 100 before the last frame."""
+        return 100 * self.done // max(self.total, 1)
+
+    @property
+    def sentence(self) -> str:
+        """walk.0012 written in 1.8 s"""
+        spent = f" in {time_in_words(self.seconds)}" if self.seconds and self.status == "written" else ""
+        return f"{self.frame} {STATUS_WORDS.get(self.status, self.status)}{spent}" + (
+            f": {self.error}" if self.error else ""
+        )
+
+
+STATUS_WORDS = {
+    "written": "colored",
+    "skipped": "is up to date",
+    "held": "repeats a drawing",
+    "failed": "FAILED",
+    "missing": "is missing",
+}
+
+
+class Dialect(Protocol):
+    """One language of progress."""
+
+    def begin(self, total: int) -> None: ...
+    def stage(self, text: str) -> None: ...
+    def frame(self, news: FrameNews) -> None: ...
+    def end(self) -> None: ...
+
+
+class Silent:
+    """Says nothing of progress."""
+
+    def begin(self, total: int) -> None:
+        """A run of so many frames begins."""
+
+    def stage(self, text: str) -> None:
+        """Something that is no frame is going on, such as loading the model."""
+
+    def frame(self, news: FrameNews) -> None:
+        """A frame is settled."""
+
+    def end(self) -> None:
+        """The run is over, however it ended."""
+
+
+class Plain(Silent):
+    """A line for each frame: for logs, and for farms that parse none."""
+
+    def stage(self, text: str) -> None:
+        say(text)
+
+    def frame(self, news: FrameNews) -> None:
+        say(f"[{news.done:>{len(str(news.total))}}/{news.total}] {news.sentence}")
+
+
+class Deadline(Plain):
+    """What the stock plug-ins of Thinkbox Deadline look for."""
+
+    def frame(self, news: FrameNews) -> None:
+        super().frame(news)
+        say(f"Progress: {news.percent}%")
+
+
+class Tractor(Plain):
+    """What Pixar's Tractor looks for."""
+
+    def frame(self, news: FrameNews) -> None:
+        super().frame(news)
+        say(f"TR_PROGRESS {news.percent:03d}%")
+
+
+class OpenJD(Silent):
+    """What Open Job Description (and so Deadline Cloud) looks for at the start of a line."""
+
+    def stage(self, text: str) -> None:
+        say(f"openjd_status: {text}")
+
+    def frame(self, news: FrameNews) -> None:
+        say(f"openjd_status: {news.sentence} ({news.done} of {news.total})")
+        say(f"openjd_progress: {news.percent}")
+
+
+class Json(Silent):
+    """A JSON object on each line, for programs."""
+
+    def begin(self, total: int) -> None:
+        say_json({"event": "begin", "total": total})
+
+    def stage(self, text: str) -> None:
+        say_json({"event": "stage", "text": text})
+
+    def frame(self, news: FrameNews) -> None:
+        say_json(
+            {
+                "event": "frame",
+                "shot": news.shot,
+                "frame": news.frame,
+                "status": news.status,
+                "done": news.done,
+                "total": news.total,
+                "seconds": news.seconds,
+                "error": news.error,
+            }
+        )
+
+    def end(self) -> None:
+        say_json({"event": "end"})
+
+
+class Bar:
+    """A bar on a terminal: what is being done, frames done, frames a second, time left, failures."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = Console(highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[failures]}", style="red"),
+            console=self._console,
+            expand=True,
+        )
+        self._task = self._bar.add_task("starting", total=None, speed="", failures="")
+        self._failed = 0
+        self._colored = 0
+        self._first: float | None = None  # when the first frame was asked for: loading is no part of the speed
+
+    def begin(self, total: int) -> None:
+        self._bar.update(self._task, total=total)
+        self._bar.start()
+
+    def stage(self, text: str) -> None:
+        self._bar.update(self._task, description=text)
+        self._first = time.monotonic()
+
+    def frame(self, news: FrameNews) -> None:
+        self._failed += news.status == "failed"
+        self._colored += news.status == "written"
+        if news.status == "failed":
+            self._bar.console.print(news.sentence, style="red", markup=False)
+        since = time.monotonic() - (self._first or time.monotonic())
+        speed = f"{self._colored / since:.2f} frames/s" if since > 0 and self._colored else ""
+        self._bar.update(
+            self._task,
+            completed=news.done,
+            description=news.frame,
+            speed=speed,
+            failures=f"{self._failed} failed" if self._failed else "",
+        )
+
+    def end(self) -> None:
+        self._bar.stop()
+
+
+DIALECTS: dict[str, Callable[[], Dialect]] = {
+    "rich": Bar,
+    "plain": Plain,
+    "json": Json,
+    "deadline": Deadline,
+    "tractor": Tractor,
+    "openjd": OpenJD,
+    "none": Silent,
+}
+
+
+def dialect_named(name: str, quiet: bool = False) -> Dialect:
+    """The dialect of `--progress NAME`; auto: OpenJD inside its task, a bar on a terminal, else a line a frame."""
+    if name == "auto":
+        if "OPENJD_SESSION_WORKING_DIR" in os.environ:
+            name = "openjd"
+        elif quiet:
+            name = "none"
+        else:
+            name = "rich" if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else "plain"
+    return DIALECTS[name]()
