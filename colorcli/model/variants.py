@@ -1,6 +1,8 @@
-"""The models by name, and every number that planning and preparation need of them. No torch here."""
+"""The models by name, and every number of them. No torch here."""
 
 from dataclasses import dataclass
+
+METHOD_VERSION = "1"  # part of every frame's fingerprint: raise it when the same settings give another picture
 
 
 @dataclass(frozen=True)
@@ -19,3 +21,66 @@ class Variant:
 VARIANTS = {
     "mini": Variant("mini", canvas_area=320 * 320, multiple_of=32, min_side=128, max_side=1024, license="Apache-2.0", shipped=True),
 }
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The widths and depths of an XL-type model."""
+
+    channels: tuple[int, int, int]            # U-Net widths at 1/8, 1/16 and 1/32 of the canvas
+    transformer_depths: tuple[int, int, int]  # transformer blocks at each of these levels, 0 for none
+    head_width: int                           # channels of an attention head of the U-Net
+    context_width: int                        # width of a reference token
+    sketch_stem: tuple[int, ...]              # widths of the convolutions before the sketch encoder's first map
+    sketch_strides: tuple[int, ...]           # which of them halve the picture, three do
+    sketch_head_width: int                    # channels of one head in the sketch encoder's attention
+    tagger_size: int                          # the tagger sees a square of this many pixels
+    tagger_patch: int                         # pixels of one patch side
+    tagger_width: int                         # width of the first Swin stage; it doubles with every stage
+    tagger_depths: tuple[int, ...]            # transformer layers of each Swin stage
+    tagger_heads: tuple[int, ...]
+    tagger_window: int
+    clip_size: int                            # the CLIP tower sees a square of this many pixels
+    clip_patch: int
+    clip_width: int
+    clip_layers: int
+    clip_heads: int
+    clip_projection: int
+    projection_head_width: int                # channels of one head in the token projection's attention
+    autoencoder_width: int
+
+    @property
+    def reference_tokens(self) -> int:
+        """Count of tokens that a reference becomes: one for each token of the tagger's last stage."""
+        side = self.tagger_size // self.tagger_patch // 2 ** (len(self.tagger_depths) - 1)
+        return side * side
+
+    @property
+    def tagger_token_width(self) -> int:
+        """Width of a tagger token."""
+        return self.tagger_width * 2 ** (len(self.tagger_depths) - 1)
+
+
+MINI = Architecture(
+    channels=(64, 96, 128),
+    transformer_depths=(0, 1, 2),
+    head_width=32,
+    context_width=192,
+    sketch_stem=(16, 32, 32, 64, 96),
+    sketch_strides=(2, 1, 2, 1, 2),
+    sketch_head_width=64,
+    tagger_size=256,
+    tagger_patch=8,
+    tagger_width=80,
+    tagger_depths=(1, 5),
+    tagger_heads=(4, 5),
+    tagger_window=16,
+    clip_size=256,
+    clip_patch=16,
+    clip_width=96,
+    clip_layers=2,
+    clip_heads=4,
+    clip_projection=64,
+    projection_head_width=32,
+    autoencoder_width=32,
+)

@@ -1,0 +1,122 @@
+"""The networks of mini as one value: built from an architecture, saved to a folder, loaded from it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from colorcli.errors import WeightsError
+from colorcli.model.autoencoder import MeanColorAutoencoder
+from colorcli.model.parts import MapPartHead, TokenPartHead
+from colorcli.model.reference import ClusterProjection, TaggerTower, clip_pixels, clip_tokens, tagger_pixels
+from colorcli.model.scalars import SCALAR_DIM, canvas_vector
+from colorcli.model.sketch_encoder import SketchEncoder
+from colorcli.model.unet import ColorUNet, build_unet
+from colorcli.model.variants import Architecture
+
+
+@dataclass
+class Components:
+    """Every network of the model."""
+
+    vae: MeanColorAutoencoder
+    tagger: TaggerTower
+    token_head: TokenPartHead
+    image_encoder: CLIPVisionModelWithProjection
+    projection: ClusterProjection
+    sketch_encoder: SketchEncoder
+    map_head: MapPartHead
+    unet: ColorUNet
+    scheduler: DDIMScheduler
+
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        """Share of the signal's variance left at each of the 1000 steps, (1000,)."""
+        return torch.as_tensor(self.scheduler.alphas_cumprod)
+
+    def modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Give every network by its name."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, nn.Module):
+                yield field.name, value
+
+    def freeze(self) -> None:
+        """Put every network into evaluation, with no gradient."""
+        for _, module in self.modules():
+            module.requires_grad_(False).eval()
+
+
+def build_components(architecture: Architecture, parts: int, tags: int) -> Components:
+    """Build untrained networks; the last convolution of the U-Net starts at zero."""
+    a = architecture
+    unet = build_unet(
+        block_out_channels=a.channels, depths=a.transformer_depths, head_dim=a.head_width, context_dim=a.context_width,
+        y_dim=2 * SCALAR_DIM,
+    )
+    nn.init.zeros_(unet.conv_out.weight)
+    nn.init.zeros_(unet.conv_out.bias)
+    vision = CLIPVisionConfig(
+        hidden_size=a.clip_width, intermediate_size=4 * a.clip_width, projection_dim=a.clip_projection,
+        num_hidden_layers=a.clip_layers, num_attention_heads=a.clip_heads, image_size=a.clip_size, patch_size=a.clip_patch,
+    )
+    return Components(
+        vae=MeanColorAutoencoder(width=a.autoencoder_width),
+        tagger=TaggerTower(
+            image_size=a.tagger_size, patch_size=a.tagger_patch, embed_dim=a.tagger_width, depths=a.tagger_depths,
+            num_heads=a.tagger_heads, window_size=a.tagger_window,
+        ),
+        token_head=TokenPartHead(a.tagger_token_width, parts, tags),
+        image_encoder=CLIPVisionModelWithProjection(vision),
+        projection=ClusterProjection(
+            input_dim=a.clip_projection, tagger_dim=a.tagger_token_width, output_dim=a.context_width,
+            token_length=a.reference_tokens, head_dim=a.projection_head_width,
+        ),
+        sketch_encoder=SketchEncoder(
+            block_out_channels=a.channels, head_dim=a.sketch_head_width, stem_channels=a.sketch_stem, stem_strides=a.sketch_strides,
+        ),
+        map_head=MapPartHead((a.channels[0], *a.channels), parts),
+        unet=unet,
+        scheduler=DDIMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
+            rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False,
+        ),
+    )
+
+
+def reference_context(components: Components, picture: Tensor) -> Tensor:
+    """Give the context tokens (B, tokens, context width) of key pictures (B, 3, H, W) in -1..1."""
+    tokens = components.tagger(tagger_pixels(picture, components.tagger.config["image_size"]))
+    clip = clip_tokens(components.image_encoder, clip_pixels(picture, components.image_encoder.config.image_size))
+    return torch.as_tensor(components.projection(clip, tokens))
+
+
+def size_condition(height: int, width: int) -> Tensor:
+    """Give the vector condition y (1, 512) of a canvas, in pixels."""
+    return canvas_vector(torch.tensor([float(height)]), torch.tensor([float(width)]))
+
+
+def save_weights(components: Components, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write the weights of every network to `folder`/<name>.safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, module in components.modules():
+        tensors = {key: value.detach().to(dtype if value.is_floating_point() else value.dtype).contiguous()
+                   for key, value in module.state_dict().items()}
+        save_file(tensors, folder / f"{name}.partial")
+        (folder / f"{name}.partial").rename(folder / f"{name}.safetensors")
+
+
+def load_weights(components: Components, folder: Path) -> None:
+    """Read what `save_weights` wrote; raises WeightsError naming the file that is missing or of another shape."""
+    for name, module in components.modules():
+        path = folder / f"{name}.safetensors"
+        try:
+            module.load_state_dict(load_file(path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise WeightsError(f"{path} does not fit the model: {error}", hint="train again, or start from other weights") from error

@@ -1,0 +1,78 @@
+"""The palette of a key: its distinct flat colors, and which of them each pixel has."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+BINS = 32               # steps per channel of the first, coarse count
+SAME_COLOR = 5.0        # CIE76 distance below which two bins are one flat color
+SMALLEST_SHARE = 4e-4   # a color on less than this share of the character is antialiasing or noise
+LARGEST_PALETTE = 64
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The flat colors of a picture, the most frequent first."""
+
+    colors: Floats               # (K, 3) sRGB-encoded, 0..1
+    shares: Floats               # (K,) share of the counted pixels, sums to about 1
+    index: NDArray[np.int32]     # (H, W) number of each pixel's color; -1 on lines and outside the mask
+
+
+def lab(colors: Floats) -> Floats:
+    """Give CIELAB (D65) of sRGB-encoded colors (..., 3) in 0..1."""
+    flat = np.ascontiguousarray(colors, np.float32).reshape(1, -1, 3)
+    return np.asarray(cv2.cvtColor(flat, cv2.COLOR_RGB2Lab), np.float32).reshape(colors.shape)
+
+
+def find_palette(color: Floats, ink: Floats, mask: Floats) -> Palette:
+    """Find the flat colors of a picture.
+
+    color: (H, W, 3) 0..1. ink: (H, W) 0..1, 1 on lines. mask: (H, W) 0..1, 1 on the character. Pixels beside a line or
+    on the edge of a color are mixtures and are not counted. An empty mask gives the one color white.
+    """
+    inside = (mask > 0.5) & (cv2.dilate(ink, np.ones((3, 3), np.uint8)) < 0.15)
+    flat = inside & _even(color)
+    if not flat.any():
+        flat = inside
+    if not flat.any():
+        white = np.ones((1, 3), np.float32)
+        return Palette(white, np.ones(1, np.float32), np.full(ink.shape, -1, np.int32))
+    pixels = color[flat]
+    bins = np.minimum((pixels * BINS).astype(np.int32), BINS - 1) @ np.array([BINS * BINS, BINS, 1])
+    numbers, where, counts = np.unique(bins, return_inverse=True, return_counts=True)
+    sums = np.stack([np.bincount(where, weights=pixels[:, channel], minlength=len(numbers)) for channel in range(3)], 1)
+    means = (sums / counts[:, None]).astype(np.float32)
+    means_lab = lab(means)
+    left = np.argsort(-counts)
+    colors, shares = [], []
+    while len(left) and len(colors) < LARGEST_PALETTE:
+        near = np.linalg.norm(means_lab[left] - means_lab[left[0]], axis=1) < SAME_COLOR
+        group = left[near]
+        share = counts[group].sum() / len(pixels)
+        if share >= SMALLEST_SHARE or not colors:
+            colors.append((means[group] * counts[group, None]).sum(0) / counts[group].sum())
+            shares.append(share)
+        left = left[~near]
+    order = np.argsort(-np.array(shares))
+    palette = np.array(colors, np.float32)[order]
+    index = np.full(ink.shape, -1, np.int32)
+    index[inside] = nearest_color(color[inside], palette)
+    return Palette(palette, np.array(shares, np.float32)[order], index)
+
+
+def nearest_color(colors: Floats, palette: Floats) -> NDArray[np.int32]:
+    """Give the number of the palette color (K, 3) nearest in CIELAB to each of the colors (N, 3)."""
+    distance = ((lab(colors)[:, None] - lab(palette)[None]) ** 2).sum(-1)  # (N, K)
+    return distance.argmin(1).astype(np.int32)
+
+
+def _even(color: Floats) -> NDArray[np.bool_]:
+    """Mark pixels whose 3x3 surroundings are of one color."""
+    kernel = np.ones((3, 3), np.uint8)
+    spread = cv2.dilate(color, kernel) - cv2.erode(color, kernel)
+    return np.asarray(spread.max(-1) < 0.03)

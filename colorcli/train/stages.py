@@ -1,0 +1,134 @@
+"""The stages of training: what each one trains, and its loss."""
+
+from collections.abc import Callable
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from colorcli.model.build import Components, reference_context, size_condition
+from colorcli.model.unet import denoise
+from colorcli.train.batches import TaggerBatch, color_batch, sketch_batch, tagger_batch
+from colorcli.train.dataset import CharacterSet
+
+Losses = dict[str, Tensor]  # "loss" is what is minimised, the others are told
+
+TRAINED: dict[str, tuple[str, ...]] = {
+    # stage -> components that learn in it; every other component is frozen
+    "autoencoder": ("vae",),
+    "tagger": ("tagger", "token_head"),
+    "sketch": ("sketch_encoder", "map_head"),
+    "colorizer": ("unet", "sketch_encoder", "map_head", "image_encoder", "projection"),
+}
+MAP_WEIGHTS = (1.0, 0.3, 0.2, 0.2)  # weight of each sketch map's part loss, finest first
+BACKGROUND_WEIGHT = 0.15            # weight of a cell outside the character in the diffusion loss
+PART_WEIGHT = 0.05                  # keeps the sketch encoder's parts alive while the colorizer trains
+REFERENCE_DROPOUT = 0.1             # share of samples that see no reference
+OFFSET_NOISE = 0.05                 # one more normal draw for each sample and channel
+
+
+def part_loss(logits: Tensor, shares: Tensor) -> Tensor:
+    """Cross-entropy between part logits and part shares, both (B, parts, h, w); character cells count fully, others less.
+
+    Where only one side has the finer grid, the shares are averaged to the grid of the logits.
+    """
+    if shares.shape[-2:] != logits.shape[-2:]:
+        shares = F.adaptive_avg_pool2d(shares, logits.shape[-2:])
+    weight = (1.0 - shares[:, 0]).clamp_min(BACKGROUND_WEIGHT)  # (B, h, w)
+    loss = -(shares * logits.log_softmax(1)).sum(1)
+    return (loss * weight).sum() / weight.sum()
+
+
+def part_accuracy(logits: Tensor, shares: Tensor) -> Tensor:
+    """Share of the character's cells whose most likely part is the largest one."""
+    if shares.shape[-2:] != logits.shape[-2:]:
+        shares = F.adaptive_avg_pool2d(shares, logits.shape[-2:])
+    inside = shares[:, 0] < 0.5
+    truth = shares.clone()
+    truth[:, 0] = 0.0
+    right = (logits[:, 1:].argmax(1) + 1 == truth.argmax(1)) & inside
+    return right.sum() / inside.sum().clamp_min(1)
+
+
+def autoencoder_losses(components: Components, data: CharacterSet, rng: np.random.Generator, batch: int) -> Losses:
+    """Reconstruct color layers: mean absolute error, plus the size of what the latents add to the mean color."""
+    pictures = color_batch(data.pairs(rng, batch), rng).flat
+    latents = components.vae.encode(pictures).latents
+    noisy = latents + 0.03 * torch.randn(latents.shape, generator=_generator(rng))
+    error = (components.vae.decode(noisy).sample - pictures).abs().mean()
+    drift = (latents[:, :3] - F.avg_pool2d(pictures, 8)).square().mean() + latents[:, 3:].square().mean()
+    return {"loss": error + 0.02 * drift, "error": error.detach()}
+
+
+def tagger_losses(components: Components, data: CharacterSet, rng: np.random.Generator, batch: int) -> Losses:
+    """Part and color of every cell, tags of the whole, on color drawings and on line art."""
+    shown = tagger_batch(data.samples(rng, batch), rng)
+    return tagger_objective(components, shown)
+
+
+def tagger_objective(components: Components, shown: TaggerBatch) -> Losses:
+    """The tagger's loss on one batch: part cross-entropy, mean color (color drawings only), tags."""
+    tokens = components.tagger(shown.pictures.flip(1))  # towers of this kind take BGR
+    head = components.token_head
+    logits = head.part_logits(tokens)
+    parts = part_loss(logits, shown.parts)
+    colored = shown.is_color
+    color = (head.colors(tokens[colored]) - shown.colors[colored]).abs().mean()
+    tags = F.binary_cross_entropy_with_logits(head.tag_logits(tokens), shown.tags)
+    with torch.no_grad():
+        on_color = part_accuracy(logits[colored], shown.parts[colored])
+        on_line = part_accuracy(logits[~colored], shown.parts[~colored])
+    return {"loss": parts + color + 0.3 * tags, "parts": parts.detach(), "color": color.detach(),
+            "on_color": on_color, "on_line": on_line}
+
+
+def sketch_losses(components: Components, data: CharacterSet, rng: np.random.Generator, batch: int) -> Losses:
+    """Parts read from each of the sketch maps."""
+    shown = sketch_batch(data.pairs(rng, batch).targets, rng)
+    logits = components.map_head(components.sketch_encoder(shown.sketch))
+    loss = sum((w * part_loss(level, shown.parts) for w, level in zip(MAP_WEIGHTS, logits, strict=True)), torch.zeros(()))
+    return {"loss": loss, "accuracy": part_accuracy(logits[0].detach(), shown.parts)}
+
+
+def colorizer_losses(components: Components, data: CharacterSet, rng: np.random.Generator, batch: int) -> Losses:
+    """v-prediction on color latents, the character weighted over the background.
+
+    Timesteps lean to high noise (square root of a uniform draw), where the color of a part is decided.
+    """
+    shown = color_batch(data.pairs(rng, batch), rng)
+    generator = _generator(rng)
+    with torch.no_grad():
+        latents = components.vae.encode(shown.flat).latents * components.vae.config["scaling_factor"]
+    noise = torch.randn(latents.shape, generator=generator)
+    noise = noise + OFFSET_NOISE * torch.randn((*latents.shape[:2], 1, 1), generator=generator)
+    steps = (torch.rand(batch, generator=generator).sqrt() * 1000).long().clamp(0, 999)
+    alphas = components.alphas_cumprod[steps][:, None, None, None]
+    noised = alphas.sqrt() * latents + (1 - alphas).sqrt() * noise
+    target = alphas.sqrt() * noise - (1 - alphas).sqrt() * latents
+
+    context = reference_context(components, shown.reference)  # (B, tokens, C)
+    keep = (torch.rand(batch, generator=generator) >= REFERENCE_DROPOUT).float()
+    context = context * keep[:, None, None]
+    maps = components.sketch_encoder(shown.sketch)
+    height, width = shown.flat.shape[-2:]
+    y = size_condition(height, width).expand(batch, -1)
+    predicted = denoise(components.unet, noised, steps.float(), y, context, maps)
+
+    weight = BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * shown.mask
+    diffusion = ((predicted - target).square() * weight).sum() / (weight.sum() * latents.shape[1])
+    logits = components.map_head(maps)
+    parts = sum((w * part_loss(level, shown.parts) for w, level in zip(MAP_WEIGHTS, logits, strict=True)), torch.zeros(()))
+    return {"loss": diffusion + PART_WEIGHT * parts, "diffusion": diffusion.detach(),
+            "accuracy": part_accuracy(logits[0].detach(), shown.parts)}
+
+
+def _generator(rng: np.random.Generator) -> torch.Generator:
+    return torch.Generator("cpu").manual_seed(int(rng.integers(2**62)))
+
+
+OBJECTIVES: dict[str, Callable[[Components, CharacterSet, np.random.Generator, int], Losses]] = {
+    "autoencoder": autoencoder_losses,
+    "tagger": tagger_losses,
+    "sketch": sketch_losses,
+    "colorizer": colorizer_losses,
+}
