@@ -28,6 +28,33 @@ Source = Tensor | KeyValues  # tokens still to be projected, or already projecte
 
 
 @dataclass(frozen=True)
+class LowRank:
+    """A low-rank change of one linear layer: W x becomes W x + scale * up(down x). No bias, no other factor."""
+
+    down: Tensor          # (rank, in)
+    up: Tensor            # (out, rank)
+    scale: float = 1.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Give what is added to the layer's output for input x (..., in)."""
+        return self.scale * F.linear(F.linear(x, self.down), self.up)
+
+    @property
+    def delta(self) -> Tensor:
+        """The change of the weight, (out, in)."""
+        return self.scale * (self.up @ self.down)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Low-rank changes of one cross-attention layer."""
+
+    q: LowRank
+    k: LowRank
+    v: LowRank
+
+
+@dataclass(frozen=True)
 class Region:
     """Where the character is, and what each side of the mask sees of a context made of two halves.
 
@@ -64,6 +91,7 @@ class AttentionPlan:
 
     strengths: multiplies every cross-attention, one number or one for each transformer block in order.
     bank: what the decoder reads in self-attention, one entry for each of its transformer blocks; empty: nothing.
+    adapters: low-rank changes of the cross-attentions, one for each transformer block in order; empty: none.
     seeing_rows: rows of the batch that see the context; the others have an all-zero one, whose attention is its bias
     exactly. None: all rows.
     """
@@ -72,6 +100,7 @@ class AttentionPlan:
     strengths: float | Sequence[float] = 1.0
     bank: Sequence[Source] = ()
     injection: Injection | None = None
+    adapters: Sequence[Adapter] = ()
     seeing_rows: Sequence[int] | None = None
     backend: str = "sdpa"
 
@@ -124,7 +153,7 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def _xformers(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     # Imported where it is used: it prints on import and knows no CPU.
-    from xformers.ops import memory_efficient_attention
+    from xformers.ops import memory_efficient_attention  # type: ignore[import-not-found, unused-ignore]
 
     return memory_efficient_attention(q, k, v)
 
@@ -158,11 +187,14 @@ def attend_selected(
     return out
 
 
-def project(attn: Attention, source: Source) -> KeyValues:
+def project(attn: Attention, source: Source, adapter: Adapter | None = None) -> KeyValues:
     """Give the keys and values of tokens for one attention layer."""
     if isinstance(source, KeyValues):
         return source
-    return KeyValues(attn.to_k(source), attn.to_v(source))
+    keys, values = attn.to_k(source), attn.to_v(source)
+    if adapter is None:
+        return KeyValues(keys, values)
+    return KeyValues(keys + adapter.k(source), values + adapter.v(source))
 
 
 def finish(attn: Attention, x: Tensor) -> Tensor:
@@ -220,6 +252,7 @@ def cross_attention(
     strength: float,
     plan: AttentionPlan,
     layer: LayerRegion | None = None,
+    adapter: Adapter | None = None,
 ) -> Tensor:
     """Let x (B, N, C), the block's normalised input, read the context (B or 1, M, D).
 
@@ -227,18 +260,26 @@ def cross_attention(
     context's first half is the reference and its second half the background.
     """
     if plan.seeing_rows is None:
-        return finish(attn, strength * _read_context(attn, x, context, plan, layer))
+        return finish(attn, strength * _read_context(attn, x, context, plan, layer, adapter))
     rows = list(plan.seeing_rows)
     read = x.new_zeros(x.shape[0], x.shape[1], attn.to_out[0].in_features)
     if rows:
-        read[rows] = strength * _read_context(attn, x[rows], _rows_of(context, rows), plan, _layer_rows(layer, rows))
+        seen, region = _rows_of(context, rows), _layer_rows(layer, rows)
+        read[rows] = strength * _read_context(attn, x[rows], seen, plan, region, adapter)
     return finish(attn, read)
 
 
 def _read_context(
-    attn: Attention, x: Tensor, context: Source, plan: AttentionPlan, layer: LayerRegion | None
+    attn: Attention,
+    x: Tensor,
+    context: Source,
+    plan: AttentionPlan,
+    layer: LayerRegion | None,
+    adapter: Adapter | None,
 ) -> Tensor:
-    q, whole = attn.to_q(x), project(attn, context)
+    q, whole = attn.to_q(x), project(attn, context, adapter)
+    if adapter is not None:
+        q = q + adapter.q(x)
     if layer is None:
         return attend(q, whole, attn.heads, plan.backend)
     reference, background = _halves(whole)

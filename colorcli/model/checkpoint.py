@@ -4,12 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from torch import Tensor
 
 UNET = "model.diffusion_model."
 SKETCH_ENCODER = "control_encoder."
 PROJECTION = "proj."
+REFERENCE_NET = "bg_encoder."
 
 State = dict[str, Tensor]
 
@@ -40,8 +42,21 @@ _TAGGER_NAMES = (
 
 
 def unet_state(published: Mapping[str, Tensor], config: Any) -> State:
-    """Convert the denoising network (names without `model.diffusion_model.`, no adapters) for `UNet2DConditionModel`."""
+    """Convert the denoising network (names without `model.diffusion_model.`, no adapters) for diffusers."""
     return convert_ldm_unet_checkpoint({UNET + name: value for name, value in published.items()}, dict(config))
+
+
+def reference_net_state(published: Mapping[str, Tensor], config: Any) -> State:
+    """Convert the ReferenceNet (names without `bg_encoder.`) for `ReferenceNet`.
+
+    The published file goes one residual block and one up-sampling further than any reader; those are left out.
+    """
+    # The converter insists on the layers behind the decoder, which this network has not.
+    head = {name: torch.empty(0) for name in ("out.0.weight", "out.0.bias", "out.2.weight", "out.2.bias")}
+    state = unet_state({**published, **head}, config)
+    readers = sum(1 for depth in config["depths"] if depth)
+    unused = (f"up_blocks.{readers}.", f"up_blocks.{readers - 1}.upsamplers.", "conv_norm_out.", "conv_out.")
+    return {name: value for name, value in state.items() if not name.startswith(unused)}
 
 
 def sketch_encoder_state(published: Mapping[str, Tensor]) -> State:

@@ -65,7 +65,10 @@ class ClusterProjection(ModelMixin, ConfigMixin):
         self.attn = TokenAttention(input_dim, head_dim)
         self.norm = nn.LayerNorm(input_dim)
         self.proj = nn.Sequential(
-            nn.Linear(input_dim + tagger_dim, output_dim), nn.SiLU(), nn.Linear(output_dim, output_dim), nn.LayerNorm(output_dim)
+            nn.Linear(input_dim + tagger_dim, output_dim),
+            nn.SiLU(),
+            nn.Linear(output_dim, output_dim),
+            nn.LayerNorm(output_dim),
         )
 
     def forward(self, clip_tokens: Tensor, tagger_tokens: Tensor) -> Tensor:
@@ -105,7 +108,7 @@ def pair_halves(context: Tensor) -> Tensor:
 
 
 def clip_tokens(model: CLIPVisionModelWithProjection, pixels: Tensor) -> Tensor:
-    """Encode pictures (B, 3, S, S), as `clip_pixels` gives them, as (B, 1 + patches, projection) tokens, class token first.
+    """Encode pictures (B, 3, S, S), as `clip_pixels` gives them: (B, 1 + patches, projection), class token first.
 
     Every token goes through the last layer norm and the visual projection; none is scaled to unit length.
     """
@@ -116,7 +119,7 @@ def clip_tokens(model: CLIPVisionModelWithProjection, pixels: Tensor) -> Tensor:
 
 
 def clip_pixels(picture: Tensor, size: int = 224) -> Tensor:
-    """Squash pictures (B, 3, H, W) in -1..1 to CLIP's square, with its mean and deviation taken out: (B, 3, size, size)."""
+    """Squash pictures (B, 3, H, W) in -1..1 to CLIP's square, normalised as it expects: (B, 3, size, size)."""
     mean = picture.new_tensor(CLIP_MEAN)[:, None, None]
     std = picture.new_tensor(CLIP_STD)[:, None, None]
     return ((square(picture, size) + 1) / 2 - mean) / std

@@ -27,7 +27,9 @@ def pack_scalars(scalars: Sequence[Tensor], dim: int = SCALAR_DIM) -> Tensor:
     return torch.cat([embed_scalar(scalar, dim) for scalar in scalars], dim=-1)
 
 
-def canvas_vector(height: Tensor, width: Tensor, score: Tensor | float = AESTHETIC_SCORE, dim: int = SCALAR_DIM) -> Tensor:
+def canvas_vector(
+    height: Tensor, width: Tensor, score: Tensor | float = AESTHETIC_SCORE, dim: int = SCALAR_DIM
+) -> Tensor:
     """Give y of the denoising network, (B, 2 * dim): mean side of the canvas in pixels, and the aesthetic score.
 
     height, width: (B,) pixels.

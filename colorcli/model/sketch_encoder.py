@@ -1,6 +1,7 @@
 """The sketch encoder: line art in, one feature map for each level of the denoising network out.
 
-A convolution pyramid whose maps exchange tokens in one attention layer: coarse maps are read by finer ones, never the other way.
+A convolution pyramid whose maps exchange tokens in one attention layer: finer maps read coarser ones, never the other
+way round.
 """
 
 import math
@@ -86,7 +87,7 @@ class CoarseToFineAttention(nn.Module):
         self.to_out = nn.Linear(width, width)
 
     def forward(self, summary: Tensor, grids: Sequence[Tensor]) -> list[Tensor]:
-        """Mix the tokens of the maps `grids` (B, D, h, w), coarsest first; `summary` (B, D, 1, 1) belongs to the coarsest."""
+        """Mix the tokens of the maps `grids` (B, D, h, w), coarsest first; `summary` (B, D, 1, 1) goes with the first."""
         tokens = torch.cat([grid.flatten(2) for grid in (summary, *grids)], dim=2).mT  # (B, N, D)
         cos, sin = self._tables(grids)  # (N, head_dim / 2)
         q = rotate(self._split(self.q_norm(self.to_q(tokens))), cos, sin)  # (B, heads, N, head_dim)

@@ -3,8 +3,9 @@
 The stock network has no way in at the four places where the maps belong, so `denoise` walks its modules itself.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from diffusers import Transformer2DModel, UNet2DConditionModel
@@ -12,6 +13,7 @@ from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor
 
 from colorcli.model.attention import (
+    Adapter,
     AttentionPlan,
     KeyValues,
     LayerRegion,
@@ -117,26 +119,89 @@ def denoise(
 
 def transformer_blocks(unet: UNet2DConditionModel) -> list[BasicTransformerBlock]:
     """List the transformer blocks in order: encoder, middle, decoder."""
-    return [block for _, block in _blocks(unet)]
+    parts = (*unet.down_blocks, unet.mid_block, *unet.up_blocks)
+    return [inner for block in parts for inner in _inside(block)]
+
+
+Part = Literal["encoder", "middle", "decoder"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a transformer block stands."""
+
+    part: Part
+    stride: int      # how many times smaller than the latents its map is
+    width: int       # channels of a token
+    deepest: bool    # at the level with the smallest maps
+
+
+def places(unet: UNet2DConditionModel) -> list[Place]:
+    """Tell where every transformer block stands, in order: encoder, middle, decoder."""
+    last = len(unet.down_blocks) - 1
+    levels: list[tuple[int, Part, Any]] = [(level, "encoder", block) for level, block in enumerate(unet.down_blocks)]
+    levels += [(last, "middle", unet.mid_block)]
+    levels += [(last - i, "decoder", block) for i, block in enumerate(unet.up_blocks)]
+    return [
+        Place(part, 2**level, inner.norm1.normalized_shape[0], level == last)
+        for level, part, block in levels for inner in _inside(block)
+    ]
+
+
+# Groups of transformer blocks that can have a reference strength of their own.
+GROUPS: dict[str, Callable[[Place], bool]] = {
+    "encoder": lambda place: place.part == "encoder",
+    "decoder": lambda place: place.part == "decoder",
+    "middle": lambda place: place.part == "middle",
+    "low": lambda place: place.deepest and place.part != "middle",
+    "high": lambda place: not place.deepest,
+}
+
+
+def group(unet: UNet2DConditionModel, name: str) -> list[int]:
+    """List the numbers of the transformer blocks of one of the `GROUPS`."""
+    return [i for i, place in enumerate(places(unet)) if GROUPS[name](place)]
+
+
+def group_strengths(unet: UNet2DConditionModel, strength: float = 1.0, **groups: float) -> list[float]:
+    """Give the reference strength of every transformer block: `strength`, times that of each group it is in."""
+    found = [strength] * len(places(unet))
+    for name, factor in groups.items():
+        for i in group(unet, name):
+            found[i] *= factor
+    return found
+
+
+def published_strengths(
+    unet: UNet2DConditionModel, scales: Mapping[str, float] | Sequence[float], *, adapter: bool
+) -> list[float]:
+    """Give the reference strengths that the published programs make of their settings.
+
+    scales: a number for each group, or one for each block. The base model takes the encoder's number everywhere. The
+    adapter overwrites group after group in the order given, and leaves the middle as it is.
+    """
+    count = len(places(unet))
+    if not isinstance(scales, Mapping):
+        return [float(scales[i]) if i < len(scales) else 1.0 for i in range(count)]
+    if not adapter:
+        return [float(scales["encoder"])] * count
+    found = [1.0] * count
+    for name, scale in scales.items():
+        for i in group(unet, name) if name != "middle" else ():
+            found[i] = float(scale)
+    return found
 
 
 def decoder_start(unet: UNet2DConditionModel) -> int:
     """Give the number of the decoder's first transformer block."""
-    return sum(part != "decoder" for part, _ in _blocks(unet))
+    return sum(place.part != "decoder" for place in places(unet))
 
 
-def block_strides(unet: UNet2DConditionModel) -> list[int]:
-    """Give how many times smaller than the latents the map of each transformer block is, in order."""
-    down = [2**level for level, block in enumerate(unet.down_blocks) for _ in _inside(block)]
-    deepest = 2 ** (len(unet.down_blocks) - 1)
-    middle = [deepest for _ in _inside(unet.mid_block)]
-    up = [deepest // 2**level for level, block in enumerate(unet.up_blocks) for _ in _inside(block)]
-    return down + middle + up
-
-
-def project_context(unet: UNet2DConditionModel, context: Tensor) -> list[KeyValues]:
+def project_context(unet: UNet2DConditionModel, context: Tensor, adapters: Sequence[Adapter] = ()) -> list[KeyValues]:
     """Project reference tokens once for every transformer block; they stay the same over steps and frames."""
-    return [project(block.attn2, context) for block in transformer_blocks(unet)]
+    blocks = transformer_blocks(unet)
+    each: Sequence[Adapter | None] = adapters or [None] * len(blocks)
+    return [project(block.attn2, context, adapter) for block, adapter in zip(blocks, each, strict=True)]
 
 
 def project_bank(unet: UNet2DConditionModel, bank: Sequence[Tensor]) -> list[KeyValues]:
@@ -149,9 +214,43 @@ def _inside(block: Any) -> list[BasicTransformerBlock]:
     return [inner for outer in getattr(block, "attentions", None) or () for inner in outer.transformer_blocks]
 
 
-def _blocks(unet: UNet2DConditionModel) -> list[tuple[str, BasicTransformerBlock]]:
-    parts = [("encoder", unet.down_blocks), ("middle", [unet.mid_block]), ("decoder", unet.up_blocks)]
-    return [(part, inner) for part, blocks in parts for block in blocks for inner in _inside(block)]
+def self_attention_inputs(
+    unet: UNet2DConditionModel,
+    sample: Tensor,
+    timestep: Tensor | float,
+    y: Tensor,
+    context: Context,
+    sketch_maps: Sequence[Tensor] = (),
+    plan: AttentionPlan = PLAIN,
+) -> list[Tensor]:
+    """Run the network, and give what each transformer block's self-attention read, (B, N, C)."""
+    found: list[Tensor] = []
+
+    def observe(name: str, x: Tensor) -> None:
+        if name.startswith("norm1."):
+            found.append(x)
+
+    denoise(unet, sample, timestep, y, context, sketch_maps, plan, observe)
+    return found
+
+
+def decoder_banks(unet: UNet2DConditionModel, sample: Tensor, timestep: Tensor | float, y: Tensor) -> list[Tensor]:
+    """Give the self-attention inputs of the decoder's transformer blocks of a network without cross-attention."""
+    found: list[Tensor] = []
+    start = decoder_start(unet)
+
+    def observe(name: str, x: Tensor) -> None:
+        kind, _, number = name.partition(".")
+        if kind == "norm1" and int(number) >= start:
+            found.append(x)
+
+    walk = _Walk(unet, y, (), PLAIN, observe)
+    emb = walk.embed(sample, timestep)
+    x, skips = walk.encoder(sample, emb, ())
+    x = walk.middle(x, emb)
+    for level in range(len(unet.up_blocks)):
+        x = walk.decoder_level(level, x, skips, emb)
+    return found
 
 
 class _Walk:
@@ -248,7 +347,8 @@ class _Walk:
         if block.attn2 is not None:
             strength = plan.strengths if isinstance(plan.strengths, int | float) else plan.strengths[i]
             context = self.context if isinstance(self.context, Tensor) else self.context[i]
-            x = x + cross_attention(block.attn2, block.norm2(x), context, strength, plan, layer)
+            adapter = plan.adapters[i] if plan.adapters else None
+            x = x + cross_attention(block.attn2, block.norm2(x), context, strength, plan, layer, adapter)
         x = x + block.ff(block.norm3(x))
         self.tell(f"block.{i}", x)
         return x

@@ -1,19 +1,24 @@
 """Builds our modules from the constructor numbers and published names of a fixture."""
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from colorcli.model.attention import Adapter, Region
 from colorcli.model.checkpoint import (
     PROJECTION,
+    REFERENCE_NET,
     SKETCH_ENCODER,
     UNET,
     projection_state,
+    reference_net_state,
     sketch_encoder_state,
     unet_state,
 )
+from colorcli.model.lora import read_adapters
 from colorcli.model.reference import ClusterProjection
+from colorcli.model.reference_net import ReferenceNet
 from colorcli.model.sketch_encoder import SketchEncoder
 from colorcli.model.unet import ColorUNet, build_unet
 from tests.golden.fixture import Fixture
@@ -52,6 +57,28 @@ def unet(fixture: Fixture) -> ColorUNet:
     state = {name: value for name, value in weights.items() if "lora_" not in name and "conv_fg" not in name}
     net.load_state_dict(unet_state(state, net.config), strict=True, assign=True)
     return net.eval().requires_grad_(False)
+
+
+def reference_net(fixture: Fixture) -> ReferenceNet:
+    """Build the ReferenceNet."""
+    with torch.device("meta"):
+        net = ReferenceNet(**sizes(fixture.config["reference_net"]))
+    net.load_state_dict(reference_net_state(fixture.weights_under(REFERENCE_NET), net.config), strict=True, assign=True)
+    return net.eval().requires_grad_(False)
+
+
+def adapters(fixture: Fixture) -> list[Adapter]:
+    """Read the only adapter of a fixture."""
+    (lora,) = fixture.config["lora"]
+    return read_adapters(fixture.weights_under(UNET), lora["label"])
+
+
+def region(case: dict[str, Any], mask: Tensor, rule: Literal["hard", "soft"] = "hard") -> Region:
+    """Read how a case splits the cross-attention, the published way."""
+    return Region(
+        mask, case.get("mask_threshold", 0.05), case.get("merge_scale", 0.0), case.get("fg_scale", 1.0),
+        case.get("bg_scale", 1.0), rule, compat=True,
+    )
 
 
 def sketch_encoder(fixture: Fixture, numbers: dict[str, Any]) -> SketchEncoder:

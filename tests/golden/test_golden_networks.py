@@ -46,7 +46,8 @@ def test_golden_denoiser_gives_the_prediction_and_every_map_on_the_way():
     given = fixture.inputs
     seen: dict[str, torch.Tensor] = {}
     maps = fixture.input_family("control")
-    out = networks.unet(fixture)(given["x"], given["timesteps"], given["y"], given["context"], maps, observe=seen.__setitem__)
+    unet = networks.unet(fixture)
+    out = unet(given["x"], given["timesteps"], given["y"], given["context"], maps, observe=seen.__setitem__)
     for name in fixture.outputs:
         number = name.removesuffix("_before_control").rsplit("_", 1)[-1]
         if name == "out":

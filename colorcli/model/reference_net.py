@@ -1,0 +1,81 @@
+"""The ReferenceNet: reads the background once, and gives the bank that the denoising decoder reads."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from colorcli.model.unet import decoder_banks, transformer_blocks, unet_config
+
+IN_CHANNELS = 6  # latents of the background, the sketch's mask, the reference's mask
+
+
+class ReferenceNet(UNet2DConditionModel):
+    """The denoising network without cross-attention, cut off behind the last block that a reader is paired with.
+
+    Its sizes are those of the network that reads it (see `unet_config`), with a vector condition of its own.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = IN_CHANNELS,
+        block_out_channels: Sequence[int] = (320, 640, 1280),
+        depths: Sequence[int] = (0, 2, 10),
+        head_dim: int = 64,
+        y_dim: int = 1024,
+        layers_per_block: int = 2,
+        norm_num_groups: int = 32,
+    ) -> None:
+        super().__init__(**unet_config(
+            in_channels=in_channels, block_out_channels=block_out_channels, depths=depths, head_dim=head_dim,
+            context_dim=1, y_dim=y_dim, layers_per_block=layers_per_block, norm_num_groups=norm_num_groups,
+        ))
+        for block in transformer_blocks(self):
+            # The config knows no transformer without cross-attention; a width of 1 above keeps what is dropped small.
+            block.attn2 = block.norm2 = None
+        readers = sum(1 for depth in depths if depth)
+        kept = list(self.up_blocks)[:readers]
+        kept[-1].upsamplers = None
+        self.up_blocks = nn.ModuleList(kept)
+        del self.conv_norm_out, self.conv_act, self.conv_out
+
+    def forward(self, background: Tensor, y: Tensor) -> list[Tensor]:
+        """Give the bank: the self-attention input of every transformer block of the decoder, (B, N, C) each, in order.
+
+        background: (B, 6, h, w) as `reference_net_input` makes it. y: (B, y_dim) as `crop_vector` makes it.
+        """
+        return decoder_banks(self, background, 0.0, y)
+
+
+def reference_net_input(latents: Tensor, sketch_mask: Tensor, reference_mask: Tensor) -> Tensor:
+    """Put the background's latents (B, 4, h, w) and both masks (B or 1, 1, H, W), 0..1, together: (B, 6, h, w).
+
+    The masks are stretched to the canvas, 8 times the latents, whatever their aspect, and every eighth pixel is taken.
+    """
+    rows, _, height, width = latents.shape
+    masks = [latent_mask(stretch(mask, 8 * height, 8 * width)) for mask in (sketch_mask, reference_mask)]
+    return torch.cat([latents, *(mask.expand(rows, -1, -1, -1).to(latents) for mask in masks)], dim=1)
+
+
+def stretch(picture: Tensor, height: int, width: int) -> Tensor:
+    """Resize (B, C, H, W) to a size whatever its aspect: bicubic, no anti-aliasing, not clamped."""
+    if picture.shape[-2:] == (height, width):
+        return picture
+    return F.interpolate(picture, (height, width), mode="bicubic", align_corners=False)
+
+
+def latent_mask(mask: Tensor) -> Tensor:
+    """Take every eighth pixel of a canvas mask (B, 1, H, W): (B, 1, H/8, W/8)."""
+    return F.interpolate(mask, scale_factor=1 / 8, mode="nearest")
+
+
+def aspect_crop_fractions(canvas: tuple[int, int], background: tuple[int, int]) -> tuple[float, float]:
+    """Tell which part (height, width), 0..1, of a background of (height, width) has the canvas' aspect."""
+    (height, width), (bh, bw) = canvas, background
+    if width / height > bw / bh:
+        return (height / width) * (bw / bh), 1.0
+    return 1.0, (width / height) * (bh / bw)
