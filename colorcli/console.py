@@ -61,10 +61,17 @@ def show_traceback(failure: BaseException) -> None:
     traceback.print_exception(failure, file=sys.stderr)
 
 
+class NoteHandler(logging.Handler):
+    """Log lines as notes: a progress bar then knows of them and stays whole."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(self.format(record))
+
+
 def start_logging(verbosity: int) -> None:
     """Send the log lines of the package to stderr: warnings, with -v also what it is doing, with -vv everything."""
     level = {QUIET: logging.ERROR, NORMAL: logging.WARNING, VERBOSE: logging.INFO}.get(verbosity, logging.DEBUG)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = NoteHandler()
     handler.setFormatter(
         logging.Formatter(
             "%(levelname)s: %(message)s"
@@ -265,7 +272,8 @@ class Bar:
         if news.status == "failed":
             self._bar.console.print(news.sentence, style="red", markup=False)
         since = time.monotonic() - (self._first or time.monotonic())
-        speed = f"{self._colored / since:.2f} frames/s" if since > 0 and self._colored else ""
+        each = since / self._colored if self._colored else 0.0
+        speed = "" if each <= 0 else f"{each:.1f} s/frame" if each >= 1 else f"{1 / each:.1f} frames/s"
         self._bar.update(
             self._task,
             completed=news.done,

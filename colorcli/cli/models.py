@@ -40,10 +40,10 @@ def list_models() -> None:
 def info(name: Name) -> None:
     """Tell all about one model: folder, license, canvas, files and hashes."""
     from colorcli.model.variants import VARIANTS
-    from colorcli.model.weights import read_list, weights_digest, weights_folder
+    from colorcli.model.weights import require_whole, weights_digest, weights_folder
 
     folder = weights_folder(name)
-    listed = read_list(folder)
+    listed = require_whole(folder)
     rows = [
         ("model", listed.model),
         ("folder", str(folder)),

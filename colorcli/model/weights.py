@@ -1,4 +1,4 @@
-"""Where weights lie, and whether they are whole: a folder, and in it `weights.json` with the hash of each file. No torch.
+"""Where weights lie, and whether they are whole: a folder whose `weights.json` has the hash of each file. No torch.
 
     {"schema": 1, "model": "mini", "license": "Apache-2.0",
      "files": {"unet/model.safetensors": {"sha256": "9f86…", "bytes": 26214400}}}
@@ -16,6 +16,8 @@ from colorcli.errors import WeightsError
 from colorcli.model.variants import VARIANTS
 
 LIST_NAME = "weights.json"
+DIFFUSERS_INDEX = "model_index.json"
+UNKNOWN_LICENSE = "NOASSERTION"   # SPDX for: nobody said
 SCHEMA = 1
 REINSTALL = "pip install --force-reinstall --no-deps colorcli"
 
@@ -50,18 +52,18 @@ class FileCheck:
 
 
 def weights_folder(name: str) -> Path:
-    """Find the folder of a model: a known name, or a path to a folder (it holds a slash, or is "." or "..").
+    """Find the folder of a model: a known name, or a path to a folder.
 
     Raises WeightsError naming the nearest model if there is none of that name, or if the folder is not there.
     """
-    if "/" in name or "\\" in name or name in (".", ".."):
-        folder = Path(name).expanduser()
+    folder = Path(name).expanduser()
+    if "/" in name or "\\" in name or (name not in VARIANTS and folder.is_dir()):
         if not folder.is_dir():
             raise WeightsError(f"there is no model folder {name}", hint="check the path, or see `colorcli models list`")
         return folder
     if name not in VARIANTS:
         near = difflib.get_close_matches(name, VARIANTS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(VARIANTS)}; for a folder write ./{name}"
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(VARIANTS)}, and folders"
         raise WeightsError(f"there is no model called {json.dumps(name)}", hint=hint)
     folder = shipped_folder(name)
     if not folder.is_dir():
@@ -97,8 +99,11 @@ def read_list(folder: Path) -> WeightsList:
 def require_whole(folder: Path) -> WeightsList:
     """Check that every file of the list is there with its size, without reading them; give the list.
 
+    A folder of diffusers without a list (`save_pretrained` writes none) is hashed instead, which takes its time.
     Raises WeightsError naming the first file that is missing or cut off.
     """
+    if not (folder / LIST_NAME).exists() and (folder / DIFFUSERS_INDEX).is_file():
+        return WeightsList(folder.resolve().name, UNKNOWN_LICENSE, _hash_files(folder))
     listed = read_list(folder)
     for name, file in listed.files.items():
         path = folder / name
@@ -118,7 +123,7 @@ def verify(folder: Path) -> list[FileCheck]:
 def weights_digest(folder: Path) -> str:
     """One SHA-256 (hex) for a whole model: the part of a frame's fingerprint that says which weights painted it.
 
-    It is made of the recorded hashes, so it costs no reading; `verify` says whether the files still have them.
+    It is made of the recorded hashes, so it costs no reading where there is a list; `verify` says whether they hold.
     Raises WeightsError if a file is missing or has another size.
     """
     return _digest_of(require_whole(folder))
@@ -126,16 +131,22 @@ def weights_digest(folder: Path) -> str:
 
 def write_list(folder: Path, model: str, license: str) -> WeightsList:
     """Hash every file in the folder and write its `weights.json`: the last step of making a model."""
+    files = _hash_files(folder)
+    content = {"schema": SCHEMA, "model": model, "license": license,
+               "files": {name: {"sha256": file.sha256, "bytes": file.bytes} for name, file in files.items()}}
+    (folder / LIST_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return WeightsList(model, license, files)
+
+
+def _hash_files(folder: Path) -> dict[str, WeightsFile]:
+    """Every file of a folder but hidden ones and the list itself, by its path inside the folder."""
     files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.is_file() and name != LIST_NAME and not hidden:
             files[name] = WeightsFile(_file_sha256(path), path.stat().st_size)
-    content = {"schema": SCHEMA, "model": model, "license": license,
-               "files": {name: {"sha256": file.sha256, "bytes": file.bytes} for name, file in files.items()}}
-    (folder / LIST_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return WeightsList(model, license, files)
+    return files
 
 
 def _digest_of(listed: WeightsList) -> str:

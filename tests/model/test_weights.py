@@ -96,3 +96,19 @@ def test_a_wrong_name_suggests_the_nearest_model() -> None:
 def test_a_path_that_is_no_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="there is no model folder"):
         weights_folder(str(tmp_path / "nowhere"))
+
+
+def test_a_folder_that_diffusers_saved_needs_no_list(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    before = weights_digest(folder)
+    assert require_whole(folder).license == "NOASSERTION"
+    (folder / "model_index.json").write_text("[]")
+    assert weights_digest(folder) != before
+
+
+def test_a_folder_may_be_named_without_a_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert weights_folder("mine") == Path("mine")
