@@ -120,7 +120,9 @@ def hand(sk: Sketch, wrist: Vec, ahead: Vec, thumb: float, kind: str, part: str,
         for k in range(count)[::-1]:
             u = (k / (count - 1) - 0.5) * 2
             base = spot(0.46, -wide * 0.8 * u)
-            angle = -thumb * (u * spread / 2 + sk.rng.normal(0, 0.05)) - (thumb * 0.25 if kind == "relaxed" else 0) * k / 4
+            angle = (
+                -thumb * (u * spread / 2 + sk.rng.normal(0, 0.05)) - (thumb * 0.25 if kind == "relaxed" else 0) * k / 4
+            )
             way = rotated(direction[None], angle)[0]
             tip = base + way * lengths[k] * size * short * (0.85 if kind == "relaxed" else 1)
             outline = capsule(base, tip, radius * 1.15, radius)
@@ -131,9 +133,17 @@ def hand(sk: Sketch, wrist: Vec, ahead: Vec, thumb: float, kind: str, part: str,
         shapes.append(sk.shape(part, outline, (outline,), group=group))
     depth = 0.5 if kind in ("open", "relaxed") else 0.56
     palm = spline(
-        [spot(0, wide * 0.6), spot(0.25, wide * 0.95), spot(depth, wide), spot(depth + (0.02 if kind in ("open", "relaxed") else 0.08), 0),
-         spot(depth, -wide), spot(0.25, -wide * 0.9), spot(0, -wide * 0.6)], steps=4,
-    )  # fmt: skip
+        [
+            spot(0, wide * 0.6),
+            spot(0.25, wide * 0.95),
+            spot(depth, wide),
+            spot(depth + (0.02 if kind in ("open", "relaxed") else 0.08), 0),
+            spot(depth, -wide),
+            spot(0.25, -wide * 0.9),
+            spot(0, -wide * 0.6),
+        ],
+        steps=4,
+    )
     edge = len(palm)
     strokes = [palm[: edge * 2 // 6], palm[edge * 4 // 6 :]]
     details = []
@@ -172,13 +182,24 @@ def arm(sk: Sketch, which: int, sleeve: tuple[str, str | RGB] | None) -> list[Sh
     inward = np.array([-side * sk.front * 0.8 + sk.turn, 0.25])
     thumb = 1.0 if float(perpendicular @ inward) > 0 else -1.0
     covered = o.gloves
-    shapes = hand(sk, joints[2], bones.end, thumb, sk.figure.pose.hands[which], "glove" if covered else "hand", f"hand{side}")
+    shapes = hand(
+        sk, joints[2], bones.end, thumb, sk.figure.pose.hands[which], "glove" if covered else "hand", f"hand{side}"
+    )
     reach = o.sleeve if sleeve is not None else 0.0
     if reach < 0.97:
         shapes += _tube(sk, "arm", "arm", joints, bare, group, True, False, outer)
     if covered:
-        shapes += _tube(sk, "glove", "glove", _cut(joints, 0.8, 1.0), (w * 0.95, w * 0.9, w * 0.85, w * 0.8, w * 0.75)[::1],
-                        f"hand{side}", False, False, outer)  # fmt: skip
+        shapes += _tube(
+            sk,
+            "glove",
+            "glove",
+            _cut(joints, 0.8, 1.0),
+            (w * 0.95, w * 0.9, w * 0.85, w * 0.8, w * 0.75)[::1],
+            f"hand{side}",
+            False,
+            False,
+            outer,
+        )
     if sleeve is not None and reach > 0.05:
         part, color = sleeve
         slack = o.loose + (0.006 if part == "jacket" else 0.0)
@@ -188,18 +209,42 @@ def arm(sk: Sketch, which: int, sleeve: tuple[str, str | RGB] | None) -> list[Sh
         places = np.array([0, 0.25, 0.5, 0.75, 1.0]) * end
         w0, w1, w2, w3, w4 = np.interp(places, [0, 0.25, 0.5, 0.75, 1], grown)
         flare = o.flare * 0.3 * w if sk.design(3).random() < 0.4 else 0.0
-        shapes += _tube(sk, part, color, stretch, (w0, w1, w2, w3, w4 + flare + slack * 0.5), f"sleeve{side}", True, True, outer,
-                        o.folds // 2)  # fmt: skip
+        shapes += _tube(
+            sk,
+            part,
+            color,
+            stretch,
+            (w0, w1, w2, w3, w4 + flare + slack * 0.5),
+            f"sleeve{side}",
+            True,
+            True,
+            outer,
+            o.folds // 2,
+        )
         if sk.design(4).random() < 0.3 and reach > 0.5:
             cuff = _cut(joints, end - 0.1, end)
             wide = w4 + flare + slack * 0.6
             accent = sk.design(5).random() < 0.4
             cuff_color = "accent" if accent else ("shirt" if part == "jacket" else color)
-            shapes += _tube(sk, "shirt" if part == "jacket" and not accent else part, cuff_color, cuff, (wide,) * 5,
-                            f"cuff{side}", False, True, outer)  # fmt: skip
+            shapes += _tube(
+                sk,
+                "shirt" if part == "jacket" and not accent else part,
+                cuff_color,
+                cuff,
+                (wide,) * 5,
+                f"cuff{side}",
+                False,
+                True,
+                outer,
+            )
             left, right = limb(cuff, (wide,) * 5)
-            shapes[-1] = sk.shape(part if accent or part != "jacket" else "shirt", shapes[-1].fills,
-                                  (*shapes[-1].strokes, np.stack([left[0], right[0]])), color=cuff_color, group=f"cuff{side}")  # fmt: skip
+            shapes[-1] = sk.shape(
+                part if accent or part != "jacket" else "shirt",
+                shapes[-1].fills,
+                (*shapes[-1].strokes, np.stack([left[0], right[0]])),
+                color=cuff_color,
+                group=f"cuff{side}",
+            )
     return shapes
 
 
@@ -268,32 +313,78 @@ def leg(sk: Sketch, which: int) -> list[Shape]:
             top = sk.design(7).uniform(0.55, 0.9)
             stretch = _cut(joints, top, 1.0)
             wide = np.interp([top, 0.5 + top / 2, 1.0], [0, 0.25, 0.5, 0.75, 1], bare) + 0.003
-            shapes += _tube(sk, "sock", "sock", stretch, (wide[0], wide[0], wide[1], wide[1], wide[2]), f"sock{side}", False, False, outer)
+            shapes += _tube(
+                sk,
+                "sock",
+                "sock",
+                stretch,
+                (wide[0], wide[0], wide[1], wide[1], wide[2]),
+                f"sock{side}",
+                False,
+                False,
+                outer,
+            )
             left, right = limb(stretch, (wide[0],) * 5)
-            shapes[-1] = sk.shape("sock", shapes[-1].fills, (*shapes[-1].strokes, np.stack([left[0], right[0]])), group=f"sock{side}")
+            shapes[-1] = sk.shape(
+                "sock", shapes[-1].fills, (*shapes[-1].strokes, np.stack([left[0], right[0]])), group=f"sock{side}"
+            )
+    cut = float(sk.design(8).choice([0.0, 0.2, 0.5, 1.0]))  # from narrow to flared trousers
+    boot: list[Shape] = []
+    if boots:
+        top = sk.design(10).uniform(0.58, 0.85)
+        stretch = _cut(joints, top, 1.0)
+        wide = (
+            np.interp([top, 0.5 + top / 2, 1.0], [0, 0.25, 0.5, 0.75, 1], bare) * 1.08
+            + 0.006
+            + (o.loose if cut == 0 else 0)
+        )
+        tube = _tube(
+            sk,
+            "shoe",
+            "shoe",
+            stretch,
+            (wide[0], wide[0], wide[1], wide[1], wide[2]),
+            f"foot{side}",
+            False,
+            False,
+            outer,
+        )
+        left, right = limb(stretch, (wide[0],) * 5)
+        tube[-1] = sk.shape(
+            "shoe", tube[-1].fills, (*tube[-1].strokes, np.stack([left[0], right[0]])), group=f"foot{side}"
+        )
+        # Wide trousers fall over the boots, narrow ones are tucked in.
+        boot = tube
+    if cut > 0:
+        shapes += boot
     if cloth > 0.05:
         slack = o.loose + 0.003
         grown = np.array(bare) * 1.06 + slack
         end = min(cloth, 1.0)
         places = np.array([0, 0.25, 0.5, 0.75, 1.0]) * end
         w0, w1, w2, w3, w4 = np.interp(places, [0, 0.25, 0.5, 0.75, 1], grown)
-        cut = sk.design(8).choice([0.0, 0.2, 0.5, 1.0])  # from narrow to flared trousers
         low = w4 + cut * w * 0.5
-        tubes = _tube(sk, "trousers", "trousers", _cut(joints, 0, end), (w0, w1, w2 + cut * w * 0.15, w3 + cut * w * 0.3, low),
-                      f"trousers{side}", True, True, outer, o.folds // 2)  # fmt: skip
+        tubes = _tube(
+            sk,
+            "trousers",
+            "trousers",
+            _cut(joints, 0, end),
+            (w0, w1, w2 + cut * w * 0.15, w3 + cut * w * 0.3, low),
+            f"trousers{side}",
+            True,
+            True,
+            outer,
+            o.folds // 2,
+        )
         if sk.design(9).random() < 0.3:  # a crease down the front
             a, m, e = _cut(joints, 0.12, end * 0.97)
             crease = spline([a, m, e], steps=4)
-            tubes[-1] = sk.shape("trousers", tubes[-1].fills, tubes[-1].strokes, (*tubes[-1].details, crease), group=f"trousers{side}")
+            tubes[-1] = sk.shape(
+                "trousers", tubes[-1].fills, tubes[-1].strokes, (*tubes[-1].details, crease), group=f"trousers{side}"
+            )
         shapes += tubes
-    if boots:
-        top = sk.design(10).uniform(0.58, 0.85)
-        stretch = _cut(joints, top, 1.0)
-        wide = np.interp([top, 0.5 + top / 2, 1.0], [0, 0.25, 0.5, 0.75, 1], bare) * 1.08 + 0.006
-        tube = _tube(sk, "shoe", "shoe", stretch, (wide[0], wide[0], wide[1], wide[1], wide[2]), f"foot{side}", False, False, outer)
-        left, right = limb(stretch, (wide[0],) * 5)
-        tube[-1] = sk.shape("shoe", tube[-1].fills, (*tube[-1].strokes, np.stack([left[0], right[0]])), group=f"foot{side}")
-        shapes += tube
+    if cut == 0:
+        shapes += boot
     return shapes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,13 +11,34 @@ from colorcli.train.drawings.families import FAMILIES, VALIDATION_FAMILIES, Fami
 from colorcli.train.drawings.raster import RGB, Pen, Shading
 
 SKINS: tuple[RGB, ...] = (
-    (255, 224, 196), (250, 205, 170), (244, 187, 152), (235, 180, 130), (224, 160, 120), (198, 134, 92), (160, 104, 68),
-    (120, 76, 50), (90, 56, 40), (255, 236, 220), (246, 178, 150), (255, 214, 150),
-)  # fmt: skip
+    (255, 224, 196),
+    (250, 205, 170),
+    (244, 187, 152),
+    (235, 180, 130),
+    (224, 160, 120),
+    (198, 134, 92),
+    (160, 104, 68),
+    (120, 76, 50),
+    (90, 56, 40),
+    (255, 236, 220),
+    (246, 178, 150),
+    (255, 214, 150),
+)
 HAIRS: tuple[RGB, ...] = (
-    (28, 24, 26), (58, 38, 28), (96, 60, 36), (140, 92, 52), (190, 146, 84), (224, 200, 118), (244, 228, 160),
-    (168, 70, 36), (204, 98, 44), (128, 128, 130), (208, 208, 208), (240, 240, 236), (70, 70, 80),
-)  # fmt: skip
+    (28, 24, 26),
+    (58, 38, 28),
+    (96, 60, 36),
+    (140, 92, 52),
+    (190, 146, 84),
+    (224, 200, 118),
+    (244, 228, 160),
+    (168, 70, 36),
+    (204, 98, 44),
+    (128, 128, 130),
+    (208, 208, 208),
+    (240, 240, 236),
+    (70, 70, 80),
+)
 
 
 @dataclass(frozen=True)
@@ -164,9 +185,33 @@ def _palette(rng: np.random.Generator, fantasy: float, upper: str) -> tuple[tupl
     skin = cloth_color(rng) if rng.random() < fantasy * 0.5 else _near(SKINS[rng.integers(len(SKINS))], rng)
     wild = rng.random() < max(fantasy, 0.12)
     hair = cloth_color(rng) if wild else _near(HAIRS[rng.integers(len(HAIRS))], rng)
-    iris = cloth_color(rng) if rng.random() < 0.3 else _near(((70, 46, 30), (60, 100, 150), (70, 120, 70))[rng.integers(3)], rng)
-    names = ("top", "jacket", "dress", "trousers", "skirt", "tie", "belt", "shoe", "sock", "hat", "cape", "scarf",
-             "apron", "glove", "armor", "prop", "ornament", "accent", "vest", "glasses")  # fmt: skip
+    iris = (
+        cloth_color(rng)
+        if rng.random() < 0.3
+        else _near(((70, 46, 30), (60, 100, 150), (70, 120, 70))[rng.integers(3)], rng)
+    )
+    names = (
+        "top",
+        "jacket",
+        "dress",
+        "trousers",
+        "skirt",
+        "tie",
+        "belt",
+        "shoe",
+        "sock",
+        "hat",
+        "cape",
+        "scarf",
+        "apron",
+        "glove",
+        "armor",
+        "prop",
+        "ornament",
+        "accent",
+        "vest",
+        "glasses",
+    )
     cloth = {name: cloth_color(rng) for name in names}
     if rng.random() < 0.45:
         cloth["shoe"] = _near(((14, 14, 16), (70, 44, 28), (40, 36, 40), (235, 235, 235))[rng.integers(4)], rng, 6)
@@ -175,15 +220,28 @@ def _palette(rng: np.random.Generator, fantasy: float, upper: str) -> tuple[tupl
     if rng.random() < 0.25:
         cloth["jacket"] = _near(((150, 150, 152), (60, 62, 70), (44, 54, 84), (120, 100, 80))[rng.integers(4)], rng)
     if rng.random() < 0.12:  # neighbors of one color: only lines tell them apart
-        cloth["trousers"] = cloth["skirt"] = cloth["jacket"] if upper in ("suit", "coat", "open jacket") else cloth["top"]
+        cloth["trousers"] = cloth["skirt"] = (
+            cloth["jacket"] if upper in ("suit", "coat", "open jacket") else cloth["top"]
+        )
     shirt = (250, 250, 250) if rng.random() < 0.5 else cloth_color(rng)
     white: RGB = (255, 255, 255) if rng.random() < 0.8 else (240, 240, 230)
     colors: dict[str, RGB] = {
-        "hair": hair, "face": skin, "neck": skin, "ear": skin, "hand": skin, "arm": skin, "torso_skin": skin,
-        "leg": skin, "iris": iris, "eye_white": white, "brow": _scaled(hair, rng.uniform(0.5, 1.0)),
+        "hair": hair,
+        "face": skin,
+        "neck": skin,
+        "ear": skin,
+        "hand": skin,
+        "arm": skin,
+        "torso_skin": skin,
+        "leg": skin,
+        "iris": iris,
+        "eye_white": white,
+        "brow": _scaled(hair, rng.uniform(0.5, 1.0)),
         "mouth": _near((190, 90, 85), rng, 25) if rng.random() < 0.7 else _scaled(skin, 0.8),
-        "beard": _near(hair, rng, 6) if rng.random() < 0.7 else _scaled(hair, 0.8), "shirt": shirt, **cloth,
-    }  # fmt: skip
+        "beard": _near(hair, rng, 6) if rng.random() < 0.7 else _scaled(hair, 0.8),
+        "shirt": shirt,
+        **cloth,
+    }
     return tuple(colors.items())
 
 
@@ -202,6 +260,8 @@ def _outfit(rng: np.random.Generator, family: Family, feminine: bool) -> Outfit:
         lower = "none"
     if upper in ("suit", "coat") and lower == "shorts":
         lower = "trousers"
+    if upper == "bare" and feminine:
+        upper = "tank"
     if upper == "overalls":
         lower = "trousers"
     sleeve = {"tank": 0.0, "bare": 0.0, "overalls": 0.4, "vest": 1.0, "poncho": 1.0}.get(upper, 1.0)
@@ -214,36 +274,61 @@ def _outfit(rng: np.random.Generator, family: Family, feminine: bool) -> Outfit:
     elif rng.random() < 0.15:
         sleeve = rng.uniform(0.55, 0.9)
     hem = {"suit": rng.uniform(0.3, 0.6), "coat": rng.uniform(0.55, 1.3), "open jacket": rng.uniform(0.05, 0.6)}.get(
-        upper, rng.uniform(0.05, 0.4)
+        upper, rng.uniform(0.08, 0.45)
     )
     return Outfit(
-        upper=upper, lower=lower, sleeve=float(sleeve), hem=float(hem), opening=rng.uniform(0.25, 0.65),
+        upper=upper,
+        lower=lower,
+        sleeve=float(sleeve),
+        hem=float(hem),
+        opening=rng.uniform(0.25, 0.65),
         lower_hem=rng.uniform(0.18, 0.5) if lower == "shorts" else rng.uniform(0.15, 0.9),
-        flare=rng.uniform(0.0, 1.0), loose=rng.uniform(0.002, 0.014),
-        shoes=_pick(rng, ("shoes", "shoes", "boots", "sneakers", "sneakers", "heels" if feminine else "shoes", "barefoot")),
+        flare=rng.uniform(0.0, 1.0),
+        loose=rng.uniform(0.002, 0.014),
+        shoes=_pick(
+            rng, ("shoes", "shoes", "boots", "sneakers", "sneakers", "heels" if feminine else "shoes", "barefoot")
+        ),
         socks=rng.random() < 0.5,
         tie=("tie" if rng.random() < 0.8 else "bow") if rng.random() < (0.75 if upper == "suit" else 0.2) else "",
         belt=rng.random() < 0.3,
         hat=_pick(rng, ("cap", "beanie", "brim", "top", "helmet", "band", "bow")) if rng.random() < 0.2 else "",
-        scarf=rng.random() < 0.08, cape=rng.random() < (0.3 if upper == "armor" else 0.05), apron=rng.random() < 0.05,
+        scarf=rng.random() < 0.08,
+        cape=rng.random() < (0.3 if upper == "armor" else 0.05),
+        apron=rng.random() < 0.05,
         gloves=rng.random() < (0.4 if upper == "armor" else 0.08),
         prop=_pick(rng, ("stick", "bag", "book", "cup", "ball", "sword")) if rng.random() < 0.14 else "",
         pattern=_pick(rng, ("stripes", "chest", "sleeves", "emblem")) if rng.random() < 0.25 else "",
-        pockets=rng.random() < 0.5, folds=int(rng.integers(0, 5)), buttons=int(rng.integers(1, 5)),
-    )  # fmt: skip
+        pockets=rng.random() < 0.5,
+        folds=int(rng.integers(0, 5)),
+        buttons=int(rng.integers(1, 5)),
+    )
 
 
 def _hair(rng: np.random.Generator, feminine: bool, heads: float) -> Hair:
     if feminine:
-        style = _pick(rng, ("bob", "bob", "long", "long", "long", "ponytail", "ponytail", "twin tails", "bun", "short", "curly"))
+        style = _pick(
+            rng, ("bob", "bob", "long", "long", "long", "ponytail", "ponytail", "twin tails", "bun", "short", "curly")
+        )
     else:
-        style = _pick(rng, ("short", "short", "short", "spiky", "spiky", "spiky", "bald", "bob", "curly", "long", "ponytail"))
-    fringe = _pick(rng, ("none", "straight", "jagged", "parted") if feminine or style != "short" else ("none", "none", "jagged", "parted"))
+        style = _pick(
+            rng, ("short", "short", "short", "spiky", "spiky", "spiky", "bald", "bob", "curly", "long", "ponytail")
+        )
+    fringe = _pick(
+        rng,
+        ("none", "straight", "jagged", "parted")
+        if feminine or style != "short"
+        else ("none", "none", "jagged", "parted"),
+    )
     return Hair(
-        style, fringe, rng.uniform(0.02, 0.1) + (0.05 if style == "curly" else 0.0), rng.uniform(0.72, 0.84),
-        int(rng.integers(5, 13)), rng.uniform(0.04, 0.2), rng.uniform(0.5, 2.6) * (0.5 if heads < 4 else 1.0),
+        style,
+        fringe,
+        rng.uniform(0.02, 0.1) + (0.05 if style == "curly" else 0.0),
+        rng.uniform(0.72, 0.84),
+        int(rng.integers(5, 13)),
+        rng.uniform(0.04, 0.2),
+        rng.uniform(0.5, 2.6) * (0.5 if heads < 4 else 1.0),
         rng.uniform(0, 1),
-    )  # fmt: skip
+    )
 
 
 def design_character(seed: int, family: str | None = None) -> Character:
@@ -263,47 +348,84 @@ def design_character(seed: int, family: str | None = None) -> Character:
     below = 1 - 1 / heads
     slim = 0.88 if feminine else 1.0
     build = Build(
-        head=1 / heads, head_width=one(ranges.head_width), head_depth=one(ranges.head_depth), jaw=one(ranges.jaw) * slim**0.5,
-        chin=one(ranges.chin) * slim, nose=one(ranges.nose), eye_size=one(ranges.eye_size), eye_height=rng.uniform(0.4, 0.52),
-        legs=one(ranges.legs) * below, shoulder=one(ranges.shoulder) * below * slim, chest=one(ranges.chest) * below * slim,
-        waist=one(ranges.waist) * below * slim, hip=one(ranges.hip) * below * (1.06 if feminine else 1.0),
-        depth=one(ranges.depth), belly=one(ranges.belly) * below,
+        head=1 / heads,
+        head_width=one(ranges.head_width),
+        head_depth=one(ranges.head_depth),
+        jaw=one(ranges.jaw) * slim**0.5,
+        chin=one(ranges.chin) * slim,
+        nose=one(ranges.nose),
+        eye_size=one(ranges.eye_size),
+        eye_height=rng.uniform(0.4, 0.52),
+        legs=one(ranges.legs) * below,
+        shoulder=one(ranges.shoulder) * below * slim,
+        chest=one(ranges.chest) * below * slim,
+        waist=one(ranges.waist) * below * slim,
+        hip=one(ranges.hip) * below * (1.06 if feminine else 1.0),
+        depth=one(ranges.depth),
+        belly=one(ranges.belly) * below,
         bust=float(rng.uniform(0.3, 1)) * 0.03 * below if feminine and name != "child" else 0.0,
-        neck_width=one(ranges.neck_width) * below * slim, neck=one(ranges.neck) * below, arm=one(ranges.arm) * below * slim,
-        leg=one(ranges.leg) * below, arm_length=one(ranges.arm_length), hand=one(ranges.hand), foot=one(ranges.foot),
+        neck_width=one(ranges.neck_width) * below * slim,
+        neck=one(ranges.neck) * below,
+        arm=one(ranges.arm) * below * slim,
+        leg=one(ranges.leg) * below,
+        arm_length=one(ranges.arm_length),
+        hand=one(ranges.hand),
+        foot=one(ranges.foot),
         roundness=one(ranges.roundness),
-    )  # fmt: skip
+    )
+    # A neck never outgrows the jaw above it.
+    build = replace(build, neck_width=min(build.neck_width, 0.36 * build.head * build.head_width * max(build.jaw, 0.8)))
     outfit = _outfit(rng, ranges, feminine)
     beard = ""
     if not feminine and rng.random() < ranges.beards:
         beard = _pick(rng, ("goatee", "goatee", "full", "moustache"))
     face = Face(
-        eyes=_pick(rng, ranges.eyes), brow=0.0 if rng.random() < 0.1 else rng.uniform(0.008, 0.035),
-        mouth=_pick(rng, ("line", "lips", "open", "smile")), nose=_pick(rng, ("line", "dot", "hook", "round")), beard=beard,
-        glasses=_pick(rng, ("round", "square", "dark")) if rng.random() < 0.14 else "", ear=rng.uniform(0.1, 0.17),
-        ears=_pick(rng, ("pointed", "animal")) if rng.random() < ranges.fantasy else "round", lashes=feminine,
-    )  # fmt: skip
+        eyes=_pick(rng, ranges.eyes),
+        brow=0.0 if rng.random() < 0.1 else rng.uniform(0.008, 0.035),
+        mouth=_pick(rng, ("line", "lips", "open", "smile")),
+        nose=_pick(rng, ("line", "dot", "hook", "round")),
+        beard=beard,
+        glasses=_pick(rng, ("round", "square", "dark")) if rng.random() < 0.14 else "",
+        ear=rng.uniform(0.1, 0.17),
+        ears=_pick(rng, ("pointed", "animal")) if rng.random() < ranges.fantasy else "round",
+        lashes=feminine,
+    )
     hair = _hair(rng, feminine, heads)
     palette = _palette(rng, ranges.fantasy, outfit.upper)
     gray = rng.random()
     ink: RGB = (int(v := rng.integers(0, 40)), int(v), int(v)) if gray < 0.8 else _scaled(cloth_color(rng), 0.45)
     pen = Pen(
-        width=float(np.exp(rng.uniform(np.log(0.9), np.log(3.6)))), color=ink, detail=rng.uniform(0.5, 1.0),
-        taper=rng.uniform(0.4, 1.0) if rng.random() < 0.35 else 0.0, gaps=rng.uniform(0.1, 0.5) if rng.random() < 0.4 else 0.0,
+        width=float(np.exp(rng.uniform(np.log(0.7), np.log(3.4)))),
+        color=ink,
+        detail=rng.uniform(0.5, 1.0),
+        taper=rng.uniform(0.4, 1.0) if rng.random() < 0.35 else 0.0,
+        gaps=rng.uniform(0.1, 0.5) if rng.random() < 0.4 else 0.0,
         missing=rng.uniform(0.02, 0.12) if rng.random() < 0.3 else 0.0,
-    )  # fmt: skip
+    )
     shading = None
     if rng.random() < 0.5:
         angle, reach = rng.uniform(0.15, 0.85) * np.pi, rng.uniform(0.008, 0.03)
         tone = rng.uniform(0.6, 0.86)
         cool = rng.uniform(0.92, 1.08)
         shading = Shading(
-            (float(np.cos(angle) * reach), float(np.sin(angle) * reach)), (min(tone / cool, 1.0), tone, min(tone * cool, 1.0))
+            (float(np.cos(angle) * reach), float(np.sin(angle) * reach)),
+            (min(tone / cool, 1.0), tone, min(tone * cool, 1.0)),
         )
     faint = tuple(
-        part for part, chance in (("shoe", 0.15), ("hair", 0.08), ("brow", 0.3), ("iris", 0.2), ("eye_white", 0.12), ("belt", 0.05),
-                                  ("neck", 0.08), ("tie", 0.04), ("beard", 0.06)) if rng.random() < chance
-    )  # fmt: skip
+        part
+        for part, chance in (
+            ("shoe", 0.15),
+            ("hair", 0.08),
+            ("brow", 0.3),
+            ("iris", 0.2),
+            ("eye_white", 0.12),
+            ("belt", 0.05),
+            ("neck", 0.08),
+            ("tie", 0.04),
+            ("beard", 0.06),
+        )
+        if rng.random() < chance
+    )
     return Character(
         seed, name, feminine, build, hair, face, outfit, palette, pen, shading, faint, float(rng.uniform(0.0, 0.004))
     )

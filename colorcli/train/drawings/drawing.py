@@ -48,22 +48,37 @@ def _prop(sk: Sketch, which: int) -> list[Shape]:
         across = np.array([up[1], -up[0]])
         low, high = (-0.45, 0.3) if kind == "stick" else (-0.06, 0.45)
         w = 0.009 if kind == "stick" else 0.014
-        blade = np.stack([grip + up * low * size - across * w, grip + up * high * size - across * w, grip + up * (high + 0.02) * size,
-                          grip + up * high * size + across * w, grip + up * low * size + across * w])  # fmt: skip
+        blade = np.stack(
+            [
+                grip + up * low * size - across * w,
+                grip + up * high * size - across * w,
+                grip + up * (high + 0.02) * size,
+                grip + up * high * size + across * w,
+                grip + up * low * size + across * w,
+            ]
+        )
         shapes = [sk.shape("prop", blade, group="prop")]
         if kind == "sword":
-            guard = np.stack([grip + up * a + across * b for a, b in ((0.02, -0.05), (0.035, -0.05), (0.035, 0.05), (0.02, 0.05))])
+            guard = np.stack(
+                [grip + up * a + across * b for a, b in ((0.02, -0.05), (0.035, -0.05), (0.035, 0.05), (0.02, 0.05))]
+            )
             shapes.append(sk.shape("prop", guard, color="accent", group="guard"))
         return shapes
     if kind == "ball":
         return [sk.shape("prop", ellipse(grip - [0, 0.03], 0.05 * size, 0.05 * size), group="prop")]
     if kind == "bag":
-        box = spline(grip + np.array([[-0.06, -0.2], [0.06, -0.2], [0.055, -0.07], [-0.055, -0.07]]) * size, True, 0.15, 4)
+        box = spline(
+            grip + np.array([[-0.06, -0.2], [0.06, -0.2], [0.055, -0.07], [-0.055, -0.07]]) * size, True, 0.15, 4
+        )
         strap = [grip + np.array([[-0.04, -0.07], [-0.03, 0.0], [0.03, 0.0], [0.04, -0.07]]) * size]
         return [sk.shape("prop", strap[0], group="strap"), sk.shape("prop", box, group="prop")]
     tall = 0.07 if kind == "cup" else 0.1
     wide = 0.025 if kind == "cup" else 0.06
-    box = grip + np.array([[-wide, -tall * 0.6], [wide, -tall * 0.6], [wide * 1.15, tall * 0.6], [-wide * 1.15, tall * 0.6]]) * size
+    box = (
+        grip
+        + np.array([[-wide, -tall * 0.6], [wide, -tall * 0.6], [wide * 1.15, tall * 0.6], [-wide * 1.15, tall * 0.6]])
+        * size
+    )
     inner = close(box * 0.85 + box.mean(0) * 0.15)
     return [sk.shape("prop", box, details=[inner] if kind == "book" else [], group="prop")]
 
@@ -93,16 +108,14 @@ def compose(sk: Sketch) -> list[Shape]:
     shapes += cape if sk.front > -0.2 else []
     shapes += far
     shapes += legs[0][1] + legs[1][1]
+    shapes += garments.torso_skin(sk)
     shapes += garments.lower_body(sk)
-    shapes += body.neck(sk) if sk.front > -0.2 else []
-    upper = garments.upper_body(sk)
-    skin = [s for s in upper if s.group == "torso_skin"]
-    shapes = shapes + skin + (body.neck(sk) if skin and sk.front > -0.2 else []) + [s for s in upper if s.group != "torso_skin"]
-    if sk.front <= -0.2:
-        # From behind the collar lies over the neck, and the neck over the chest.
-        shapes = [*shapes]
+    shapes += body.neck(sk)
+    shapes += garments.upper_body(sk)
     shapes += cape if sk.front <= -0.2 else []
-    in_front_of_head = [s for s in close_by] if max(f.arms[0].points[2][1], f.arms[1].points[2][1]) > f.head_at[1] else []
+    in_front_of_head = (
+        [s for s in close_by] if max(f.arms[0].points[2][1], f.arms[1].points[2][1]) > f.head_at[1] else []
+    )
     shapes += parts.back
     if not in_front_of_head:
         shapes += close_by
@@ -115,18 +128,44 @@ def _tags(sk: Sketch, view: str, framing: str, busy: bool) -> NDArray[np.float32
     c = sk.character
     o, h = c.outfit, c.hair
     has = {
-        "front view": view == "front", "three-quarter view": view == "three-quarter", "side view": view == "side", "back view": view == "back",
-        "full body": framing == "full", "upper body": framing == "upper", "head and shoulders": framing == "bust",
-        "short hair": h.style in ("short", "spiky", "bob", "curly"), "long hair": h.style == "long",
-        "tied hair": h.style in ("ponytail", "twin tails", "bun"), "spiky hair": h.style == "spiky", "bald": h.style == "bald",
-        "fringe": h.fringe != "none" and h.style != "bald", "beard": bool(c.face.beard), "glasses": bool(c.face.glasses),
-        "hat": bool(o.hat), "suit": o.upper == "suit", "tie": bool(o.tie) and o.upper in ("suit", "coat", "shirt", "vest"),
-        "open jacket": o.upper == "open jacket", "closed coat": o.upper == "coat", "t-shirt": o.upper == "t-shirt",
-        "sweater": o.upper in ("sweater", "hoodie"), "buttoned shirt": o.upper == "shirt", "dress": o.upper == "dress",
-        "skirt": o.lower == "skirt", "trousers": o.lower == "trousers", "shorts": o.lower == "shorts", "cape": o.cape,
-        "scarf": o.scarf, "apron": o.apron, "armor": o.upper == "armor", "gloves": o.gloves, "boots": o.shoes == "boots",
-        "belt": o.belt, "prop": bool(o.prop), "shaded": c.shading is not None, "busy background": busy,
-    }  # fmt: skip
+        "front view": view == "front",
+        "three-quarter view": view == "three-quarter",
+        "side view": view == "side",
+        "back view": view == "back",
+        "full body": framing == "full",
+        "upper body": framing == "upper",
+        "head and shoulders": framing == "bust",
+        "short hair": h.style in ("short", "spiky", "bob", "curly"),
+        "long hair": h.style == "long",
+        "tied hair": h.style in ("ponytail", "twin tails", "bun"),
+        "spiky hair": h.style == "spiky",
+        "bald": h.style == "bald",
+        "fringe": h.fringe != "none" and h.style != "bald",
+        "beard": bool(c.face.beard),
+        "glasses": bool(c.face.glasses),
+        "hat": bool(o.hat),
+        "suit": o.upper == "suit",
+        "tie": bool(o.tie) and o.upper in ("suit", "coat", "shirt", "vest"),
+        "open jacket": o.upper == "open jacket",
+        "closed coat": o.upper == "coat",
+        "t-shirt": o.upper == "t-shirt",
+        "sweater": o.upper in ("sweater", "hoodie"),
+        "buttoned shirt": o.upper == "shirt",
+        "dress": o.upper == "dress",
+        "skirt": o.lower == "skirt",
+        "trousers": o.lower == "trousers",
+        "shorts": o.lower == "shorts",
+        "cape": o.cape,
+        "scarf": o.scarf,
+        "apron": o.apron,
+        "armor": o.upper == "armor",
+        "gloves": o.gloves,
+        "boots": o.shoes == "boots",
+        "belt": o.belt,
+        "prop": bool(o.prop),
+        "shaded": c.shading is not None,
+        "busy background": busy,
+    }
     tags = np.zeros(len(TAGS), np.float32)
     for name, true in has.items():
         tags[TAG[name]] = float(true)
@@ -154,10 +193,15 @@ def draw(
     framing = framing or FRAMINGS[int(np.searchsorted([0.65, 0.87], lots[2]))]
     assert view in VIEWS and framing in FRAMINGS, (view, framing)
     facing = float(rng.choice([-1, 1]))
-    yaw = facing * {
-        "front": rng.uniform(0, 0.16), "three-quarter": rng.uniform(0.4, 0.95), "side": rng.uniform(1.35, 1.6),
-        "back": rng.uniform(2.5, np.pi),
-    }[view]  # fmt: skip
+    yaw = (
+        facing
+        * {
+            "front": rng.uniform(0, 0.16),
+            "three-quarter": rng.uniform(0.4, 0.95),
+            "side": rng.uniform(1.35, 1.6),
+            "back": rng.uniform(2.5, np.pi),
+        }[view]
+    )
     pose = choose_pose(rng, yaw)
     figure = place_figure(character.build, pose, yaw)
     sk = Sketch(character, figure, rng)
@@ -166,7 +210,7 @@ def draw(
     points = np.concatenate([p for s in shapes for p in s.fills])
     low, high = points.min(0), points.max(0)
     if framing == "full":
-        fill = rng.uniform(0.6, 0.95)
+        fill = 0.95 - 0.35 * rng.random() ** 1.6
         scale = min(fill * height / (high[1] - low[1]), 0.97 * width / (high[0] - low[0]))
         bottom = rng.uniform(0.3, 0.7) * (height - scale * (high[1] - low[1]))
         to_picture = (scale, width / 2 - scale * (low[0] + high[0]) / 2, height - bottom + scale * low[1])
@@ -174,7 +218,9 @@ def draw(
         to_picture = (scale, to_picture[1] + rng.uniform(-0.8, 0.8) * room, to_picture[2])
     else:
         chin = float(figure.head_at[1])
-        level = (figure.hips[1] - 0.1 + rng.uniform(-0.1, 0.15)) if framing == "upper" else chin - rng.uniform(0.1, 0.25)
+        level = (
+            (figure.hips[1] - 0.1 + rng.uniform(-0.1, 0.15)) if framing == "upper" else chin - rng.uniform(0.1, 0.25)
+        )
         top = max(float(figure.head_at[1] + character.build.head * 1.15), float(high[1]) if rng.random() < 0.5 else 0.0)
         scale = height * rng.uniform(0.84, 0.97) / (top - level)
         middle = float(figure.head_at[0] * 0.5 + figure.hips[0] * 0.5)
@@ -182,8 +228,17 @@ def draw(
 
     layers = raster.new_layers(width, height)
     line_px = character.pen.width * raster.SCALE * height / 512
-    paper, paper_ink = paint_background(background, width * raster.SCALE, height * raster.SCALE, line_px, rng)
+    setting = np.random.default_rng((character.seed, 3, pose_seed))
+    paper, paper_ink = paint_background(background, width * raster.SCALE, height * raster.SCALE, line_px, setting)
     raster.draw_shapes(layers, shapes, to_picture, character.pen, character.shading, rng)
     pictures = raster.develop(layers, paper, paper_ink, character.shading)
     mask = np.where(pictures.parts > 0, np.uint8(255), np.uint8(0))
-    return Drawing(pictures.color, pictures.flat, pictures.line, mask, pictures.parts, pictures.regions, _tags(sk, view, framing, background == "busy"))
+    return Drawing(
+        pictures.color,
+        pictures.flat,
+        pictures.line,
+        mask,
+        pictures.parts,
+        pictures.regions,
+        _tags(sk, view, framing, background == "busy"),
+    )

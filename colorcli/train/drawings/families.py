@@ -49,11 +49,11 @@ FAMILIES: Final[dict[str, Family]] = {
     "puppet": replace(
         ADULT, heads=(3.6, 5.4), head_width=(0.6, 0.8), hand=(1.0, 1.5), roundness=(0.05, 0.35), legs=(0.4, 0.52),
         shoulder=(0.15, 0.2), chest=(0.12, 0.16), waist=(0.1, 0.15), hip=(0.1, 0.15), jaw=(0.7, 1.0),
-        arm=(0.032, 0.055), leg=(0.05, 0.07),
+        arm=(0.026, 0.044), leg=(0.045, 0.065),
     ),
     "fashion": replace(
         ADULT, heads=(7.0, 8.6), legs=(0.55, 0.63), waist=(0.06, 0.085), arm=(0.02, 0.03), leg=(0.032, 0.045),
-        neck=(0.07, 0.12), neck_width=(0.024, 0.036), shoulder=(0.1, 0.14), chest=(0.08, 0.11), hip=(0.08, 0.11),
+        neck=(0.05, 0.09), neck_width=(0.026, 0.036), shoulder=(0.1, 0.14), chest=(0.08, 0.11), hip=(0.08, 0.11),
         hand=(0.75, 1.0), beards=0.1, chin=(0.2, 0.4),
     ),
     "chibi": replace(

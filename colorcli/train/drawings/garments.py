@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,9 +16,17 @@ from colorcli.train.drawings.sketch import Sketch
 def sleeve_of(sk: Sketch) -> tuple[str, str | RGB] | None:
     """Part and color of the sleeves, or None for bare arms."""
     o = sk.character.outfit
-    color_of = {"suit": "jacket", "open jacket": "jacket", "coat": "jacket", "dress": "dress", "shirt": "shirt", "armor": "armor",
-                "poncho": "top", "vest": "shirt"}  # fmt: skip
-    if o.sleeve <= 0.05:
+    color_of = {
+        "suit": "jacket",
+        "open jacket": "jacket",
+        "coat": "jacket",
+        "dress": "dress",
+        "shirt": "shirt",
+        "armor": "armor",
+        "poncho": "top",
+        "vest": "shirt",
+    }
+    if o.sleeve <= 0.05 or o.upper in ("bare", "tank"):
         return None
     part = color_of.get(o.upper, "top")
     return part, ("accent" if o.pattern == "sleeves" else part)
@@ -38,7 +47,13 @@ def _skirted(sk: Sketch, lathe: Lathe, bottom: float, flare: float) -> Lathe:
     w, d, _ = (float(v) for v in lathe.slice_at(start))
     drop = start - bottom
     reach = max(
-        [abs(float(p[0]) - float(sk.figure.hips[0])) for leg in sk.figure.legs for p in leg.points if p[1] > bottom - 0.03] or [0.0]
+        [
+            abs(float(p[0]) - float(sk.figure.hips[0]))
+            for leg in sk.figure.legs
+            for p in leg.points
+            if p[1] > bottom - 0.03
+        ]
+        or [0.0]
     )
     reach = (reach + sk.character.build.leg * 1.1) if flare > 0.25 else 0.0
     wide = max(w * (1 + 0.05 * drop) + flare * drop * 0.6, min(reach, w * 2.2) if abs(sk.front) > 0.5 else 0)
@@ -130,12 +145,17 @@ def lower_body(sk: Sketch) -> list[Shape]:
                 details.append(_line(torso, sk, [(0.55 * s, waist), (0.95 * s, sk.height(0.14))]))
         seat = torso.extended(sk.height(-0.04), torso.width[0] * 0.97, torso.depth[0] * 0.97, sk.height(0.02))
         shapes.append(_shell(sk, "trousers", seat, waist, sk.height(-0.02), details, hem=False, bow_top=0.1, bow=0.25))
+        # Only the middle of the seat's lower edge is seen, between the legs.
+        middle = shapes[-1].fills[0][13 + 3 : 13 + 6]
+        shapes[-1] = replace(shapes[-1], strokes=(*shapes[-1].strokes, middle))
     elif o.lower == "skirt":
         bottom = sk.figure.torso.y[0] - sk.character.build.legs * o.lower_hem * 0.85
         cloth = _skirted(sk, torso, float(bottom), 0.3 + o.flare)
         pleats = sk.design(21).integers(0, 9)
         details = [
-            spline(_line(cloth, sk, [(x * 0.9, waist - 0.01), (x * 0.97, (waist + bottom) / 2), (x, float(bottom) - 0.03)]))
+            spline(
+                _line(cloth, sk, [(x * 0.9, waist - 0.01), (x * 0.97, (waist + bottom) / 2), (x, float(bottom) - 0.03)])
+            )
             for x in np.linspace(-0.85, 0.85, int(pleats))
         ]
         shapes.append(_shell(sk, "skirt", cloth, waist, float(bottom), details, bow_top=0.1, bow=0.14))
@@ -146,7 +166,10 @@ def lower_body(sk: Sketch) -> list[Shape]:
         if _visible(sk, belt, 0.0, low):
             spot = _line(belt, sk, [(0.0, (top + low) / 2)])[0] - [0, 0.008]
             high = (top - low) * 0.5
-            box = spot + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [high * (0.3 + 0.9 * max(sk.front, 0)), high * 0.9]
+            box = spot + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [
+                high * (0.3 + 0.9 * max(sk.front, 0)),
+                high * 0.9,
+            ]
             shapes.append(sk.shape("ornament", box, weight=0.7))
     return shapes
 
@@ -157,40 +180,94 @@ def torso_skin(sk: Sketch) -> list[Shape]:
     details = []
     if sk.character.outfit.upper == "bare" and sk.front > 0:
         y = sk.height(0.64)
-        details = [spline(_line(f.torso, sk, [(0.05 * s, y), (0.4 * s, y - 0.015), (0.75 * s, y + 0.02)])) for s in (-1, 1)]
+        details = [
+            spline(_line(f.torso, sk, [(0.05 * s, y), (0.4 * s, y - 0.015), (0.75 * s, y + 0.02)])) for s in (-1, 1)
+        ]
         details.append(_line(f.torso, sk, [(0.0, y + 0.02), (0.0, sk.height(0.4))]))
-    return [_shell(sk, "torso_skin", f.torso, float(f.torso.y[-1]), sk.height(0.1), details, rim=False)]
+    return sk.on_torso(
+        [_shell(sk, "torso_skin", f.torso, float(f.torso.y[-1]), sk.height(0.1), details, rim=False, hem=False)]
+    )
 
 
-def _collar(sk: Sketch, lathe: Lathe, part: str, color: str | RGB, size: float) -> list[Shape]:
-    """Two collar leaves around the neck opening."""
+def _neckband(sk: Sketch) -> Lathe:
+    """The solid that collars lie on: the neck, widening towards the chest."""
+    w = sk.character.build.neck_width
+    base = float(sk.figure.torso.y[-1])
+    low = sk.height(0.8)
+    reach = max(float(sk.figure.torso.slice_at(low)[0]) * 0.55, w * 1.5)
+    deep = float(sk.figure.torso.slice_at(low)[1])
+    heights = np.array([low, sk.height(0.95), base, base + 0.3 * sk.character.build.head])
+    return Lathe(
+        heights,
+        np.array([reach, w * 1.6, w * 1.3, w * 1.15]),
+        np.array([deep, deep * 0.75, w * 1.3, w * 1.2]),
+        np.zeros(4),
+    )
+
+
+def _collar(sk: Sketch, part: str, color: str | RGB, size: float, grow: float = 0.004) -> list[Shape]:
+    """Two collar leaves around the neck opening; size 0 small to 1 wide."""
     shapes = []
-    top = sk.height(1.06)
+    lathe = _neckband(sk).grown(grow + 0.006 * size)
+    base = float(sk.figure.torso.y[-1])
+    stand = (0.006 + 0.014 * sk.design(45).random()) * (1 - sk.character.build.head) + grow * 0.5
+    tip = base - (0.035 + 0.03 * size) * (1 - sk.character.build.head)
     if sk.front < -0.2:
-        return [_shell(sk, part, lathe.grown(0.008), top, sk.height(0.99), color=color, group="collar", bow_top=-0.1)]
+        return [_shell(sk, part, lathe, base + stand, base - stand, color=color, group="collar", bow_top=-0.1)]
+    wide = 0.35 + 0.25 * sk.design(46).random() + 0.2 * size
     for s in (-1, 1):
-        theta = np.array([s * 1.75, s * 0.9, s * 0.12, s * (0.35 + 0.3 * size), s * 1.1, s * 1.8])
-        drop = np.array([1.05, 1.05, 1.0, 0.93 - 0.07 * size, 0.97, 1.0])
-        outline = lathe.grown(0.006).place(theta, np.array([sk.height(v) for v in drop]), sk.figure.yaw, 0.3)
-        shapes.append(sk.shape(part, outline, color=color, group=f"collar{s}"))
+        theta = np.array([s * 1.9, s * 1.2, s * 0.15, s * wide, s * 1.1, s * 1.9])
+        heights = np.array([base + stand, base + stand, base - stand, tip, base - stand, base - stand * 0.5])
+        outline = lathe.place(theta, heights, sk.figure.yaw, 0.25)
+        if np.ptp(outline[:, 0]) > 0.003:
+            shapes.append(sk.shape(part, outline, color=color, group=f"collar{s}"))
     return shapes
 
 
 def _tie(sk: Sketch, lathe: Lathe, end: float) -> list[Shape]:
     o = sk.character.outfit
-    top = sk.height(0.97)
+    top = float(sk.figure.torso.y[-1]) - 0.012 * (1 - sk.character.build.head)
     if not _visible(sk, lathe, 0.0, top) or not o.tie:
         return []
     w = 0.2 * sk.design(22).uniform(0.7, 1.2)
     if o.tie == "bow":
         shapes = []
         for s in (-1, 1):
-            shapes.append(sk.shape("tie", _line(lathe, sk, [(0, top), (s * 0.32, top + 0.015), (s * 0.32, top - 0.035), (0, top - 0.015)], 0.3), group="tie"))
+            shapes.append(
+                sk.shape(
+                    "tie",
+                    _line(
+                        lathe, sk, [(0, top), (s * 0.32, top + 0.015), (s * 0.32, top - 0.035), (0, top - 0.015)], 0.3
+                    ),
+                    group="tie",
+                )
+            )
         return shapes
     low = sk.height(end)
-    knot = _line(lathe, sk, [(-w * 0.42, top), (w * 0.42, top), (w * 0.28, top - 0.03), (-w * 0.28, top - 0.03)], 0.25)
-    blade = _line(
-        lathe, sk, [(-w * 0.25, top - 0.028), (w * 0.25, top - 0.028), (w * 0.75, low + 0.03), (0.0, low), (-w * 0.75, low + 0.03)], 0.1
+    size = sk.character.build.neck_width * sk.design(47).uniform(0.5, 0.8)
+    across = np.array([max(abs(sk.front), 0.35), 0.0]) * size
+
+    def spot(y: float) -> Points:
+        return _line(lathe, sk, [(0.0, y)], 0.1)[0]
+
+    knot_low = top - size * 1.1
+    knot = np.stack(
+        [
+            spot(top) - across * 0.75,
+            spot(top) + across * 0.75,
+            spot(knot_low) + across * 0.45,
+            spot(knot_low) - across * 0.45,
+        ]
+    )
+    broad = across * (0.8 + 2 * w)
+    blade = np.stack(
+        [
+            spot(knot_low) - across * 0.42,
+            spot(knot_low) + across * 0.42,
+            spot(low + size) + broad,
+            spot(low),
+            spot(low + size) - broad,
+        ]
     )
     return [sk.shape("tie", blade, group="tie"), sk.shape("tie", knot, group="tie")]
 
@@ -206,8 +283,16 @@ def _lapels(sk: Sketch, lathe: Lathe, low: float, color: str | RGB) -> list[Shap
         if style == 2:  # a shawl collar
             spots = [(0.42, at(0)), (0.25, at(0.35)), (0.0, low), (0.1, low), (wide + 0.1, at(0.45)), (0.55, at(0.1))]
         else:
-            spots = [(0.42, at(0)), (0.25, at(0.35)), (0.0, low), (0.06, low), (wide + 0.12, at(notch * 0.62)),
-                     (wide - 0.06, at(notch * 0.52)), (wide + 0.1, at(notch * 0.4)), (0.58, at(0.05))]  # fmt: skip
+            spots = [
+                (0.42, at(0)),
+                (0.25, at(0.35)),
+                (0.0, low),
+                (0.06, low),
+                (wide + 0.12, at(notch * 0.62)),
+                (wide - 0.06, at(notch * 0.52)),
+                (wide + 0.1, at(notch * 0.4)),
+                (0.58, at(0.05)),
+            ]
         spots = [(x * s, y) for x, y in spots]
         outline = _line(lathe, sk, spots, 0.1)
         shapes.append(sk.shape("jacket", outline, color=color, group=f"lapel{s}"))
@@ -236,7 +321,13 @@ def upper_body(sk: Sketch) -> list[Shape]:
         t = np.linspace(0, 2 * np.pi, 9)[:-1] if sk.design(24).random() < 0.5 else np.linspace(0, 2 * np.pi, 5)[:-1]
         mid = sk.height(0.7)
         w = float(lathe.slice_at(mid)[0])
-        return [sk.shape("ornament", _line(lathe, sk, [(size * np.cos(k), mid + size * w * np.sin(k)) for k in t]), color="accent")]
+        return [
+            sk.shape(
+                "ornament",
+                _line(lathe, sk, [(size * np.cos(k), mid + size * w * np.sin(k)) for k in t]),
+                color="accent",
+            )
+        ]
 
     def band(lathe: Lathe, part: str, low: float) -> list[Shape]:
         if o.pattern != "stripes":
@@ -244,16 +335,23 @@ def upper_body(sk: Sketch) -> list[Shape]:
         n = int(sk.design(25).integers(1, 4))
         edges = np.linspace(sk.height(0.72), low, 2 * n + 2)
         return [
-            _shell(sk, part, lathe.grown(0.0005), float(edges[2 * k]), float(edges[2 * k + 1]), color="accent", group=f"stripe{k}", bow_top=0.12)
+            _shell(
+                sk,
+                part,
+                lathe.grown(0.0005),
+                float(edges[2 * k]),
+                float(edges[2 * k + 1]),
+                color="accent",
+                group=f"stripe{k}",
+                bow_top=0.12,
+            )
             for k in range(n)
         ]
 
-    if upper in ("bare", "tank", "dress", "t-shirt", "sweater", "open jacket", "overalls", "armor"):
-        shapes += torso_skin(sk)
     if upper in ("t-shirt", "sweater", "hoodie", "shirt", "overalls", "vest", "poncho"):
         part = "shirt" if upper in ("shirt", "vest") else "top"
         bottom = min(hem, waist - 0.01)
-        tucked = upper in ("shirt", "t-shirt") and sk.design(26).random() < 0.4 or upper in ("overalls", "vest")
+        tucked = (upper in ("shirt", "t-shirt") and sk.design(26).random() < 0.4) or upper in ("overalls", "vest")
         bottom = waist - 0.01 if tucked else bottom
         lathe = _skirted(sk, cloth, bottom, 0.15)
         details = _folds(sk, lathe, top, bottom, o.folds)
@@ -263,33 +361,84 @@ def upper_body(sk: Sketch) -> list[Shape]:
         if upper == "hoodie" and o.pockets and sk.front > 0:
             a, b = bottom + 0.035, sk.height(0.42)
             details.append(_line(lathe, sk, [(-0.65, a), (-0.4, b), (0.4, b), (0.65, a)]))
-        shapes.append(_shell(sk, part, lathe, top, bottom, details, color=color_top if part == "top" else part, group="upper",
-                             bow_top=neckline if upper not in ("shirt", "vest") else 0.2))  # fmt: skip
+        shapes.append(
+            _shell(
+                sk,
+                part,
+                lathe,
+                top,
+                bottom,
+                details,
+                color=color_top if part == "top" else part,
+                group="upper",
+                bow_top=neckline if upper not in ("shirt", "vest") else 0.2,
+            )
+        )
         if upper in ("sweater", "hoodie") and sk.design(28).random() < 0.6:
             shapes.append(_shell(sk, part, lathe.grown(0.001), bottom + 0.022, bottom, group="band", bow_top=0.12))
         shapes += band(lathe, part, bottom + 0.03) + emblem(lathe)
         if upper in ("shirt", "vest"):
             shapes += _buttons(sk, lathe, sk.height(0.86), bottom + 0.03, o.buttons + 2)
             shapes += _tie(sk, lathe, 0.45)
-            shapes += _collar(sk, lathe, "shirt", "shirt", sk.design(29).random())
+            shapes += _collar(sk, "shirt", "shirt", sk.design(29).random())
         if upper == "hoodie":
-            shapes += _collar(sk, lathe.grown(0.012), "top", "top", 1.0)
+            shapes += _collar(sk, "top", "top", 1.0, 0.014)
     if upper == "tank":
         lathe = _skirted(sk, cloth, hem, 0.1)
-        shapes.append(_shell(sk, "top", lathe, sk.height(0.84), min(hem, waist - 0.01), _folds(sk, lathe, top, hem, o.folds), bow_top=0.15))
+        shapes.append(
+            _shell(
+                sk,
+                "top",
+                lathe,
+                sk.height(0.84),
+                min(hem, waist - 0.01),
+                _folds(sk, lathe, top, hem, o.folds),
+                bow_top=0.15,
+            )
+        )
         for s in (-1, 1):
-            strap = _line(lathe, sk, [(0.45 * s, sk.height(1.0)), (0.75 * s, sk.height(0.99)), (0.8 * s, sk.height(0.8)), (0.4 * s, sk.height(0.8))])
-            shapes.append(sk.shape("top", strap, (strap[:1], np.stack([strap[0], strap[3]]), np.stack([strap[1], strap[2]])), group="top"))
+            strap = _line(
+                lathe,
+                sk,
+                [
+                    (0.45 * s, sk.height(1.0)),
+                    (0.75 * s, sk.height(0.99)),
+                    (0.8 * s, sk.height(0.8)),
+                    (0.4 * s, sk.height(0.8)),
+                ],
+            )
+            shapes.append(
+                sk.shape(
+                    "top",
+                    strap,
+                    (strap[:1], np.stack([strap[0], strap[3]]), np.stack([strap[1], strap[2]])),
+                    group="top",
+                )
+            )
         shapes += band(lathe, "top", hem + 0.03) + emblem(lathe)
     if upper == "armor":
         lathe = cloth.grown(0.006)
         y = sk.height(0.5)
-        details = [_line(lathe, sk, [(0.0, top), (0.0, y)]), spline(_line(lathe, sk, [(-0.9, y + 0.02), (0.0, y - 0.02), (0.9, y + 0.02)]))]
+        details = [
+            _line(lathe, sk, [(0.0, top), (0.0, y)]),
+            spline(_line(lathe, sk, [(-0.9, y + 0.02), (0.0, y - 0.02), (0.9, y + 0.02)])),
+        ]
         shapes.append(_shell(sk, "armor", lathe, top, waist - 0.02, details, bow_top=0.3))
         skirt = _skirted(sk, lathe, min(hem, sk.height(0.02)), 0.3)
         low = min(hem, sk.height(0.02))
         splits = [_line(skirt, sk, [(x, waist), (x * 1.1, low - 0.02)]) for x in (-0.6, -0.2, 0.2, 0.6)]
-        shapes.append(_shell(sk, "armor", skirt, waist + 0.01, low, splits, color="accent" if sk.design(30).random() < 0.4 else "armor", group="tasset"))
+        shapes.append(
+            _shell(
+                sk,
+                "armor",
+                skirt,
+                waist + 0.01,
+                low,
+                splits,
+                color="accent" if sk.design(30).random() < 0.4 else "armor",
+                group="tasset",
+            )
+        )
         shapes += emblem(lathe)
     if upper == "dress":
         bottom = float(f.torso.y[0] - sk.character.build.legs * o.lower_hem * 0.9)
@@ -299,7 +448,18 @@ def upper_body(sk: Sketch) -> list[Shape]:
             spline(_line(lathe, sk, [(x * 0.8, waist - 0.02), (x, (waist + bottom) / 2), (x, bottom - 0.02)]))
             for x in sk.design(32).uniform(-0.8, 0.8, int(o.folds))
         ]
-        shapes.append(_shell(sk, "dress", lathe, sk.height(0.85) if deep else top, bottom, pleats, bow_top=0.2 if deep else sk.design(33).uniform(0.3, 1.6), bow=0.14))
+        shapes.append(
+            _shell(
+                sk,
+                "dress",
+                lathe,
+                sk.height(0.85) if deep else top,
+                bottom,
+                pleats,
+                bow_top=0.2 if deep else sk.design(33).uniform(0.3, 1.6),
+                bow=0.14,
+            )
+        )
         if o.belt or sk.design(34).random() < 0.4:
             shapes.append(_shell(sk, "belt", cloth.grown(0.003), sk.height(0.42), sk.height(0.36), bow_top=0.12))
         shapes += emblem(lathe)
@@ -309,13 +469,35 @@ def upper_body(sk: Sketch) -> list[Shape]:
         if _visible(sk, lathe, 0.0, waist):
             shapes.append(sk.shape("trousers", bib, group="trousers"))
         for s in (-1, 1):
-            strap = _line(lathe, sk, [(0.4 * s, sk.height(1.0)), (0.58 * s, sk.height(1.0)), (0.52 * s, sk.height(0.66)), (0.36 * s, sk.height(0.66))])
+            strap = _line(
+                lathe,
+                sk,
+                [
+                    (0.4 * s, sk.height(1.0)),
+                    (0.58 * s, sk.height(1.0)),
+                    (0.52 * s, sk.height(0.66)),
+                    (0.36 * s, sk.height(0.66)),
+                ],
+            )
             shapes.append(sk.shape("trousers", strap, group="trousers"))
-        shapes += _buttons(sk, lathe, sk.height(0.67), sk.height(0.67), 1, 0.45) + _buttons(sk, lathe, sk.height(0.67), sk.height(0.67), 1, -0.45)
+        shapes += _buttons(sk, lathe, sk.height(0.67), sk.height(0.67), 1, 0.45) + _buttons(
+            sk, lathe, sk.height(0.67), sk.height(0.67), 1, -0.45
+        )
     if upper == "poncho":
         wide = sk.character.build.shoulder * 1.5
         lathe = cloth.extended(sk.height(0.1), wide, wide * 0.8, sk.height(0.9))
-        shapes.append(_shell(sk, "cape", lathe, top, sk.height(0.1), _folds(sk, lathe, top, sk.height(0.2), o.folds + 2), bow_top=0.4, bow=0.25))
+        shapes.append(
+            _shell(
+                sk,
+                "cape",
+                lathe,
+                top,
+                sk.height(0.1),
+                _folds(sk, lathe, top, sk.height(0.2), o.folds + 2),
+                bow_top=0.4,
+                bow=0.25,
+            )
+        )
     if upper in ("suit", "coat", "open jacket", "vest"):
         outer = cloth.grown(0.006 if upper != "vest" else 0.003)
         low_hem = hem if upper != "vest" else sk.height(0.2)
@@ -332,11 +514,24 @@ def upper_body(sk: Sketch) -> list[Shape]:
             inner = _skirted(sk, cloth, min(hem, waist), 0.1)
             plain = sk.design(35).random() < 0.65
             part = "top" if plain else "shirt"
-            shapes.append(_shell(sk, part, inner, top, waist - 0.012 if sk.design(36).random() < 0.5 else min(hem, waist) - 0.005,
-                                 bow_top=sk.design(37).uniform(0.25, 0.9) if plain else 0.2, group="inner"))  # fmt: skip
+            shapes.append(
+                _shell(
+                    sk,
+                    part,
+                    inner,
+                    top,
+                    waist - 0.012 if sk.design(36).random() < 0.5 else min(hem, waist) - 0.005,
+                    bow_top=sk.design(37).uniform(0.25, 0.9) if plain else 0.2,
+                    group="inner",
+                )
+            )
             shapes += emblem(inner)
             if not plain:
-                shapes += _buttons(sk, inner, sk.height(0.85), waist, o.buttons + 1) + _tie(sk, inner, 0.4) + _collar(sk, inner, "shirt", "shirt", 0.5)
+                shapes += (
+                    _buttons(sk, inner, sk.height(0.85), waist, o.buttons + 1)
+                    + _tie(sk, inner, 0.4)
+                    + _collar(sk, "shirt", "shirt", 0.5)
+                )
             gap = sk.design(38).uniform(0.12, 0.6)
             heights = np.linspace(sk.height(1.05), low_hem, 12)
             for s in (-1, 1):
@@ -345,49 +540,97 @@ def upper_body(sk: Sketch) -> list[Shape]:
                 front = outer.place(edge, heights, yaw, 0.1)
                 full = outer.place(
                     np.concatenate([edge, around[1:], np.full(11, s * np.pi)]),
-                    np.concatenate([heights, np.full(7, low_hem), heights[::-1][1:]]), yaw, 0.1,
-                )  # fmt: skip
+                    np.concatenate([heights, np.full(7, low_hem), heights[::-1][1:]]),
+                    yaw,
+                    0.1,
+                )
                 if np.ptp(full[:, 0]) > 0.004:
                     body = full[12 + 7 :]
                     hem_line = full[11 : 12 + 7]
-                    shapes.append(sk.shape("jacket", full, (front, hem_line, body), details, color=color, group=f"jacket{s}"))
+                    shapes.append(
+                        sk.shape("jacket", full, (front, hem_line, body), details, color=color, group=f"jacket{s}")
+                    )
         else:
             if upper == "coat" and _visible(sk, outer, 0.0, waist):
                 details.append(_line(outer, sk, [(0.05, close_at), (0.05, low_hem - 0.05)]))
-            shapes.append(_shell(sk, "jacket", outer, sk.height(1.04), low_hem, details, color=color, group="jacket", bow_top=0.2))
+            shapes.append(
+                _shell(sk, "jacket", outer, sk.height(1.04), low_hem, details, color=color, group="jacket", bow_top=0.2)
+            )
         if sk.front > -0.3:
             if upper in ("suit", "coat", "vest"):
-                opening = _line(outer, sk, [(-0.5, sk.height(1.05)), (-0.3, sk.height(0.9)), (0.0, close_at), (0.3, sk.height(0.9)), (0.5, sk.height(1.05))], 0.1)
+                opening = _line(
+                    outer,
+                    sk,
+                    [
+                        (-0.5, sk.height(1.05)),
+                        (-0.3, sk.height(0.9)),
+                        (0.0, close_at),
+                        (0.3, sk.height(0.9)),
+                        (0.5, sk.height(1.05)),
+                    ],
+                    0.1,
+                )
                 collared = upper != "coat" or sk.design(39).random() < 0.5
                 shapes.append(sk.shape("shirt" if collared else "scarf", opening, group="opening"))
                 if collared:
                     shapes += _buttons(sk, outer, sk.height(0.9), close_at + 0.02, 2) if not o.tie else []
                     shapes += _tie(sk, outer, 1.0 - o.opening * (0.95 if upper == "suit" else 0.5))
-                    shapes += _collar(sk, cloth, "shirt", "shirt", sk.design(29).random())
-                front_line = _line(outer, sk, [(0.0, close_at), (0.03, (close_at + low_hem) / 2), (0.08, low_hem - 0.03)])
+                    shapes += _collar(sk, "shirt", "shirt", sk.design(29).random())
+                front_line = _line(
+                    outer, sk, [(0.0, close_at), (0.03, (close_at + low_hem) / 2), (0.08, low_hem - 0.03)]
+                )
                 if _visible(sk, outer, 0.0, waist):
-                    shapes.append(sk.shape("jacket", front_line, (front_line,), color=color, group="jacket", shaded=False))
+                    shapes.append(
+                        sk.shape("jacket", front_line, (front_line,), color=color, group="jacket", shaded=False)
+                    )
                     shapes += _buttons(sk, outer, close_at - 0.02, max(low_hem + 0.06, sk.height(0.2)), o.buttons, 0.08)
-            if upper != "vest" and (upper != "coat" or sk.design(40).random() < 0.6) and (upper != "open jacket" or sk.design(40).random() < 0.5):
+            if (
+                upper != "vest"
+                and (upper != "coat" or sk.design(40).random() < 0.6)
+                and (upper != "open jacket" or sk.design(40).random() < 0.5)
+            ):
                 shapes += _lapels(sk, outer.grown(0.002), close_at, color)
             elif upper != "vest":
-                shapes += _collar(sk, outer.grown(0.01), "jacket", "accent" if sk.design(41).random() < 0.3 else color, 1.2)
+                shapes += _collar(sk, "jacket", "accent" if sk.design(41).random() < 0.3 else color, 1.2, 0.012)
         else:
-            shapes += _collar(sk, outer, "jacket", color, 1.0)
+            shapes += _collar(sk, "jacket", color, 0.8, 0.01)
     if o.apron and sk.front > -0.5:
         lathe = _skirted(sk, cloth.grown(0.008), sk.height(-0.35), 0.2)
         low = sk.height(-0.35)
-        outline = _line(lathe, sk, [(-0.4, sk.height(0.8)), (0.4, sk.height(0.8)), (0.5, sk.height(0.42)), (0.85, sk.height(0.36)), (0.85, low), (-0.85, low),
-                                    (-0.85, sk.height(0.36)), (-0.5, sk.height(0.42))], 0.1)  # fmt: skip
-        shapes.append(sk.shape("apron", outline, details=[_line(lathe, sk, [(-0.7, sk.height(0.39)), (0.7, sk.height(0.39))])]))
+        outline = _line(
+            lathe,
+            sk,
+            [
+                (-0.4, sk.height(0.8)),
+                (0.4, sk.height(0.8)),
+                (0.5, sk.height(0.42)),
+                (0.85, sk.height(0.36)),
+                (0.85, low),
+                (-0.85, low),
+                (-0.85, sk.height(0.36)),
+                (-0.5, sk.height(0.42)),
+            ],
+            0.1,
+        )
+        shapes.append(
+            sk.shape("apron", outline, details=[_line(lathe, sk, [(-0.7, sk.height(0.39)), (0.7, sk.height(0.39))])])
+        )
     if o.scarf:
         y = sk.height(1.0)
-        roll = skin.grown(0.02)
-        shapes.append(_shell(sk, "scarf", roll, base + 0.03, y - 0.02, _folds(sk, roll, base, y, 2), bow_top=0.15, bow=0.35))
+        roll = _neckband(sk).grown(0.016)
+        shapes.append(
+            _shell(
+                sk, "scarf", roll, base + 0.014, sk.height(0.97), _folds(sk, roll, base, y, 2), bow_top=0.15, bow=0.35
+            )
+        )
         s = float(sk.design(42).choice([-1, 1]))
-        if _visible(sk, roll, 0.25 * s, y):
-            end = _line(roll, sk, [(0.1 * s, y), (0.45 * s, y), (0.5 * s, sk.height(0.5)), (0.15 * s, sk.height(0.5))])
-            shapes.append(sk.shape("scarf", end, group="scarf end"))
+        if _visible(sk, cloth, 0.25 * s, y):
+            end = _line(
+                cloth.grown(0.012),
+                sk,
+                [(0.1 * s, y), (0.3 * s, y), (0.45 * s, sk.height(0.55)), (0.15 * s, sk.height(0.52))],
+            )
+            shapes.insert(-1, sk.shape("scarf", end, group="scarf end"))
 
     return sk.on_torso(shapes)
 
@@ -403,8 +646,17 @@ def cape(sk: Sketch) -> list[Shape]:
     back = -sk.turn * b.shoulder * 0.5
     sway = float(sk.rng.normal(0, 0.03))
     outline = spline(
-        [(-wide * 0.9, top), (-wide * 1.1 + back * 0.4, top - 0.08), (-flare + back + sway, bottom), (back + sway, bottom - 0.015),
-         (flare + back + sway, bottom), (wide * 1.1 + back * 0.4, top - 0.08), (wide * 0.9, top)], closed=True, roundness=0.3,
-    )  # fmt: skip
+        [
+            (-wide * 0.9, top),
+            (-wide * 1.1 + back * 0.4, top - 0.08),
+            (-flare + back + sway, bottom),
+            (back + sway, bottom - 0.015),
+            (flare + back + sway, bottom),
+            (wide * 1.1 + back * 0.4, top - 0.08),
+            (wide * 0.9, top),
+        ],
+        closed=True,
+        roundness=0.3,
+    )
     folds = [spline([(x * wide, top - 0.1), (x * flare + back, bottom)]) for x in (-0.5, 0.1, 0.55)]
     return sk.on_torso([sk.shape("cape", outline, details=folds)])

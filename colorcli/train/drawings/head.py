@@ -35,7 +35,22 @@ def _profile(sk: Sketch, heights: NDArray[np.float64]) -> NDArray[np.float64]:
     amount = 0.13 * n
     knots = [0.0, 0.05, 0.1, 0.13, 0.17, 0.2, 0.22, tip - 0.05, tip, 0.42, 0.47, 0.52, 0.6, 1.0]
     chin = d.uniform(0.0, 0.04)
-    out = [chin * 0.6, chin, 0.0, 0.012, 0.028, 0.012, 0.03, amount * 0.35 + 0.015, amount, amount * 0.4, 0.0, 0.012, 0.01, 0.0]
+    out = [
+        chin * 0.6,
+        chin,
+        0.0,
+        0.012,
+        0.028,
+        0.012,
+        0.03,
+        amount * 0.35 + 0.015,
+        amount,
+        amount * 0.4,
+        0.0,
+        0.012,
+        0.01,
+        0.0,
+    ]
     return np.interp(heights, knots, out) * sk.character.build.head
 
 
@@ -66,9 +81,21 @@ def _hairline(sk: Sketch, theta: ArrayLike) -> NDArray[np.float64]:
     nape = d.uniform(0.08, 0.2) if h.style not in ("bun", "ponytail") else 0.18
     temple = h.hairline - d.uniform(0.0, 0.06)
     return np.interp(
-        np.degrees(around), [0, 22, 40, 58, 68, 80, 92, 104, 125, 180],
-        [h.hairline - d.uniform(0, 0.05), h.hairline, temple + d.uniform(0, 0.05), temple - 0.06, ear + 0.12, ear, ear - 0.02, 0.3, nape + 0.03, nape],
-    )  # fmt: skip
+        np.degrees(around),
+        [0, 22, 40, 58, 68, 80, 92, 104, 125, 180],
+        [
+            h.hairline - d.uniform(0, 0.05),
+            h.hairline,
+            temple + d.uniform(0, 0.05),
+            temple - 0.06,
+            ear + 0.12,
+            ear,
+            ear - 0.02,
+            0.3,
+            nape + 0.03,
+            nape,
+        ],
+    )
 
 
 def _fringe(sk: Sketch, theta: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -124,7 +151,11 @@ def _locks(sk: Sketch, contour: Points) -> Points:
         even, normal = _along(contour, 2 * n + 1)
         height = d.uniform(0.4, 1.2, n) * h.spike * b.head
         lean = d.uniform(-0.8, 0.8) + d.normal(0, 0.3, n)
-        tips = even[1::2] + normal[1::2] * height[:, None] + np.stack([normal[1::2, 1], -normal[1::2, 0]], 1) * (lean * height)[:, None]
+        tips = (
+            even[1::2]
+            + normal[1::2] * height[:, None]
+            + np.stack([normal[1::2, 1], -normal[1::2, 0]], 1) * (lean * height)[:, None]
+        )
         tips[:, 1] += 0.4 * height
         out = even.copy()
         out[1::2] = tips
@@ -184,8 +215,12 @@ def _tail(sk: Sketch, root: NDArray[np.float64], length: float, width: float, wa
     d = sk.design(key)
     n = 7
     t = np.linspace(0, 1, n)
-    sway = way * d.uniform(0.1, 0.45) * np.sin(t * np.pi * 0.7) + sk.character.hair.wave * 0.06 * np.sin(t * 9 + d.uniform(0, 6))
-    path = root + np.stack([sway * length + sk.rng.normal(0, 0.04) * t**2 * length, -t * length + 0.12 * length * np.sin(t * np.pi)], 1)
+    sway = way * d.uniform(0.1, 0.45) * np.sin(t * np.pi * 0.7) + sk.character.hair.wave * 0.06 * np.sin(
+        t * 9 + d.uniform(0, 6)
+    )
+    path = root + np.stack(
+        [sway * length + sk.rng.normal(0, 0.04) * t**2 * length, -t * length + 0.12 * length * np.sin(t * np.pi)], 1
+    )
     profile = np.interp(t, [0, 0.15, 0.5, 0.85, 1], [0.35, 0.8, 1.0, 0.7, 0.05]) * width
     left, right = offsets(spline(path, steps=3), np.interp(np.linspace(0, 1, 19), t, profile))
     strands = [spline(path[1:6] + np.array([s * width * 0.4, 0]), steps=3) for s in (-1, 0.6)[: int(d.integers(0, 3))]]
@@ -214,7 +249,7 @@ def _loose(sk: Sketch) -> list[Shape]:
     wave = h.wave * 0.03 * b.head
     t = np.linspace(0, 1, 8)
     ys = 0.62 * b.head + (low - 0.62 * b.head) * t
-    half = wide * np.interp(t, [0, 0.3, 1], [1.0, 1.04, flare]) + wave * np.sin(t * 11)
+    half = wide * np.interp(t, [0, 0.12, 0.35, 1], [0.72, 0.94, 1.03, flare]) + wave * np.sin(t * 11)
     right = np.stack([shift + half, ys], 1)
     left = np.stack([shift - half, ys], 1)
     tips = int(d.integers(1, 7))
@@ -228,8 +263,15 @@ def _loose(sk: Sketch) -> list[Shape]:
         outline = spline(even[:-1], closed=True, roundness=0.6, steps=3)
     else:
         outline = np.concatenate([spline(right, steps=3), bottom, spline(left, steps=3)[::-1]])
-    strands = [spline([(shift + x * wide, 0.3 * b.head), (shift + x * wide * 1.05, low * 0.4), (shift + x * half[-1], low)]) for x in (-0.5, 0.2, 0.7)]
-    return [sk.shape("hair", outline, details=strands[: int(d.integers(0, 4))], group="back hair")]
+    strands = [
+        spline([(shift + x * wide, 0.3 * b.head), (shift + x * wide * 1.05, low * 0.4), (shift + x * half[-1], low)])
+        for x in (-0.5, 0.2, 0.7)
+    ]
+    # Its upper end goes over into the hair on the skull, without a line.
+    stroke = outline if h.style != "curly" else close(outline)
+    start = 2 if h.style != "curly" else 0
+    stroke = stroke[start : len(stroke) - start or None]
+    return [sk.shape("hair", outline, (stroke,), strands[: int(d.integers(0, 4))], group="hair")]
 
 
 def _ears(sk: Sketch) -> tuple[list[Shape], list[Shape]]:
@@ -245,7 +287,14 @@ def _ears(sk: Sketch) -> tuple[list[Shape], list[Shape]]:
         if face.ears == "animal":
             high = 0.92 * b.head
             spot = f.skull.place(np.array([s * 0.95]), np.array([high]), f.head_yaw)[0]
-            outline = spline([spot + [-size * 0.8, -size * 0.5], spot + [s * size * 0.35, size * 1.9], spot + [size * 0.8, -size * 0.5]], roundness=0.25)
+            outline = spline(
+                [
+                    spot + [-size * 0.8, -size * 0.5],
+                    spot + [s * size * 0.35, size * 1.9],
+                    spot + [size * 0.8, -size * 0.5],
+                ],
+                roundness=0.25,
+            )
             (behind if sk.front < 0 else over).append(sk.shape("ear", outline, color="hair", group=f"ear{s}"))
             continue
         if facing < -0.5:
@@ -257,8 +306,23 @@ def _ears(sk: Sketch) -> tuple[list[Shape], list[Shape]]:
         center = spot + np.array([out * wide * (1 - side_on) * 0.75, 0.0])
         outline = ellipse(center, wide, size * 0.62, -0.15 * out)
         if face.ears == "pointed":
-            outline = spline([center + [-wide, -size * 0.5], center + [wide, -size * 0.5], center + [out * wide * 2.2, size * 0.9], center + [-out * wide, size * 0.5]], closed=True, roundness=0.3)
-        inner = spline([center + [out * wide * 0.2, size * 0.35], center + [-out * wide * 0.4, size * 0.1], center + [out * wide * 0.1, -size * 0.3]])
+            outline = spline(
+                [
+                    center + [-wide, -size * 0.5],
+                    center + [wide, -size * 0.5],
+                    center + [out * wide * 2.2, size * 0.9],
+                    center + [-out * wide, size * 0.5],
+                ],
+                closed=True,
+                roundness=0.3,
+            )
+        inner = spline(
+            [
+                center + [out * wide * 0.2, size * 0.35],
+                center + [-out * wide * 0.4, size * 0.1],
+                center + [out * wide * 0.1, -size * 0.3],
+            ]
+        )
         shape = sk.shape("ear", outline, details=[inner], group=f"ear{s}")
         (over if facing > 0.3 else behind).append(shape)
     return behind, over
@@ -272,7 +336,9 @@ def _eyes(sk: Sketch) -> list[Shape]:
     apart = d.uniform(0.4, 0.52)
     y = b.eye_height * b.head
     size = 0.068 * b.head * b.eye_size
-    ratio = {"almond": 0.5, "oval": 1.15, "anime": 1.15, "goggle": 1.0, "square": 0.7}.get(face.eyes, 1.0) * d.uniform(0.85, 1.15)
+    ratio = {"almond": 0.5, "oval": 1.15, "anime": 1.15, "goggle": 1.0, "square": 0.7}.get(face.eyes, 1.0) * d.uniform(
+        0.85, 1.15
+    )
     look = sk.rng.uniform(-0.3, 0.3)
     shut = sk.rng.random() < 0.07
     for s in (1, -1):
@@ -285,30 +351,67 @@ def _eyes(sk: Sketch) -> list[Shape]:
         if abs(np.sin(f.head_yaw)) > 0.85:
             spot = spot - [np.sign(np.sin(f.head_yaw)) * wide * 0.3, 0]
         if face.eyes == "dot":
-            shapes.append(sk.shape("iris", ellipse(spot, wide * 0.36, size * 0.5), color=(24, 20, 22), group=f"iris{s}", shaded=False))
+            shapes.append(
+                sk.shape(
+                    "iris", ellipse(spot, wide * 0.36, size * 0.5), color=(24, 20, 22), group=f"iris{s}", shaded=False
+                )
+            )
         elif face.eyes == "line" or shut:
-            lid = spline([spot - [wide, 0], spot + [0, high * (0.5 if face.eyes == "line" else -0.3)], spot + [wide, 0]], steps=4)
+            lid = spline(
+                [spot - [wide, 0], spot + [0, high * (0.5 if face.eyes == "line" else -0.3)], spot + [wide, 0]], steps=4
+            )
             thick = np.concatenate([lid, (lid - [0, size * 0.12])[::-1]])
             shapes.append(sk.shape("iris", thick, color=(24, 20, 22), group=f"iris{s}", shaded=False))
         else:
             if face.eyes == "square":
                 white = spot + np.array([[-wide, -high], [wide, -high], [wide, high], [-wide, high]])
             elif face.eyes == "almond":
-                white = spline([spot - [wide, 0], spot + [-wide * 0.4, high * 0.9], spot + [wide * 0.4, high * 0.95], spot + [wide, 0],
-                                spot + [wide * 0.4, -high * 0.75], spot + [-wide * 0.4, -high * 0.75]], closed=True, steps=3)  # fmt: skip
+                white = spline(
+                    [
+                        spot - [wide, 0],
+                        spot + [-wide * 0.4, high * 0.9],
+                        spot + [wide * 0.4, high * 0.95],
+                        spot + [wide, 0],
+                        spot + [wide * 0.4, -high * 0.75],
+                        spot + [-wide * 0.4, -high * 0.75],
+                    ],
+                    closed=True,
+                    steps=3,
+                )
             else:
-                white = ellipse(spot, wide * (0.8 if face.eyes == "oval" else 1.0), high * (1.2 if face.eyes == "anime" else 1.0), count=18)
+                white = ellipse(
+                    spot,
+                    wide * (0.8 if face.eyes == "oval" else 1.0),
+                    high * (1.2 if face.eyes == "anime" else 1.0),
+                    count=18,
+                )
             big = {"anime": 0.8, "almond": 0.85, "goggle": 0.3, "square": 0.5}.get(face.eyes, 0.5)
             center = spot + np.array([look * wide * 0.6, 0.0])
-            iris_w, iris_h = wide * (0.62 if face.eyes == "anime" else 0.5), high * (1.2 if face.eyes == "anime" else 1.0) * big
+            iris_w, iris_h = (
+                wide * (0.62 if face.eyes == "anime" else 0.5),
+                high * (1.2 if face.eyes == "anime" else 1.0) * big,
+            )
             if face.eyes == "almond":
                 iris_w = min(iris_w, high * 0.85)
                 iris_h = high * 0.8
             weight = 0.6
             shapes.append(sk.shape("eye_white", white, weight=weight, group=f"eye{s}", shaded=False))
-            shapes.append(sk.shape("iris", ellipse(center, iris_w, iris_h, count=16), weight=weight, group=f"iris{s}", shaded=False))
+            shapes.append(
+                sk.shape(
+                    "iris", ellipse(center, iris_w, iris_h, count=16), weight=weight, group=f"iris{s}", shaded=False
+                )
+            )
             if size > 0.008:
-                shapes.append(sk.shape("iris", ellipse(center, iris_w * 0.5, iris_h * 0.5, count=12), (), color=(18, 16, 20), group=f"iris{s}", shaded=False))
+                shapes.append(
+                    sk.shape(
+                        "iris",
+                        ellipse(center, iris_w * 0.5, iris_h * 0.5, count=12),
+                        (),
+                        color=(18, 16, 20),
+                        group=f"iris{s}",
+                        shaded=False,
+                    )
+                )
             if face.eyes == "anime":
                 shine = ellipse(center + [iris_w * 0.35, iris_h * 0.4], iris_w * 0.28, iris_h * 0.25, count=10)
                 shapes.append(sk.shape("eye_white", shine, (), group=f"shine{s}", shaded=False))
@@ -317,12 +420,16 @@ def _eyes(sk: Sketch) -> list[Shape]:
                 if len(lid) > 2:
                     lid = lid[np.argsort(lid[:, 0])]
                     thick = np.concatenate([lid, (lid + [0, size * 0.16])[::-1]])
-                    shapes.append(sk.shape("brow", thick, color=(24, 20, 22), weight=0.5, group=f"lash{s}", shaded=False))
+                    shapes.append(
+                        sk.shape("brow", thick, color=(24, 20, 22), weight=0.5, group=f"lash{s}", shaded=False)
+                    )
         if face.brow:
             lift = (0.085 + 0.035 * b.eye_size) * b.head
             tilt = d.uniform(-0.25, 0.35) * s * (1 if s > 0 else 1)
             across = np.linspace(-1, 1, 5)
-            arch = spot + np.stack([across * wide * 1.15, lift + 0.012 * b.head * (1 - across**2) - tilt * across * 0.02 * b.head * 2], 1)
+            arch = spot + np.stack(
+                [across * wide * 1.15, lift + 0.012 * b.head * (1 - across**2) - tilt * across * 0.02 * b.head * 2], 1
+            )
             arch = spline(arch, steps=3)
             thick = np.concatenate([arch, (arch - [0, face.brow * b.head])[::-1]])
             shapes.append(sk.shape("brow", thick, weight=0.6, group=f"brow{s}", shaded=False))
@@ -360,10 +467,24 @@ def _mouth(sk: Sketch) -> tuple[list[Shape], list[Points]]:
             lines.append(spline([tip + [-r * 0.5, r * 0.1], tip + [0, -r * 0.35], tip + [r * 0.5, r * 0.1]]))
         elif face.nose == "hook" or side_on > 0.3:
             bridge = lathe.place(np.array([0.05]), np.array([(b.eye_height + 0.02) * b.head]), yaw)[0]
-            lines.append(spline([bridge + [s * 0.02 * b.head, 0], tip + [s * r * 0.35, r * 0.4], tip + [s * r * 0.3, -r * 0.1], tip + [-s * r * 0.3, -r * 0.1]], roundness=0.3))
+            lines.append(
+                spline(
+                    [
+                        bridge + [s * 0.02 * b.head, 0],
+                        tip + [s * r * 0.35, r * 0.4],
+                        tip + [s * r * 0.3, -r * 0.1],
+                        tip + [-s * r * 0.3, -r * 0.1],
+                    ],
+                    roundness=0.3,
+                )
+            )
         else:
             for k in (-1, 1):
-                lines.append(spline([tip + [k * r * 0.55, r * 0.3], tip + [k * r * 0.65, -r * 0.1], tip + [k * r * 0.25, -r * 0.15]]))
+                lines.append(
+                    spline(
+                        [tip + [k * r * 0.55, r * 0.3], tip + [k * r * 0.65, -r * 0.1], tip + [k * r * 0.25, -r * 0.15]]
+                    )
+                )
     wide = d.uniform(0.22, 0.42)
     v = d.uniform(0.16, 0.2)
     smile = sk.rng.uniform(-0.01, 0.03)
@@ -380,7 +501,9 @@ def _mouth(sk: Sketch) -> tuple[list[Shape], list[Points]]:
         up = curve + 0.016 * (1 - (theta / wide) ** 2)
         low = curve - 0.024 * (1 - (theta / wide) ** 2)
         outline = on_face(np.concatenate([theta, theta[::-1]]), np.concatenate([up, low[::-1]]))
-        shapes.append(sk.shape("mouth", outline, details=[on_face(theta, curve)], weight=0.6, group="mouth", shaded=False))
+        shapes.append(
+            sk.shape("mouth", outline, details=[on_face(theta, curve)], weight=0.6, group="mouth", shaded=False)
+        )
     else:
         lines.append(on_face(theta, curve + (0.02 * (theta / wide) ** 2 if kind == "smile" else 0)))
     if d.random() < 0.25 and c.build.head < 0.25:
@@ -419,11 +542,15 @@ def _beard(sk: Sketch) -> list[Shape]:
         if d.random() < 0.5:
             low[::2] -= 0.02
     points_up = lathe.place(theta, top * b.head, yaw)
-    points_low = lathe.place(theta, np.maximum(low, 0.001) * b.head, yaw) + np.stack([np.zeros_like(low), np.minimum(low, 0) * b.head], 1)
+    points_low = lathe.place(theta, np.maximum(low, 0.001) * b.head, yaw) + np.stack(
+        [np.zeros_like(low), np.minimum(low, 0) * b.head], 1
+    )
     shapes = [sk.shape("beard", np.concatenate([points_up, points_low[::-1]]), group="beard")]
     if face.beard == "full":
         theta = np.linspace(-0.4, 0.4, 7)
-        outline = lathe.place(np.concatenate([theta, theta[::-1]]), np.concatenate([np.full(7, 0.25), np.full(7, 0.21)]) * b.head, yaw)
+        outline = lathe.place(
+            np.concatenate([theta, theta[::-1]]), np.concatenate([np.full(7, 0.25), np.full(7, 0.21)]) * b.head, yaw
+        )
         shapes.append(sk.shape("beard", outline, group="moustache"))
     return shapes
 
@@ -454,14 +581,24 @@ def _glasses(sk: Sketch) -> list[Shape]:
             shapes.append(sk.shape("glasses", outer, color=(40, 40, 52), group=f"lens{s}", shaded=False))
         else:
             ring = np.concatenate([close(outer), close(inner)[::-1]])
-            shapes.append(sk.shape("glasses", ring, (close(outer), close(inner)), weight=0.6, group="frame", shaded=False))
+            shapes.append(
+                sk.shape("glasses", ring, (close(outer), close(inner)), weight=0.6, group="frame", shaded=False)
+            )
     arms = lathe.place(np.linspace(0.6, 1.6, 5) * (np.sign(np.sin(f.head_yaw)) * -1 or 1), np.full(5, y), f.head_yaw)
     if np.cos(f.head_yaw) < 0.9 and np.cos(f.head_yaw) > -0.2:
         strip = np.concatenate([arms + [0, frame], (arms - [0, frame])[::-1]])
         shapes.append(sk.shape("glasses", strip, weight=0.6, group="frame", shaded=False))
     bridge = lathe.place(np.linspace(-0.2, 0.2, 3), np.full(3, y), f.head_yaw)
     if np.cos(f.head_yaw) > 0.2:
-        shapes.append(sk.shape("glasses", np.concatenate([bridge + [0, frame * 0.7], (bridge - [0, frame * 0.7])[::-1]]), weight=0.6, group="frame", shaded=False))
+        shapes.append(
+            sk.shape(
+                "glasses",
+                np.concatenate([bridge + [0, frame * 0.7], (bridge - [0, frame * 0.7])[::-1]]),
+                weight=0.6,
+                group="frame",
+                shaded=False,
+            )
+        )
     return shapes
 
 
@@ -489,15 +626,40 @@ def _hat(sk: Sketch) -> list[Shape]:
             reach = 0.45 * b.head
             theta = np.linspace(-1.2, 1.2, 9)
             inner = lathe.place(theta, np.full(9, rim * b.head), yaw, 0.1)
-            outer = inner + np.stack([np.full(9, ahead * reach), -0.12 * b.head * np.cos(theta) * (0.5 + max(np.cos(yaw), 0))], 1) * np.cos(theta * 0.6)[:, None]
-            shapes.append(sk.shape("hat", spline(np.concatenate([inner, outer[::-1]]), True, 0.2, 2), group="brim", color="hat" if d.random() < 0.6 else "accent"))
+            outer = (
+                inner
+                + np.stack([np.full(9, ahead * reach), -0.12 * b.head * np.cos(theta) * (0.5 + max(np.cos(yaw), 0))], 1)
+                * np.cos(theta * 0.6)[:, None]
+            )
+            shapes.append(
+                sk.shape(
+                    "hat",
+                    spline(np.concatenate([inner, outer[::-1]]), True, 0.2, 2),
+                    group="brim",
+                    color="hat" if d.random() < 0.6 else "accent",
+                )
+            )
     elif kind in ("beanie", "helmet"):
         shapes.append(sk.shape("armor" if kind == "helmet" else "hat", dome_full, group="hat"))
         band = np.concatenate([low, (low + [0, 0.1 * b.head])[::-1]])
-        shapes.append(sk.shape("armor" if kind == "helmet" else "hat", band, group="hat band", color="accent" if d.random() < 0.5 else None))
+        shapes.append(
+            sk.shape(
+                "armor" if kind == "helmet" else "hat",
+                band,
+                group="hat band",
+                color="accent" if d.random() < 0.5 else None,
+            )
+        )
         if kind == "beanie" and d.random() < 0.5:
             top = dome[:, 1].max()
-            shapes.append(sk.shape("hat", ellipse((mid, top + 0.05 * b.head), 0.08 * b.head, 0.08 * b.head), color="accent", group="bobble"))
+            shapes.append(
+                sk.shape(
+                    "hat",
+                    ellipse((mid, top + 0.05 * b.head), 0.08 * b.head, 0.08 * b.head),
+                    color="accent",
+                    group="bobble",
+                )
+            )
     elif kind in ("brim", "top"):
         if kind == "top":
             high = d.uniform(0.35, 0.7) * b.head
@@ -510,11 +672,22 @@ def _hat(sk: Sketch) -> list[Shape]:
         wide = w * d.uniform(1.35, 1.9)
         brim = ellipse((mid, rim * b.head), wide, wide * d.uniform(0.12, 0.25), count=26)
         front = brim[brim[:, 1] <= rim * b.head + 1e-6]
-        shapes.append(sk.shape("hat", np.concatenate([front[np.argsort(front[:, 0])], np.stack([low[::-1][:, 0], low[::-1][:, 1] + 0.012 * b.head], 1)]), group="brim"))
+        shapes.append(
+            sk.shape(
+                "hat",
+                np.concatenate(
+                    [front[np.argsort(front[:, 0])], np.stack([low[::-1][:, 0], low[::-1][:, 1] + 0.012 * b.head], 1)]
+                ),
+                group="brim",
+            )
+        )
     elif kind == "band":
         grown = f.skull.grown(c.hair.volume * 0.5 * b.head + 0.004)
         theta = np.linspace(-np.pi / 2, np.pi / 2, 11) - np.arctan2(np.sin(yaw), np.cos(yaw))
-        up, down = grown.place(theta, np.full(11, 0.74 * b.head), yaw, 0.05), grown.place(theta, np.full(11, 0.67 * b.head), yaw, 0.05)
+        up, down = (
+            grown.place(theta, np.full(11, 0.74 * b.head), yaw, 0.05),
+            grown.place(theta, np.full(11, 0.67 * b.head), yaw, 0.05),
+        )
         shapes.append(sk.shape("hat", np.concatenate([up, down[::-1]]), group="hat"))
     elif kind == "bow":
         spot = f.skull.grown(grow).place(np.array([0.7]), np.array([0.93 * b.head]), yaw)[0]
@@ -542,7 +715,9 @@ def head(sk: Sketch) -> HeadShapes:
     tails: list[Shape] = []
     if h.style == "ponytail":
         spot = f.skull.place(np.array([np.pi]), np.array([0.72 * b.head]), yaw)[0]
-        tails.append(_tail(sk, spot, h.length * b.head * 0.8, 0.14 * b.head, -np.sign(np.sin(yaw)) * abs(np.sin(yaw)), 60))
+        tails.append(
+            _tail(sk, spot, h.length * b.head * 0.8, 0.14 * b.head, -np.sign(np.sin(yaw)) * abs(np.sin(yaw)), 60)
+        )
     elif h.style == "twin tails":
         for s in (1, -1):
             spot = f.skull.place(np.array([s * 1.9]), np.array([0.66 * b.head]), yaw)[0]
@@ -554,7 +729,9 @@ def head(sk: Sketch) -> HeadShapes:
         if facing > 0:
             spot = spot + [0, 0.1 * b.head]
         r = 0.16 * b.head
-        tails.append(sk.shape("hair", ellipse(spot, r, r * 0.9), details=[ellipse(spot, r * 0.5, r * 0.4)[:14]], group="bun"))
+        tails.append(
+            sk.shape("hair", ellipse(spot, r, r * 0.9), details=[ellipse(spot, r * 0.5, r * 0.4)[:14]], group="bun")
+        )
     loose = _loose(sk)
     if facing > 0.3:
         behind += loose
@@ -584,8 +761,10 @@ def head(sk: Sketch) -> HeadShapes:
         for s in (1, -1):
             spot = f.skull.grown(0.02 * b.head).place(np.array([s * 1.25]), np.array([0.55 * b.head]), yaw)[0]
             if f.skull.facing(s * 1.25, 0.55 * b.head, yaw) > -0.1:
-                front.append(_tail(sk, spot, min(h.length * 0.7 + 0.5, 1.6) * b.head, 0.07 * b.head, 0.1 * s, 64 if s > 0 else 65))
+                front.append(
+                    _tail(
+                        sk, spot, min(h.length * 0.7 + 0.5, 1.6) * b.head, 0.07 * b.head, 0.1 * s, 64 if s > 0 else 65
+                    )
+                )
     front += _hat(sk)
     return HeadShapes(sk.on_head(behind), sk.on_head(back), sk.on_head(front))
-
-

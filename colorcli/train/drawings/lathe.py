@@ -30,7 +30,9 @@ class Lathe:
         """A smooth solid through control slices (K, 4): height, half width, half depth, center."""
         control = np.asarray(slices, float)
         pairs = [spline(control[:, [0, k]], roundness=roundness, steps=6)[:, 1] for k in (1, 2, 3)]
-        heights = np.concatenate([np.linspace(a, b, 7)[:-1] for a, b in zip(control[:-1, 0], control[1:, 0], strict=True)])
+        heights = np.concatenate(
+            [np.linspace(a, b, 7)[:-1] for a, b in zip(control[:-1, 0], control[1:, 0], strict=True)]
+        )
         heights = np.append(heights, control[-1, 0])
         return cls(heights, np.maximum(pairs[0], 1e-4), np.maximum(pairs[1], 1e-4), pairs[2])
 
@@ -53,7 +55,11 @@ class Lathe:
     def slice_at(self, y: ArrayLike) -> tuple[Floats, Floats, Floats]:
         """Half width, half depth and center at heights y."""
         at = np.asarray(y, float)
-        return (np.interp(at, self.y, self.width), np.interp(at, self.y, self.depth), np.interp(at, self.y, self.center))
+        return (
+            np.interp(at, self.y, self.width),
+            np.interp(at, self.y, self.depth),
+            np.interp(at, self.y, self.center),
+        )
 
     def side(self, y: ArrayLike, yaw: float, sign: float) -> Points:
         """The silhouette to the right (sign 1) or left (-1) at heights y, seen with the solid turned by yaw."""
@@ -82,7 +88,9 @@ class Lathe:
         w, d, _ = self.slice_at(y)
         return float(np.cos(theta + np.arctan2(d * np.sin(yaw), w * np.cos(yaw))))
 
-    def shell(self, top: float, bottom: float, yaw: float, bow: float = 0.1, bow_top: float = 0.0, count: int = 14) -> Points:
+    def shell(
+        self, top: float, bottom: float, yaw: float, bow: float = 0.1, bow_top: float = 0.0, count: int = 14
+    ) -> Points:
         """The closed outline of the solid between two heights: left side down, hem, right side up, upper rim."""
         heights = np.linspace(top, bottom, count)
         around = np.linspace(-np.pi / 2, np.pi / 2, 9)

@@ -71,11 +71,16 @@ def choose_pose(rng: np.random.Generator, yaw: float) -> Pose:
     if legs in ("walk", "run") and rng.random() < 0.6:
         left, right = ("swing back", "swing") if rng.random() < 0.7 else ("swing back", str(rng.choice(names)))
     elif rng.random() < 0.55:
-        left = right = str(rng.choice(("down", "down", "away", "away", "wide", "front", "folded", "hip", "raised", "level", "back")))
+        left = right = str(
+            rng.choice(("down", "down", "away", "away", "wide", "front", "folded", "hip", "raised", "level", "back"))
+        )
     else:
         left, right = str(rng.choice(names)), str(rng.choice(("down", "away", *names)))
     thighs, shins = LEGS[legs]
-    hands = tuple(ARMS[k][1] if rng.random() < 0.6 else str(rng.choice(("relaxed", "open", "fist", "point"))) for k in (left, right))
+    hands = tuple(
+        ARMS[k][1] if rng.random() < 0.6 else str(rng.choice(("relaxed", "open", "fist", "point")))
+        for k in (left, right)
+    )
     return Pose(
         f"{legs}, {left}, {right}",
         (_jittered(ARMS[left][0][0], rng, 0.1), _jittered(ARMS[right][0][0], rng, 0.1)),
@@ -179,7 +184,6 @@ def place_figure(build: Build, pose: Pose, yaw: float) -> Figure:
 
     crotch, top = b.legs, 1 - b.head - b.neck
     length = top - crotch
-    sink = pose.drop * b.legs * 0.42
     hips = np.array([0.0, crotch + 0.1 * length])
     lean = -pose.lean[0] * c - pose.lean[1] * s
 
@@ -190,12 +194,14 @@ def place_figure(build: Build, pose: Pose, yaw: float) -> Figure:
         out, up, forward = second
         ahead = seen(side * out, up, forward)
         p = [j[:2] for j in joints]
-        return Limb((p[0], p[1], p[2]), (float(joints[0][2]), float(joints[1][2]), float(joints[2][2])), ahead[:2], side)
+        return Limb(
+            (p[0], p[1], p[2]), (float(joints[0][2]), float(joints[1][2]), float(joints[2][2])), ahead[:2], side
+        )
 
     reach = (0.36 * (1 - b.head) * b.arm_length) * (0.5 + 0.5 * length / (0.4 * (1 - b.head)))
     arms, legs = [], []
     for k, side in enumerate((1, -1)):
-        root = (side * (b.shoulder - b.arm * 0.9), crotch + 0.93 * length, 0.0)
+        root = (side * (b.shoulder - b.arm * 0.45), crotch + 0.975 * length - b.arm * 1.3, 0.0)
         arm = bones(root, side, pose.upper_arms[k], pose.forearms[k], reach * 0.5, reach * 0.45)
         turned = rotated(np.stack([*arm.points, arm.points[2] + arm.end]), lean, hips)
         arms.append(Limb((turned[0], turned[1], turned[2]), arm.near, turned[3] - turned[2], side))
@@ -206,7 +212,6 @@ def place_figure(build: Build, pose: Pose, yaw: float) -> Figure:
     # The figure stands on its lower foot.
     lowest = min(leg.points[2][1] for leg in legs) - b.legs * 0.09
     down = np.array([0.0, -lowest])
-    del sink
     head_yaw = yaw + pose.head_yaw
     tilt = lean * 0.5 - pose.head_roll
     neck = rotated(np.array([[0.0, top + b.neck * 0.85 + 0.04 * length]]), lean, hips)[0]
@@ -216,6 +221,15 @@ def place_figure(build: Build, pose: Pose, yaw: float) -> Figure:
     )
     shifted = Lathe(torso.y + down[1], torso.width, torso.depth, torso.center)
     return Figure(
-        yaw, shifted, skull_of(b), head_yaw, neck + down + np.array([forward * 0.3, -0.04 * b.head]), tilt, hips + down, lean,
-        (moved(arms[0]), moved(arms[1])), (moved(legs[0]), moved(legs[1])), pose,
-    )  # fmt: skip
+        yaw,
+        shifted,
+        skull_of(b),
+        head_yaw,
+        neck + down + np.array([forward * 0.3, -0.04 * b.head]),
+        tilt,
+        hips + down,
+        lean,
+        (moved(arms[0]), moved(arms[1])),
+        (moved(legs[0]), moved(legs[1])),
+        pose,
+    )

@@ -213,8 +213,7 @@ def develop(
     strength = np.array(layers.strength, np.float32)
     cover = cv2.resize(ink, size, interpolation=cv2.INTER_AREA).astype(np.float32)[..., None] / 255
     small_ids = ids[SCALE // 2 :: SCALE, SCALE // 2 :: SCALE]
-    if (inks == inks[-1]).all() or True:
-        color = flat_small + (inks[small_ids].astype(np.float32) - flat_small) * cover
+    color = flat_small + (inks[small_ids].astype(np.float32) - flat_small) * cover
     if (strength == 1).all():
         line_cover = cover[..., 0]
     else:
