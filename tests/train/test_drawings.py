@@ -85,7 +85,7 @@ def test_a_region_has_one_color_or_two_if_shaded():
                 edge |= np.roll(drawing.regions, step, axis) != drawing.regions
         for region in np.unique(drawing.regions):
             inside = (drawing.regions == region) & ~edge
-            if region and inside.sum() > 30:
+            if region and inside.sum() > 120:
                 colors, counts = np.unique(drawing.flat[inside], axis=0, return_counts=True)
                 settled = counts[np.argsort(counts)[::-1]][: 1 if character.shading is None else 2]
                 assert settled.sum() > 0.6 * counts.sum(), (seed, region, colors[:5], counts)

@@ -7,5 +7,15 @@ from colorcli.train.drawings.families import FAMILIES, VALIDATION_FAMILIES
 from colorcli.train.drawings.parts import PARTS, TAGS
 
 __all__ = [
-    "BACKGROUNDS", "FAMILIES", "FRAMINGS", "PARTS", "TAGS", "VALIDATION_FAMILIES", "VIEWS", "Character", "Drawing", "design_character", "draw",
-]  # fmt: skip
+    "BACKGROUNDS",
+    "FAMILIES",
+    "FRAMINGS",
+    "PARTS",
+    "TAGS",
+    "VALIDATION_FAMILIES",
+    "VIEWS",
+    "Character",
+    "Drawing",
+    "design_character",
+    "draw",
+]

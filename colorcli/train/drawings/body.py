@@ -1,5 +1,7 @@
 """Bare and clothed limbs: arms with hands, legs with feet."""
 
+# ruff: noqa: RUF005 - here + moves points, it does not join lists.
+
 from __future__ import annotations
 
 import cv2

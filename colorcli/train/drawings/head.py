@@ -1,5 +1,7 @@
 """Heads: skull and profile, hair, ears, the features of the face, beards, glasses and hats."""
 
+# ruff: noqa: RUF005 - here + moves points, it does not join lists.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -425,7 +427,7 @@ def _eyes(sk: Sketch) -> list[Shape]:
                     )
         if face.brow:
             lift = (0.085 + 0.035 * b.eye_size) * b.head
-            tilt = d.uniform(-0.25, 0.35) * s * (1 if s > 0 else 1)
+            tilt = d.uniform(-0.25, 0.35) * s
             across = np.linspace(-1, 1, 5)
             arch = spot + np.stack(
                 [across * wide * 1.15, lift + 0.012 * b.head * (1 - across**2) - tilt * across * 0.02 * b.head * 2], 1

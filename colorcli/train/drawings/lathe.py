@@ -1,7 +1,7 @@
 """A turned solid: elliptic slices along a height, and how drawings on its surface look from any side.
 
-A head and a torso are such solids. Whatever is drawn on one (a lapel, an eye, a hairline) is given as an angle around it
-and a height; turned out of sight, it is pushed to the silhouette. So one design serves every view.
+A head and a torso are such solids. Whatever is drawn on one (a lapel, an eye, a hairline) is given as an angle around
+it and a height; turned out of sight, it is pushed to the silhouette. So one design serves every view.
 """
 
 from __future__ import annotations
