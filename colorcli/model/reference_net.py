@@ -38,9 +38,9 @@ class ReferenceNet(UNet2DConditionModel):
             # The config knows no transformer without cross-attention; a width of 1 above keeps what is dropped small.
             block.attn2 = block.norm2 = None
         readers = sum(1 for depth in depths if depth)
-        kept = list(self.up_blocks)[:readers]
-        kept[-1].upsamplers = None
-        self.up_blocks = nn.ModuleList(kept)
+        decoder: nn.ModuleList = self.up_blocks
+        del decoder[readers:]
+        decoder[-1].upsamplers = None
         del self.conv_norm_out, self.conv_act, self.conv_out
 
     def forward(self, background: Tensor, y: Tensor) -> list[Tensor]:

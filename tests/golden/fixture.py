@@ -38,7 +38,7 @@ class Fixture:
 
     def check(self, tensor: str, actual: Tensor | np.ndarray) -> float:
         """Fail unless `actual` is the output `tensor`; give the largest absolute difference. Integers must be equal."""
-        found = torch.as_tensor(actual).detach().cpu()
+        found = torch.from_numpy(actual.copy()) if isinstance(actual, np.ndarray) else actual.detach().cpu()
         expected = self.outputs[tensor]
         shapes = tuple(found.shape), tuple(expected.shape)
         assert shapes[0] == shapes[1], f"{self.name}: {tensor} is {shapes[0]}, not {shapes[1]}"

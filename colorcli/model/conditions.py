@@ -1,0 +1,232 @@
+"""From pictures and settings to all that the denoising network reads beside the latents, for each branch of guidance."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from colorcli.model.attention import Adapter, AttentionPlan, KeyValues, Region, Source
+from colorcli.model.reference import ClusterProjection
+from colorcli.model.reference_net import (
+    ReferenceNet,
+    aspect_crop_fractions,
+    latent_mask,
+    reference_net_input,
+    stretch,
+)
+from colorcli.model.scalars import canvas_vector, crop_vector
+from colorcli.model.unet import Context
+
+XL_LATENT_SCALE = 0.13025
+BLANK_SKETCH = -1.0   # paper, in the polarity the networks see
+WHITE = 1.0
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """What turns pictures in -1..1 into tokens, latents and maps.
+
+    With `reference_net` and `adapters` it is the adapter model, without them the base model.
+    """
+
+    clip: Callable[[Tensor], Tensor]       # picture of any size (1, 3, H, W) -> (1, 1 + M, C), class token first
+    tagger: Callable[[Tensor], Tensor]     # picture of any size (1, 3, H, W) -> (1, N, C)
+    latents: Callable[[Tensor], Tensor]    # picture of canvas size (B, 3, H, W) -> (B, 4, H/8, W/8), not scaled
+    projection: ClusterProjection
+    sketch: Callable[[Tensor], Sequence[Tensor]]
+    reference_net: ReferenceNet | None = None
+    adapters: Sequence[Adapter] = ()
+    latent_scale: float = XL_LATENT_SCALE
+
+
+@dataclass(frozen=True)
+class ConditionSettings:
+    """How strongly each picture speaks, and where."""
+
+    sketch_levels: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)   # multiplies each sketch map, finest first
+    split: bool = False               # inside the mask the reference is seen, outside only the background
+    merge: float = 0.0                # how much of the background goes into the character, 0..1
+    foreground: float = 1.0           # strength inside the mask
+    background: float = 1.0           # strength outside the mask
+    reference_threshold: float = 0.5  # reference mask from here on is character, and bleached
+    sketch_threshold: float = 0.05    # sketch mask above this is character
+    strengths: float | Sequence[float] = 1.0   # reference strength, one or one for each transformer block
+    latent_copy: bool = False         # the background's latents are laid in on the way, instead of being read
+    compat: bool = False              # as the published program does it, see `Region`
+
+
+@dataclass(frozen=True)
+class KeyPictures:
+    """The pictures that say what to color with, at their own sizes; -1..1, masks 0..1 with 1 = character.
+
+    background: a picture of its own for what lies behind; without one it is the bleached reference.
+    """
+
+    reference: Tensor | None = None        # (1, 3, h, w)
+    reference_mask: Tensor | None = None   # (1, 1, h, w)
+    background: Tensor | None = None       # (1, 3, h, w)
+    background_mask: Tensor | None = None  # (1, 1, h, w)
+
+
+@dataclass(frozen=True)
+class KeyTokens:
+    """What the networks have read of a key: computed once, used by every frame."""
+
+    reference: Tensor                 # (1, N, D); zeros without a reference
+    background: Tensor | None         # (1, N, D)
+    picture: Tensor | None            # (1, 3, h, w), what the background's tokens were read from
+    mask: Tensor | None               # (1, 1, h, w), the character in that picture
+
+    @property
+    def context(self) -> Tensor:
+        """The tokens as the network takes them: the reference, then the background if there is one."""
+        return self.reference if self.background is None else torch.cat([self.reference, self.background], dim=1)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Everything the network reads for some frames, in all branches of guidance.
+
+    Whatever is the same for all frames may have one row.
+    """
+
+    context: Context                     # (1 or B, M, D), or its keys and values
+    sketch_maps: tuple[Tensor, ...]      # finest first
+    blank_maps: tuple[Tensor, ...]       # the maps of an empty sheet, for sketch guidance
+    y: Tensor                            # (1 or B, y_dim)
+    region: Region | None = None
+    bank: Sequence[Source] = ()
+    adapters: Sequence[Adapter] = ()
+    strengths: float | Sequence[float] = 1.0
+    background_latents: Tensor | None = None   # (1 or B, 4, h, w) for latent copy
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The arguments of one network call for some branches, branch after branch."""
+
+    context: Context
+    sketch_maps: tuple[Tensor, ...]
+    y: Tensor
+    plan: AttentionPlan
+
+
+def read_key(encoders: Encoders, key: KeyPictures, settings: ConditionSettings) -> KeyTokens:
+    """Read the key; the background only if it is going to be seen."""
+    if key.reference is None:
+        config = encoders.projection.config
+        tokens = torch.zeros(1, config["token_length"], config["output_dim"], device=encoders.projection.device)
+    else:
+        tokens = picture_tokens(encoders, key.reference)
+    if not settings.split:
+        return KeyTokens(tokens, None, None, None)
+    picture, mask = key.background, key.background_mask
+    if picture is None:
+        assert key.reference is not None and key.reference_mask is not None, "no background and nothing to bleach"
+        picture, mask = bleach(key.reference, key.reference_mask, settings.reference_threshold), key.reference_mask
+    return KeyTokens(tokens, picture_tokens(encoders, picture), picture, mask)
+
+
+def frame_conditions(
+    encoders: Encoders,
+    key: KeyTokens,
+    sketch: Tensor,
+    sketch_mask: Tensor | None,
+    settings: ConditionSettings,
+    score: float | None = None,
+) -> Conditions:
+    """Put together what the network reads for some frames.
+
+    sketch: (B, 3, H, W), paper -1 and line +1. sketch_mask: (B, 1, H, W), 0..1; needed for a split.
+    score: aesthetic score of the vector condition; None: what the published models are asked for.
+    """
+    height, width = sketch.shape[2:]
+    side = sketch.new_tensor([height]), sketch.new_tensor([width])
+    maps = _scaled(encoders.sketch(sketch), settings.sketch_levels)
+    blank = _scaled(encoders.sketch(torch.full_like(sketch[:1], BLANK_SKETCH)), settings.sketch_levels)
+    y = canvas_vector(*side) if score is None else canvas_vector(*side, score)
+    plain = Conditions(key.reference, maps, blank, y, strengths=settings.strengths)
+    if not settings.split:
+        return plain
+    assert sketch_mask is not None and key.picture is not None, "a split needs the frame's mask and a background"
+    region = Region(
+        latent_mask(sketch_mask), settings.sketch_threshold, settings.merge, settings.foreground, settings.background,
+        "soft" if encoders.adapters else "hard", settings.compat,
+    )
+    found = replace(plain, context=key.context, region=region, adapters=encoders.adapters)
+    if settings.latent_copy:
+        copied = encoders.latent_scale * encoders.latents(crop_to_aspect(key.picture, height, width))
+        return replace(found, background_latents=copied)
+    if encoders.reference_net is None:
+        return found
+    return replace(found, bank=_bank(encoders, key, sketch_mask))
+
+
+def branch_rows(conditions: Conditions, branches: Sequence[str], frames: int, *, sees_reference: bool = True) -> Rows:
+    """Lay out the rows of one network call: all frames of the first branch, then of the next.
+
+    branches: of "cond", "uncond_reference" (no reference) and "uncond_sketch" (an empty sheet).
+    sees_reference: False where no row sees the reference (outside the guidance window).
+    """
+    def repeated(x: Tensor) -> Tensor:
+        return x if x.shape[0] == 1 else x.repeat(len(branches), *[1] * (x.dim() - 1))
+
+    def repeated_source(source: Source) -> Source:
+        if isinstance(source, KeyValues):
+            return KeyValues(repeated(source.keys), repeated(source.values))
+        return repeated(source)
+
+    context = conditions.context
+    given = repeated(context) if isinstance(context, Tensor) else [
+        KeyValues(repeated(kv.keys), repeated(kv.values)) for kv in context
+    ]
+    maps_of = {"uncond_sketch": conditions.blank_maps}
+    each = [maps_of.get(branch, conditions.sketch_maps) for branch in branches]
+    maps = tuple(torch.cat([x.expand(frames, -1, -1, -1) for x in level]) for level in zip(*each, strict=True))
+    seeing = [
+        b * frames + i for b, branch in enumerate(branches) for i in range(frames)
+        if sees_reference and branch != "uncond_reference"
+    ]
+    region = conditions.region
+    return Rows(given, maps, repeated(conditions.y), AttentionPlan(
+        region=None if region is None else replace(region, mask=repeated(region.mask)),
+        strengths=conditions.strengths,
+        bank=[repeated_source(source) for source in conditions.bank],
+        adapters=conditions.adapters,
+        seeing_rows=None if len(seeing) == len(branches) * frames else seeing,
+    ))
+
+
+def picture_tokens(encoders: Encoders, picture: Tensor) -> Tensor:
+    """Read a picture (1, 3, H, W) as context tokens (1, N, D)."""
+    return encoders.projection(encoders.clip(picture), encoders.tagger(picture))
+
+
+def bleach(picture: Tensor, mask: Tensor, threshold: float) -> Tensor:
+    """Paint the character white: `picture` (B, 3, H, W) where `mask` (B, 1, H, W) is below the threshold, else 1."""
+    return torch.where(mask < threshold, picture, WHITE)
+
+
+def crop_to_aspect(picture: Tensor, height: int, width: int) -> Tensor:
+    """Cut a picture (B, 3, H, W) at the right or the bottom to the aspect of a size, and resize it."""
+    ch, cw = aspect_crop_fractions((height, width), (picture.shape[2], picture.shape[3]))
+    cut = picture[:, :, : int(ch * picture.shape[2]), : int(cw * picture.shape[3])]
+    return F.interpolate(cut, (height, width), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _scaled(maps: Sequence[Tensor], levels: Sequence[float]) -> tuple[Tensor, ...]:
+    return tuple(scale * x for scale, x in zip(levels, maps, strict=True))
+
+
+def _bank(encoders: Encoders, key: KeyTokens, sketch_mask: Tensor) -> list[Tensor]:
+    assert encoders.reference_net is not None and key.picture is not None
+    rows, _, height, width = sketch_mask.shape
+    latents = encoders.latent_scale * encoders.latents(stretch(key.picture, height, width))
+    mask = key.mask if key.mask is not None else torch.zeros_like(sketch_mask[:1])
+    ch, cw = aspect_crop_fractions((height, width), (key.picture.shape[2], key.picture.shape[3]))
+    corner = latents.new_zeros(1)
+    y = crop_vector(corner, corner, corner + ch, corner + cw)
+    background = reference_net_input(latents.expand(rows, -1, -1, -1), sketch_mask, mask)
+    return encoders.reference_net(background, y)
