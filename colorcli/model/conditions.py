@@ -1,4 +1,4 @@
-"""From pictures and settings to all that the denoising network reads beside the latents, for each branch of guidance."""
+"""From pictures and settings to all that the denoising network reads beside the latents, in each guidance branch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

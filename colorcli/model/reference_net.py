@@ -1,12 +1,13 @@
 """The ReferenceNet: reads the background once, and gives the bank that the denoising decoder reads."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
-from torch import Tensor, nn
+from torch import Tensor
 
 from colorcli.model.unet import decoder_banks, transformer_blocks, unet_config
 
@@ -38,7 +39,7 @@ class ReferenceNet(UNet2DConditionModel):
             # The config knows no transformer without cross-attention; a width of 1 above keeps what is dropped small.
             block.attn2 = block.norm2 = None
         readers = sum(1 for depth in depths if depth)
-        decoder: nn.ModuleList = self.up_blocks
+        decoder: Any = self.up_blocks
         del decoder[readers:]
         decoder[-1].upsamplers = None
         del self.conv_norm_out, self.conv_act, self.conv_out
