@@ -7,7 +7,7 @@ takes latents of unit variance and a time, and gives what the network gives.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -22,6 +22,10 @@ from diffusers import (
 )
 from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 from torch import Tensor
+
+from colorcli.model.attention import Injection
+from colorcli.model.conditions import Conditions, Rows, branch_rows
+from colorcli.model.unet import self_attention_inputs
 
 Predictor = Callable[[Tensor, float], Tensor]     # latents of unit variance, time -> the network's prediction
 Denoiser = Callable[[Tensor, float], Tensor]      # latents with noise of a sigma, that sigma -> clean latents
@@ -442,6 +446,63 @@ def combine(rows: Tensor, guidance: Guidance) -> Tensor:
     return torch.stack(pushed).mean(0)
 
 
+@dataclass(frozen=True)
+class ReferenceOnly:
+    """Reference-only attention: at each call the network first sees the noised key, and then reads what it saw there.
+
+    It does without the ReferenceNet's bank, and doubles the time.
+    """
+
+    latents: Tensor                # (1, C, h, w), the key stretched to the canvas
+    noise: Tensor                  # (1, C, h, w) of unit variance, the same for all rows and calls
+    sketch_maps: Sequence[Tensor]  # of the negated key, scaled; finest first
+    fidelity: float = 0.5          # 0..1, see `Injection`
+    start: float = 0.0             # progress from which it is active, 0..1
+
+
+def predict_branches(
+    unet: Any, conditions: Conditions, x: Tensor, time: float, branches: Sequence[str], *, sees_reference: bool = True
+) -> Tensor:
+    """Call the network once for latents x (B, C, h, w) in some branches: (B * branches, C, h, w)."""
+    rows = branch_rows(conditions, branches, len(x), sees_reference=sees_reference)
+    return unet(x.repeat(len(branches), 1, 1, 1), time, rows.y, rows.context, rows.sketch_maps, rows.plan)
+
+
+def guided(
+    unet: Any,
+    conditions: Conditions,
+    guidance: Guidance,
+    levels: NoiseLevels | None = None,
+    reference_only: ReferenceOnly | None = None,
+) -> Predictor:
+    """Make the guided prediction of the frames of `conditions`; `levels` are needed for reference-only attention."""
+    branches = guidance.branches
+
+    def predict(x: Tensor, time: float) -> Tensor:
+        seen = guidance.sees_reference(time)
+        rows = branch_rows(conditions, branches, len(x), sees_reference=seen)
+        plan = rows.plan
+        if reference_only is not None and 1 - time / (TRAINING_STEPS - 1) >= reference_only.start:
+            assert levels is not None
+            own = range(len(x), 2 * len(x)) if "uncond_reference" in branches else ()
+            stored = _seen_of_key(unet, rows, len(branches) * len(x), time, levels, reference_only)
+            plan = replace(plan, bank=(), injection=Injection(stored, reference_only.fidelity, own))
+        out = unet(x.repeat(len(branches), 1, 1, 1), time, rows.y, rows.context, rows.sketch_maps, plan)
+        return combine(out, guidance)
+
+    return predict
+
+
+def _seen_of_key(
+    unet: Any, rows: Rows, count: int, time: float, levels: NoiseLevels, reference_only: ReferenceOnly
+) -> list[Tensor]:
+    signal = float(levels.alphas_cumprod[round(time)])
+    noised = signal**0.5 * reference_only.latents + (1 - signal) ** 0.5 * reference_only.noise
+    maps = [x.expand(count, -1, -1, -1) for x in reference_only.sketch_maps]
+    plan = replace(rows.plan, bank=())
+    return self_attention_inputs(unet, noised.expand(count, -1, -1, -1), time, rows.y, rows.context, maps, plan)
+
+
 # Runs.
 
 def frame_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
@@ -532,11 +593,11 @@ def sample_scheduler(
     """Run a diffusers scheduler from `noise` (B, C, h, w) of unit variance to clean latents.
 
     start: clean latents to begin from, with the noise of the first time that is run added.
-    level: how much of the schedule is run, 0..1; below 1 a start is needed.
+    level: how much of the schedule is run, above 0 to 1; below 1 a start is needed. `count` steps are run in any case.
     """
     assert level >= 1 or start is not None, "a run that skips its beginning has to begin from something"
-    scheduler.set_timesteps(count, device=noise.device)
-    skipped = skipped_steps(len(scheduler.timesteps), level)
+    skipped = skipped_steps(count, level)
+    scheduler.set_timesteps(count + skipped, device=noise.device)
     times = scheduler.timesteps[skipped:]
     x = noise * scheduler.init_noise_sigma if start is None else scheduler.add_noise(start, noise, times[:1])
     if skipped and hasattr(scheduler, "set_begin_index"):
@@ -552,8 +613,9 @@ def sample_scheduler(
 
 
 def skipped_steps(count: int, level: float) -> int:
-    """Tell how many of `count` steps a run leaves out that begins at `level` of the schedule; the last always runs."""
-    return min(count - 1, count - round(count * level))
+    """Tell how many steps stand before the `count` that are run, if those are `level` of the schedule."""
+    assert 0 < level <= 1, level
+    return math.ceil(round(count / level, 6)) - count
 
 
 def sample(
@@ -572,7 +634,7 @@ def sample(
     """Draw pictures out of noise: clean latents (B, C, h, w).
 
     predict: gives the guided prediction. noise: (B, C, h, w) of unit variance, on the device of the network.
-    sampler: a name of `SIGMA_SAMPLERS` or `SCHEDULERS`; a name in both is the former. count: steps.
+    sampler: a name of `SIGMA_SAMPLERS` or `SCHEDULERS`. count: steps that are run.
     schedule: a diffusers scheduler's config: the noise levels, and whether the network predicts v or the noise.
     seeds: one for each frame, for samplers that add noise on the way.
     start, level: see `sample_scheduler`. blend: only the diffusers schedulers do it.
@@ -588,7 +650,7 @@ def sample(
     assert blend is None, f"{sampler} cannot lay in a background on the way"
     levels = levels_of(schedule)
     skipped = skipped_steps(count, level)
-    sigmas = step_sigmas(sampler, steps, count, levels)[skipped:]
+    sigmas = step_sigmas(sampler, steps, count + skipped, levels)[skipped:]
     prediction: Prediction = "eps" if schedule.get("prediction_type") == "epsilon" else "v"
     source = path_noise(seeds, noise)
     return sample_sigmas(denoiser(predict, levels, prediction), noise, sampler, sigmas, source, start)

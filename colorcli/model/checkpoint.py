@@ -1,17 +1,30 @@
-"""Published names and ours: turns the state of a published file into that of our modules."""
+"""Published names and ours: takes a published file apart, and turns each part into the state of our module.
+
+    parts = split_published(load_file(path))
+    unet.load_state_dict(unet_state(parts.unet, unet.config))
+"""
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from torch import Tensor
+
+from colorcli.errors import WeightsError
 
 UNET = "model.diffusion_model."
 SKETCH_ENCODER = "control_encoder."
 PROJECTION = "proj."
 REFERENCE_NET = "bg_encoder."
+VAE = "first_stage_model."
+# Pretrained towers that come from elsewhere, moving averages, and schedule tables that are computed.
+LEFT_OUT = (
+    "cond_stage_model.", "img_embedder.", "model_ema.", "scalar_embedder.", "txt_embedder.", "betas", "alphas_cumprod",
+    "sqrt_", "log_one_minus_", "posterior_", UNET + "conv_fg.",
+)
 
 State = dict[str, Tensor]
 
@@ -39,6 +52,51 @@ _TAGGER_NAMES = (
     (r"\.norm1\.", ".layernorm_before."),
     (r"\.norm2\.", ".layernorm_after."),
 )
+
+
+@dataclass(frozen=True)
+class Published:
+    """The parts of a published file, each by its published names without the prefix; empty where the file has none."""
+
+    unet: State
+    adapters: State         # low-rank changes inside the denoising network, for `read_adapters`
+    sketch_encoder: State
+    projection: State
+    vae: State
+    reference_net: State
+
+
+def split_published(state: Mapping[str, Tensor]) -> Published:
+    """Take a published XL file apart.
+
+    Raises WeightsError if it has a name that no part knows, or lacks a part that every XL model has.
+    """
+    prefixes = {
+        "unet": UNET,
+        "sketch_encoder": SKETCH_ENCODER,
+        "projection": PROJECTION,
+        "vae": VAE,
+        "reference_net": REFERENCE_NET,
+    }
+    found: dict[str, State] = {part: {} for part in (*prefixes, "adapters")}
+    for name, value in state.items():
+        if name.startswith(LEFT_OUT):
+            continue
+        part = next((part for part, prefix in prefixes.items() if name.startswith(prefix)), None)
+        if part is None:
+            raise WeightsError(f"the weights have {name}, which no XL model has", hint="import them as what they are")
+        target = "adapters" if ".lora_" in name else part
+        found[target][name.removeprefix(prefixes[part])] = value
+    for part in ("unet", "sketch_encoder", "projection"):
+        if not found[part]:
+            message = f"the weights have no {prefixes[part]}*"
+            raise WeightsError(message, hint="take a file of the XL family, sdxl-* or xlv2-*")
+    return Published(**found)
+
+
+def vae_state(published: Mapping[str, Tensor], config: Any) -> State:
+    """Convert the autoencoder (names without `first_stage_model.`) for diffusers' `AutoencoderKL`."""
+    return convert_ldm_vae_checkpoint({VAE + name: value for name, value in published.items()}, dict(config))
 
 
 def unet_state(published: Mapping[str, Tensor], config: Any) -> State:

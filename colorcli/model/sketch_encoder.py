@@ -87,7 +87,7 @@ class CoarseToFineAttention(nn.Module):
         self.to_out = nn.Linear(width, width)
 
     def forward(self, summary: Tensor, grids: Sequence[Tensor]) -> list[Tensor]:
-        """Mix the tokens of the maps `grids` (B, D, h, w), coarsest first; `summary` (B, D, 1, 1) goes with the first."""
+        """Mix the tokens of maps `grids` (B, D, h, w), coarsest first; `summary` (B, D, 1, 1) goes with the first."""
         tokens = torch.cat([grid.flatten(2) for grid in (summary, *grids)], dim=2).mT  # (B, N, D)
         cos, sin = self._tables(grids)  # (N, head_dim / 2)
         q = rotate(self._split(self.q_norm(self.to_q(tokens))), cos, sin)  # (B, heads, N, head_dim)

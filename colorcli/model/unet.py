@@ -69,7 +69,7 @@ def build_unet(**sizes: Any) -> "ColorUNet":
     return ColorUNet(**unet_config(**sizes))
 
 
-class ColorUNet(UNet2DConditionModel):
+class ColorUNet(UNet2DConditionModel, ModelMixin):
     """The stock network whose call is `denoise`, so that what wraps a module's call (offload, compile, DDP) works."""
 
     def forward(
