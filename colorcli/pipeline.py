@@ -1,6 +1,5 @@
 """`ColorizePipeline`: from a key and line art to color layers, as a diffusers pipeline."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,19 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colorcli.errors import DeviceError, WeightsError
-from colorcli.model.build import Components, reference_context, size_condition
+from colorcli.errors import DeviceError
+from colorcli.model.conditions import ConditionSettings, Encoders, KeyPictures, KeyTokens, frame_conditions, read_key
 from colorcli.model.match import KeyMap, PartMap, key_map, match_cells, paint_match, part_map
-from colorcli.model.reference import tagger_pixels
-from colorcli.model.weights import weights_digest, weights_folder
+from colorcli.model.reference import clip_pixels, clip_tokens, tagger_pixels
+from colorcli.model.weights import weights_folder
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.palette import find_palette
 from colorcli.presets import Preset
+from colorcli.sampling import Guidance, frame_noise, guided, sample
 
 Floats = NDArray[np.float32]
 
@@ -29,8 +30,8 @@ Floats = NDArray[np.float32]
 class Reference:
     """What the model has read of a key: computed once for a shot, used by every frame."""
 
-    context: Tensor           # (1, tokens, C) conditional context
-    match: KeyMap | None      # parts and colors of the key, if the model can match them
+    tokens: KeyTokens         # what the cross-attention sees
+    match: KeyMap             # parts and colors of the key: what a frame's colors are matched with
 
 
 class ColorizePipeline(DiffusionPipeline):
@@ -60,68 +61,101 @@ class ColorizePipeline(DiffusionPipeline):
         return super().from_pretrained(weights_folder(str(pretrained_model_name_or_path)), **kwargs)
 
     @property
-    def networks(self) -> Components:
-        """The networks as one value."""
-        return Components(**self.components)
+    def encoders(self) -> Encoders:
+        """What turns pictures into tokens, latents and maps."""
+        return Encoders(
+            clip=lambda picture: clip_tokens(self.image_encoder, clip_pixels(picture, self.image_encoder.config.image_size)),
+            tagger=lambda picture: self.tagger(tagger_pixels(picture, self.tagger.config["image_size"])),
+            latents=lambda picture: self.vae.encode(picture).latents,
+            projection=self.projection,
+            sketch=self.sketch_encoder,
+            latent_scale=self.vae.config["scaling_factor"],
+        )
 
     @torch.inference_mode()
     def encode_reference(self, key: PreparedKey, preset: Preset) -> Reference:
-        """Read a prepared key."""
-        context = reference_context(self.networks, _picture(key.color_canvas).to(self.device))
+        """Read a prepared key: once for a shot."""
+        pictures = KeyPictures(_picture(key.color_canvas).to(self.device), _mask(key.mask_canvas).to(self.device))
+        tokens = read_key(self.encoders, pictures, condition_settings(preset))
         parts = self._parts(key.ink_canvas, key.mask_canvas, key.color_canvas)
         palette = find_palette(key.color_canvas, key.ink_canvas, key.mask_canvas)
-        return Reference(context, key_map(parts, palette))
+        return Reference(tokens, key_map(parts, palette))
 
     @torch.inference_mode()
     def color(self, frames: Sequence[PreparedFrame], reference: Reference, preset: Preset) -> list[Floats]:
-        """Give the color layer (h, w, 3), 0..1, without lines, of each frame, at the size of its canvas."""
-        return [self._color(frame, reference, preset) for frame in frames]
+        """Give the color layer (h, w, 3), 0..1, without lines, of each frame, at the size of its canvas.
 
+        Raises DeviceError if a frame does not fit into the device's memory.
+        """
+        try:
+            return [self._color(frame, reference, preset) for frame in frames]
+        except torch.OutOfMemoryError as error:
+            raise DeviceError("one frame does not fit in the memory of the device", hint="--set canvas.area=65536") from error
+
+    @torch.inference_mode()
     def match(self, frame: PreparedFrame, reference: Reference) -> Floats:
-        """Paint the color match (h, w, 3), 0..1: where the model starts from."""
-        assert reference.match is not None
+        """Paint the color match (h, w, 3), 0..1: the key's colors on the frame's closed regions, by part and place."""
         parts = self._parts(frame.ink_canvas, frame.mask_canvas, None)
         votes = match_cells(parts, reference.match)
         return paint_match(votes, reference.match.palette, frame.ink_canvas, frame.mask_canvas)
 
+    def _color(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Floats:
+        height, width = frame.ink_canvas.shape
+        sampling, scale = preset.sampling, self.vae.config["scaling_factor"]
+        noise = frame_noise([sampling.seed], (self.unet.config.in_channels, height // 8, width // 8)).to(self.device)
+        start = None
+        if sampling.start == "match":
+            painted = _picture(self.match(frame, reference)).to(self.device)
+            start = self.vae.encode(painted).latents * scale
+        conditions = frame_conditions(
+            self.encoders, reference.tokens, _sketch(frame.ink_canvas).to(self.device),
+            _mask(frame.mask_canvas).to(self.device), condition_settings(preset),
+        )
+        guidance = Guidance(preset.reference.guidance, preset.sketch.guidance, sampling.window, sampling.off_window)
+        latents = sample(
+            guided(self.unet, conditions, guidance), noise, sampler=sampling.sampler, count=sampling.steps,
+            schedule=self.scheduler.config, seeds=[sampling.seed], start=start,
+            level=sampling.start_level if start is not None else 1.0,
+        )
+        decoded = self.vae.decode(latents / scale).sample
+        return np.asarray(((decoded[0].float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy(), np.float32)
+
     def _parts(self, ink: Floats, mask: Floats, color: Floats | None) -> PartMap:
-        """Read the parts of a canvas from its lines, and from its color if it has any, as the mean of both readings."""
+        """Read the parts of a canvas from its lines by the sketch encoder, and from the whole picture by the tagger.
+
+        Both readings are probabilities; their mean is taken. Without color the tagger sees the white line art.
+        """
         sketch = _sketch(ink).to(self.device)
         lines = self.map_head(self.sketch_encoder(sketch))[0].softmax(1)  # (1, parts, h/8, w/8)
         shown = -sketch if color is None else _picture(color).to(self.device)
-        tokens = self.tagger(tagger_pixels(shown, self.tagger.config["image_size"]))
-        whole = self.token_head.part_logits(tokens).softmax(1)
-        whole = torch.nn.functional.interpolate(whole, lines.shape[-2:], mode="bilinear", align_corners=False)
+        whole = self.token_head.part_logits(self.encoders.tagger(shown)).softmax(1)  # (1, parts, rows, columns)
+        whole = F.interpolate(whole, lines.shape[-2:], mode="bilinear", align_corners=False)
         return part_map((0.5 * (lines + whole))[0].cpu(), mask)
 
-    def _color(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Floats:
-        height, width = frame.ink_canvas.shape
-        sampling = preset.sampling
-        generator = torch.Generator("cpu").manual_seed(sampling.seed)
-        # Drawn on the CPU: one seed has to give one and the same frame on every machine of the farm.
-        noise = torch.randn((1, 4, height // 8, width // 8), generator=generator).to(self.device)
-        begun = sampling.start == "match" and reference.match is not None
-        steps = math.ceil(sampling.steps / sampling.start_level) if begun else sampling.steps
-        scheduler = type(self.scheduler).from_config(self.scheduler.config)
-        scheduler.set_timesteps(steps, device=self.device)
-        timesteps = scheduler.timesteps[-sampling.steps:]
-        latents = noise
-        if begun:
-            painted = _picture(self.match(frame, reference)).to(self.device)
-            start = self.vae.encode(painted).latents * self.vae.config["scaling_factor"]
-            latents = scheduler.add_noise(start, noise, timesteps[:1])
-        maps = self.sketch_encoder(_sketch(frame.ink_canvas).to(self.device))
-        y = size_condition(height, width).to(self.device)
-        for timestep in timesteps:
-            predicted = self.unet(latents, timestep.float(), y, reference.context, maps)
-            latents = scheduler.step(predicted, timestep, latents).prev_sample
-        decoded = self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
-        return np.asarray(((decoded[0].float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy(), np.float32)
+
+def condition_settings(preset: Preset) -> ConditionSettings:
+    """Give the preset's strengths in the terms of the networks."""
+    reference, sketch = preset.reference, preset.sketch
+    return ConditionSettings(
+        sketch_levels=tuple(sketch.strength * level for level in sketch.levels),
+        split=preset.background.split,
+        merge=reference.merge,
+        foreground=reference.foreground_strength,
+        background=reference.background_strength,
+        reference_threshold=reference.mask_threshold,
+        sketch_threshold=sketch.mask_threshold,
+        strengths=reference.strength,
+    )
 
 
 def _picture(color: Floats) -> Tensor:
     """Turn (h, w, 3) in 0..1 into (1, 3, h, w) in -1..1."""
     return torch.from_numpy(np.ascontiguousarray(color)).permute(2, 0, 1)[None] * 2 - 1
+
+
+def _mask(mask: Floats) -> Tensor:
+    """Turn (h, w) into (1, 1, h, w)."""
+    return torch.from_numpy(np.ascontiguousarray(mask))[None, None]
 
 
 def _sketch(ink: Floats) -> Tensor:

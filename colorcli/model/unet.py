@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from diffusers import Transformer2DModel, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from colorcli.model.attention import (

@@ -162,10 +162,11 @@ class CharacterSet:
         """Choose a batch of one canvas size; with probability `same_pose` the reference is the drawing itself."""
         sizes = list(self.by_size)
         weights = np.array([len(self.by_size[size]) for size in sizes], float)
-        weights[weights < batch] = 0.0
+        if weights.max() >= batch:
+            weights[weights < batch] = 0.0
         members = self.by_size[sizes[rng.choice(len(sizes), p=weights / weights.sum())]]
         targets, references = [], []
-        for choice in rng.choice(len(members), batch, replace=False):
+        for choice in rng.choice(len(members), batch, replace=len(members) < batch):
             index, pose = members[choice]
             poses = self.characters[index]
             other = pose if rng.random() < same_pose else (pose + int(rng.integers(1, len(poses)))) % len(poses)
