@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from colorcli.model.unet import decoder_banks, transformer_blocks, unet_config
@@ -14,7 +15,7 @@ from colorcli.model.unet import decoder_banks, transformer_blocks, unet_config
 IN_CHANNELS = 6  # latents of the background, the sketch's mask, the reference's mask
 
 
-class ReferenceNet(UNet2DConditionModel):
+class ReferenceNet(UNet2DConditionModel, ModelMixin):
     """The denoising network without cross-attention, cut off behind the last block that a reader is paired with.
 
     Its sizes are those of the network that reads it (see `unet_config`), with a vector condition of its own.
