@@ -1,6 +1,8 @@
 """`ColorizePipeline`: from a key and line art to color layers, as a diffusers pipeline."""
 
-from collections.abc import Sequence
+import contextlib
+import importlib.util
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +11,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
+from transformers.utils import logging as transformers_logging
 
-from colorcli.errors import DeviceError
+from colorcli.errors import DeviceError, WeightsError
 from colorcli.model.conditions import ConditionSettings, Encoders, KeyPictures, KeyTokens, frame_conditions, read_key
 from colorcli.model.match import KeyMap, PartMap, key_map, match_cells, paint_match, part_map
 from colorcli.model.reference import clip_pixels, clip_tokens, tagger_pixels
-from colorcli.model.weights import weights_folder
+from colorcli.model.weights import require_whole, weights_folder
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.palette import find_palette
@@ -30,8 +35,8 @@ Floats = NDArray[np.float32]
 class Reference:
     """What the model has read of a key: computed once for a shot, used by every frame."""
 
-    tokens: KeyTokens         # what the cross-attention sees
-    match: KeyMap             # parts and colors of the key: what a frame's colors are matched with
+    tokens: KeyTokens  # what the cross-attention sees
+    match: KeyMap  # parts and colors of the key: what a frame's colors are matched with
 
 
 class ColorizePipeline(DiffusionPipeline):
@@ -41,18 +46,34 @@ class ColorizePipeline(DiffusionPipeline):
         reference = pipe.encode_reference(key, preset)
         layers = pipe.color(frames, reference, preset)
 
-    A frame's layer depends on its own pixels, the reference and the settings only: its noise is drawn on the CPU from the
-    seed, and frames do not meet in a batch on the CPU.
+    A frame's layer depends on its own pixels, the reference and the settings only: its noise is drawn on the CPU from
+    the seed, and frames never meet in a batch.
     """
 
     def __init__(
-        self, vae: Any, tagger: Any, token_head: Any, image_encoder: Any, projection: Any, sketch_encoder: Any, map_head: Any,
-        unet: Any, scheduler: Any,
+        self,
+        vae: Any,
+        tagger: Any,
+        token_head: Any,
+        image_encoder: Any,
+        projection: Any,
+        sketch_encoder: Any,
+        map_head: Any,
+        unet: Any,
+        scheduler: Any,
     ) -> None:
         super().__init__()
+        self.attention = "sdpa"   # a name of BACKENDS
         self.register_modules(
-            vae=vae, tagger=tagger, token_head=token_head, image_encoder=image_encoder, projection=projection,
-            sketch_encoder=sketch_encoder, map_head=map_head, unet=unet, scheduler=scheduler,
+            vae=vae,
+            tagger=tagger,
+            token_head=token_head,
+            image_encoder=image_encoder,
+            projection=projection,
+            sketch_encoder=sketch_encoder,
+            map_head=map_head,
+            unet=unet,
+            scheduler=scheduler,
         )
 
     @classmethod
@@ -64,7 +85,9 @@ class ColorizePipeline(DiffusionPipeline):
     def encoders(self) -> Encoders:
         """What turns pictures into tokens, latents and maps."""
         return Encoders(
-            clip=lambda picture: clip_tokens(self.image_encoder, clip_pixels(picture, self.image_encoder.config.image_size)),
+            clip=lambda picture: clip_tokens(
+                self.image_encoder, clip_pixels(picture, self.image_encoder.config.image_size)
+            ),
             tagger=lambda picture: self.tagger(tagger_pixels(picture, self.tagger.config["image_size"])),
             latents=lambda picture: self.vae.encode(picture).latents,
             projection=self.projection,
@@ -90,7 +113,9 @@ class ColorizePipeline(DiffusionPipeline):
         try:
             return [self._color(frame, reference, preset) for frame in frames]
         except torch.OutOfMemoryError as error:
-            raise DeviceError("one frame does not fit in the memory of the device", hint="--set canvas.area=65536") from error
+            raise DeviceError(
+                "one frame does not fit in the memory of the device", hint="--set canvas.area=65536"
+            ) from error
 
     @torch.inference_mode()
     def match(self, frame: PreparedFrame, reference: Reference) -> Floats:
@@ -98,6 +123,11 @@ class ColorizePipeline(DiffusionPipeline):
         parts = self._parts(frame.ink_canvas, frame.mask_canvas, None)
         votes = match_cells(parts, reference.match)
         return paint_match(votes, reference.match.palette, frame.ink_canvas, frame.mask_canvas)
+
+    def describe(self) -> dict[str, str]:
+        """Tell the device and the attention backend, for the manifest."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        return {"device": name, "attention": self.attention, "threads": str(torch.get_num_threads())}
 
     def _color(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Floats:
         height, width = frame.ink_canvas.shape
@@ -108,13 +138,21 @@ class ColorizePipeline(DiffusionPipeline):
             painted = _picture(self.match(frame, reference)).to(self.device)
             start = self.vae.encode(painted).latents * scale
         conditions = frame_conditions(
-            self.encoders, reference.tokens, _sketch(frame.ink_canvas).to(self.device),
-            _mask(frame.mask_canvas).to(self.device), condition_settings(preset),
+            self.encoders,
+            reference.tokens,
+            _sketch(frame.ink_canvas).to(self.device),
+            _mask(frame.mask_canvas).to(self.device),
+            condition_settings(preset),
         )
         guidance = Guidance(preset.reference.guidance, preset.sketch.guidance, sampling.window, sampling.off_window)
         latents = sample(
-            guided(self.unet, conditions, guidance), noise, sampler=sampling.sampler, count=sampling.steps,
-            schedule=self.scheduler.config, seeds=[sampling.seed], start=start,
+            guided(self.unet, conditions, guidance),
+            noise,
+            sampler=sampling.sampler,
+            count=sampling.steps,
+            schedule=self.scheduler.config,
+            seeds=[sampling.seed],
+            start=start,
             level=sampling.start_level if start is not None else 1.0,
         )
         decoded = self.vae.decode(latents / scale).sample
@@ -131,6 +169,41 @@ class ColorizePipeline(DiffusionPipeline):
         whole = self.token_head.part_logits(self.encoders.tagger(shown)).softmax(1)  # (1, parts, rows, columns)
         whole = F.interpolate(whole, lines.shape[-2:], mode="bilinear", align_corners=False)
         return part_map((0.5 * (lines + whole))[0].cpu(), mask)
+
+
+def load_pipeline(model: str, device: str = "auto", attention: str = "auto") -> ColorizePipeline:
+    """Load a model by name or folder onto a device: "auto" (the GPU if there is one), "cpu", "cuda", "cuda:1".
+
+    attention: "sdpa", "xformers", or "auto": xformers where it is installed and the device is a CUDA one.
+    Raises WeightsError if the weights are missing or cut off, DeviceError if there is no such device.
+    """
+    folder = weights_folder(model)
+    require_whole(folder)
+    chosen = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if chosen.startswith("cuda") and not torch.cuda.is_available():
+        raise DeviceError(f"there is no device {chosen} here", hint="--device cpu, or see `colorcli doctor`")
+    try:
+        with quiet_libraries():
+            pipeline = ColorizePipeline.from_pretrained(folder)
+        has_xformers = chosen.startswith("cuda") and importlib.util.find_spec("xformers") is not None
+        pipeline.attention = ("xformers" if has_xformers else "sdpa") if attention == "auto" else attention
+        return pipeline.to(chosen)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise WeightsError(f"{folder} cannot be loaded: {error}", hint="see `colorcli models verify`") from error
+    except RuntimeError as error:
+        raise DeviceError(f"the model cannot be put on {chosen}: {error}", hint="see `colorcli doctor`") from error
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep the loading bars of diffusers and transformers off the terminal, where a farm reads our own lines."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.enable_progress_bar()
+        transformers_logging.enable_progress_bar()
 
 
 def condition_settings(preset: Preset) -> ConditionSettings:

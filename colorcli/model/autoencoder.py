@@ -22,26 +22,33 @@ class MeanColorAutoencoder(ModelMixin, ConfigMixin):
         super().__init__()
         assert latent_channels >= 3, latent_channels
         self.encoder = nn.Sequential(
-            nn.Conv2d(3, width // 2, 4, stride=2, padding=1), nn.SiLU(),
-            nn.Conv2d(width // 2, width, 4, stride=2, padding=1), nn.SiLU(),
-            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.SiLU(),
+            nn.Conv2d(3, width // 2, 4, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width // 2, width, 4, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
+            nn.SiLU(),
             nn.Conv2d(2 * width, latent_channels, 1),
         )
         self.decoder = nn.Sequential(
-            nn.Conv2d(latent_channels, 4 * width, 3, padding=1), nn.SiLU(),
-            nn.Conv2d(4 * width, 4 * width, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(latent_channels, 4 * width, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(4 * width, 4 * width, 3, padding=1),
+            nn.SiLU(),
             nn.PixelShuffle(2),
-            nn.Conv2d(width, 2 * width, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(width, 2 * width, 3, padding=1),
+            nn.SiLU(),
             nn.PixelShuffle(2),
             nn.Conv2d(width // 2, 12, 3, padding=1),
             nn.PixelShuffle(2),
         )
         for layer in (self.encoder[-1], self.decoder[-2]):
+            assert isinstance(layer, nn.Conv2d)
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def encode(self, picture: Tensor) -> AutoencoderTinyOutput:
-        """Give the latents (B, latent_channels, H/8, W/8) of a picture (B, 3, H, W) in -1..1; H and W are multiples of 8."""
+        """Give the latents (B, latent_channels, H/8, W/8) of a picture (B, 3, H, W) in -1..1, sides multiples of 8."""
         mean = F.avg_pool2d(picture, 8)  # (B, 3, H/8, W/8)
         blank = mean.new_zeros(mean.shape[0], self.config["latent_channels"] - 3, *mean.shape[2:])
         return AutoencoderTinyOutput(latents=torch.cat([mean, blank], dim=1) + self.encoder(picture))

@@ -57,35 +57,58 @@ def build_components(architecture: Architecture, parts: int, tags: int) -> Compo
     """Build untrained networks; the last convolution of the U-Net starts at zero."""
     a = architecture
     unet = build_unet(
-        block_out_channels=a.channels, depths=a.transformer_depths, head_dim=a.head_width, context_dim=a.context_width,
+        block_out_channels=a.channels,
+        depths=a.transformer_depths,
+        head_dim=a.head_width,
+        context_dim=a.context_width,
         y_dim=2 * SCALAR_DIM,
     )
     nn.init.zeros_(unet.conv_out.weight)
     nn.init.zeros_(unet.conv_out.bias)
     vision = CLIPVisionConfig(
-        hidden_size=a.clip_width, intermediate_size=4 * a.clip_width, projection_dim=a.clip_projection,
-        num_hidden_layers=a.clip_layers, num_attention_heads=a.clip_heads, image_size=a.clip_size, patch_size=a.clip_patch,
+        hidden_size=a.clip_width,
+        intermediate_size=4 * a.clip_width,
+        projection_dim=a.clip_projection,
+        num_hidden_layers=a.clip_layers,
+        num_attention_heads=a.clip_heads,
+        image_size=a.clip_size,
+        patch_size=a.clip_patch,
     )
     return Components(
         vae=MeanColorAutoencoder(width=a.autoencoder_width),
         tagger=TaggerTower(
-            image_size=a.tagger_size, patch_size=a.tagger_patch, embed_dim=a.tagger_width, depths=a.tagger_depths,
-            num_heads=a.tagger_heads, window_size=a.tagger_window,
+            image_size=a.tagger_size,
+            patch_size=a.tagger_patch,
+            embed_dim=a.tagger_width,
+            depths=a.tagger_depths,
+            num_heads=a.tagger_heads,
+            window_size=a.tagger_window,
         ),
         token_head=TokenPartHead(a.tagger_token_width, parts, tags),
         image_encoder=CLIPVisionModelWithProjection(vision),
         projection=ClusterProjection(
-            input_dim=a.clip_projection, tagger_dim=a.tagger_token_width, output_dim=a.context_width,
-            token_length=a.reference_tokens, head_dim=a.projection_head_width,
+            input_dim=a.clip_projection,
+            tagger_dim=a.tagger_token_width,
+            output_dim=a.context_width,
+            token_length=a.reference_tokens,
+            head_dim=a.projection_head_width,
         ),
         sketch_encoder=SketchEncoder(
-            block_out_channels=a.channels, head_dim=a.sketch_head_width, stem_channels=a.sketch_stem, stem_strides=a.sketch_strides,
+            block_out_channels=a.channels,
+            head_dim=a.sketch_head_width,
+            stem_channels=a.sketch_stem,
+            stem_strides=a.sketch_strides,
         ),
         map_head=MapPartHead((a.channels[0], *a.channels), parts),
         unet=unet,
         scheduler=DDIMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
-            rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False,
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            prediction_type="v_prediction",
+            rescale_betas_zero_snr=True,
+            timestep_spacing="trailing",
+            clip_sample=False,
         ),
     )
 
@@ -106,8 +129,10 @@ def save_weights(components: Components, folder: Path, dtype: torch.dtype = torc
     """Write the weights of every network to `folder`/<name>.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, module in components.modules():
-        tensors = {key: value.detach().to(dtype if value.is_floating_point() else value.dtype).contiguous()
-                   for key, value in module.state_dict().items()}
+        tensors = {
+            key: value.detach().to(dtype if value.is_floating_point() else value.dtype).contiguous()
+            for key, value in module.state_dict().items()
+        }
         save_file(tensors, folder / f"{name}.partial")
         (folder / f"{name}.partial").rename(folder / f"{name}.safetensors")
 
@@ -119,4 +144,6 @@ def load_weights(components: Components, folder: Path) -> None:
         try:
             module.load_state_dict(load_file(path))
         except (OSError, SafetensorError, RuntimeError) as error:
-            raise WeightsError(f"{path} does not fit the model: {error}", hint="train again, or start from other weights") from error
+            raise WeightsError(
+                f"{path} does not fit the model: {error}", hint="train again, or start from other weights"
+            ) from error

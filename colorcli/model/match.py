@@ -17,19 +17,19 @@ from colorcli.prepare.palette import Palette
 
 Floats = NDArray[np.float32]
 
-CELL = 8                 # pixels of a cell of the sketch encoder's finest map
-POSITION_SIGMA = 0.12    # how far a part may wander inside the figure, as a fraction of the figure's height
-PART_SHARPNESS = 3.0     # exponent of the agreement between two part readings
-INK_BOUND = 0.25         # ink above this bounds a region
+CELL = 8  # pixels of a cell of the sketch encoder's finest map
+POSITION_SIGMA = 0.12  # how far a part may wander inside the figure, as a fraction of the figure's height
+PART_SHARPNESS = 3.0  # exponent of the agreement between two part readings
+INK_BOUND = 0.25  # ink above this bounds a region
 
 
 @dataclass(frozen=True)
 class PartMap:
     """What is drawn where on a canvas."""
 
-    parts: Tensor      # (P, rows, columns) probabilities of the parts in each cell
-    places: Tensor     # (2, rows, columns) x and y in the figure, 0..1 of its height, from its top middle
-    inside: Tensor     # (rows, columns) share of the character, 0..1
+    parts: Tensor  # (P, rows, columns) probabilities of the parts in each cell
+    places: Tensor  # (2, rows, columns) x and y in the figure, 0..1 of its height, from its top middle
+    inside: Tensor  # (rows, columns) share of the character, 0..1
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class KeyMap:
     """The key's parts and which palette colors they have."""
 
     map: PartMap
-    colors: Tensor     # (rows, columns, K) share of each palette color in each cell
-    palette: Tensor    # (K, 3) 0..1
+    colors: Tensor  # (rows, columns, K) share of each palette color in each cell
+    palette: Tensor  # (K, 3) 0..1
 
 
 def part_map(probabilities: Tensor, mask: Floats) -> PartMap:
@@ -63,18 +63,20 @@ def key_map(parts: PartMap, palette: Palette) -> KeyMap:
     return KeyMap(parts, shares, torch.from_numpy(palette.colors))
 
 
-def match_cells(frame: PartMap, key: KeyMap, *, sigma: float = POSITION_SIGMA, sharpness: float = PART_SHARPNESS) -> Tensor:
+def match_cells(
+    frame: PartMap, key: KeyMap, *, sigma: float = POSITION_SIGMA, sharpness: float = PART_SHARPNESS
+) -> Tensor:
     """Give the likelihood of each palette color in each cell of the frame, (rows, columns, K).
 
     A key cell speaks to a frame cell by the agreement of their part readings, sum_p f_p k_p to the power `sharpness`,
     times a Gaussian of their distance in the figure; it speaks for the colors that it holds.
     """
-    f, k = frame.parts.flatten(1), key.map.parts.flatten(1)            # (P, N), (P, M)
+    f, k = frame.parts.flatten(1), key.map.parts.flatten(1)  # (P, N), (P, M)
     f, k = F.normalize(f, dim=0), F.normalize(k, dim=0)
-    agreement = (f.mT @ k).clamp_min(1e-4) ** sharpness                # (N, M)
+    agreement = (f.mT @ k).clamp_min(1e-4) ** sharpness  # (N, M)
     distance = torch.cdist(frame.places.flatten(1).mT, key.map.places.flatten(1).mT)
     weight = agreement * (torch.exp(-0.5 * (distance / sigma) ** 2) + 0.02)
-    votes = weight @ key.colors.flatten(0, 1)                          # (N, K)
+    votes = weight @ key.colors.flatten(0, 1)  # (N, K)
     votes = votes / votes.sum(1, keepdim=True).clamp_min(1e-8)
     return votes.view(*frame.parts.shape[1:], -1)
 
@@ -85,7 +87,9 @@ def paint_match(votes: Tensor, palette: Tensor, ink: Floats, mask: Floats) -> Fl
     votes: (rows, columns, K). ink, mask: (h, w) 0..1.
     """
     height, width = ink.shape
-    fine = F.interpolate(votes.permute(2, 0, 1)[None], (height, width), mode="bilinear", align_corners=False)[0]  # (K, h, w)
+    fine = F.interpolate(votes.permute(2, 0, 1)[None], (height, width), mode="bilinear", align_corners=False)[
+        0
+    ]  # (K, h, w)
     open_paper = ((ink < INK_BOUND) & (mask > 0.5)).astype(np.uint8)
     count, labels = cv2.connectedComponents(open_paper, connectivity=4)
     flat_labels = torch.from_numpy(labels.ravel().astype(np.int64))
@@ -100,7 +104,9 @@ def spread_under_lines(painted: Floats, labels: NDArray[np.int32], mask: Floats)
     """Give line pixels of the character, label 0, the color of the nearest region; outside the mask stays white."""
     if not labels.any():
         return painted
-    _, nearest = cv2.distanceTransformWithLabels((labels == 0).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    _, nearest = cv2.distanceTransformWithLabels(
+        (labels == 0).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
     sources = np.zeros(int(nearest.max()) + 1, np.int64)
     filled = np.flatnonzero(labels.ravel())
     sources[nearest.ravel()[filled]] = filled

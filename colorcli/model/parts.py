@@ -1,4 +1,4 @@
-"""Heads that read the part of the body, and its color, from features: they train the encoders and steer the color match."""
+"""Heads that read the part of the body, and its color, from features: for training and for the color match."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class TokenPartHead(ModelMixin, ConfigMixin):
-    """Reads parts and colors from tagger tokens, for each of `split` x `split` cells that a token covers, and tags from all."""
+    """Reads parts and colors of the `split` x `split` cells that each tagger token covers, and tags from all tokens."""
 
     @register_to_config
     def __init__(self, width: int, parts: int, tags: int, split: int = 2) -> None:

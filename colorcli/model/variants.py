@@ -10,16 +10,18 @@ class Variant:
     """What a model asks of its canvas."""
 
     name: str
-    canvas_area: int      # pixels; the frame is scaled so that its canvas has about this area
-    multiple_of: int      # both canvas sides are multiples of this, in pixels
-    min_side: int         # shortest canvas side in pixels
-    max_side: int         # longest canvas side in pixels
-    license: str          # SPDX id of the weights
-    shipped: bool         # the weights are inside the package
+    canvas_area: int  # pixels; the frame is scaled so that its canvas has about this area
+    multiple_of: int  # both canvas sides are multiples of this, in pixels
+    min_side: int  # shortest canvas side in pixels
+    max_side: int  # longest canvas side in pixels
+    license: str  # SPDX id of the weights
+    shipped: bool  # the weights are inside the package
 
 
 VARIANTS = {
-    "mini": Variant("mini", canvas_area=320 * 320, multiple_of=32, min_side=128, max_side=1024, license="Apache-2.0", shipped=True),
+    "mini": Variant(
+        "mini", canvas_area=320 * 320, multiple_of=32, min_side=128, max_side=1024, license="Apache-2.0", shipped=True
+    ),
 }
 
 
@@ -27,26 +29,26 @@ VARIANTS = {
 class Architecture:
     """The widths and depths of an XL-type model."""
 
-    channels: tuple[int, int, int]            # U-Net widths at 1/8, 1/16 and 1/32 of the canvas
+    channels: tuple[int, int, int]  # U-Net widths at 1/8, 1/16 and 1/32 of the canvas
     transformer_depths: tuple[int, int, int]  # transformer blocks at each of these levels, 0 for none
-    head_width: int                           # channels of an attention head of the U-Net
-    context_width: int                        # width of a reference token
-    sketch_stem: tuple[int, ...]              # widths of the convolutions before the sketch encoder's first map
-    sketch_strides: tuple[int, ...]           # which of them halve the picture, three do
-    sketch_head_width: int                    # channels of one head in the sketch encoder's attention
-    tagger_size: int                          # the tagger sees a square of this many pixels
-    tagger_patch: int                         # pixels of one patch side
-    tagger_width: int                         # width of the first Swin stage; it doubles with every stage
-    tagger_depths: tuple[int, ...]            # transformer layers of each Swin stage
+    head_width: int  # channels of an attention head of the U-Net
+    context_width: int  # width of a reference token
+    sketch_stem: tuple[int, ...]  # widths of the convolutions before the sketch encoder's first map
+    sketch_strides: tuple[int, ...]  # which of them halve the picture, three do
+    sketch_head_width: int  # channels of one head in the sketch encoder's attention
+    tagger_size: int  # the tagger sees a square of this many pixels
+    tagger_patch: int  # pixels of one patch side
+    tagger_width: int  # width of the first Swin stage; it doubles with every stage
+    tagger_depths: tuple[int, ...]  # transformer layers of each Swin stage
     tagger_heads: tuple[int, ...]
     tagger_window: int
-    clip_size: int                            # the CLIP tower sees a square of this many pixels
+    clip_size: int  # the CLIP tower sees a square of this many pixels
     clip_patch: int
     clip_width: int
     clip_layers: int
     clip_heads: int
     clip_projection: int
-    projection_head_width: int                # channels of one head in the token projection's attention
+    projection_head_width: int  # channels of one head in the token projection's attention
     autoencoder_width: int
 
     @property

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-BINS = 32               # steps per channel of the first, coarse count
-SAME_COLOR = 5.0        # CIE76 distance below which two bins are one flat color
-SMALLEST_SHARE = 4e-4   # a color on less than this share of the character is antialiasing or noise
+BINS = 32  # steps per channel of the first, coarse count
+SAME_COLOR = 5.0  # CIE76 distance below which two bins are one flat color
+SMALLEST_SHARE = 4e-4  # a color on less than this share of the character is antialiasing or noise
 LARGEST_PALETTE = 64
 
 
@@ -18,9 +18,9 @@ LARGEST_PALETTE = 64
 class Palette:
     """The flat colors of a picture, the most frequent first."""
 
-    colors: Floats               # (K, 3) sRGB-encoded, 0..1
-    shares: Floats               # (K,) share of the counted pixels, sums to about 1
-    index: NDArray[np.int32]     # (H, W) number of each pixel's color; -1 on lines and outside the mask
+    colors: Floats  # (K, 3) sRGB-encoded, 0..1
+    shares: Floats  # (K,) share of the counted pixels, sums to about 1
+    index: NDArray[np.int32]  # (H, W) number of each pixel's color; -1 on lines and outside the mask
 
 
 def lab(colors: Floats) -> Floats:
@@ -49,7 +49,8 @@ def find_palette(color: Floats, ink: Floats, mask: Floats) -> Palette:
     means = (sums / counts[:, None]).astype(np.float32)
     means_lab = lab(means)
     left = np.argsort(-counts)
-    colors, shares = [], []
+    colors: list[Floats] = []
+    shares: list[float] = []
     while len(left) and len(colors) < LARGEST_PALETTE:
         near = np.linalg.norm(means_lab[left] - means_lab[left[0]], axis=1) < SAME_COLOR
         group = left[near]

@@ -38,11 +38,11 @@ def _flip(tensors: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
 class TaggerBatch:
     """Color drawings and line art in one batch, the color ones first."""
 
-    pictures: Tensor   # (B, 3, 256, 256) RGB in -1..1
-    is_color: Tensor   # (B,) bool
-    parts: Tensor      # (B, parts, 32, 32) shares
-    colors: Tensor     # (B, 3, 32, 32) in -1..1
-    tags: Tensor       # (B, tags) 0..1
+    pictures: Tensor  # (B, 3, 256, 256) RGB in -1..1
+    is_color: Tensor  # (B,) bool
+    parts: Tensor  # (B, parts, 32, 32) shares
+    colors: Tensor  # (B, 3, 32, 32) in -1..1
+    tags: Tensor  # (B, tags) 0..1
 
 
 def tagger_batch(samples: Sequence[Sample], rng: np.random.Generator) -> TaggerBatch:
@@ -57,7 +57,9 @@ def tagger_batch(samples: Sequence[Sample], rng: np.random.Generator) -> TaggerB
             order = torch.from_numpy(rng.permutation(3))
             color[row], colors[row] = color[row][order], colors[row][order]
     flip = torch.from_numpy(rng.random(len(samples)) < 0.5)
-    pictures, parts, colors = _flip([torch.cat([color, line]), _shares([s.square_cells for s in samples]), colors], flip)
+    pictures, parts, colors = _flip(
+        [torch.cat([color, line]), _shares([s.square_cells for s in samples]), colors], flip
+    )
     tags = torch.from_numpy(np.stack([sample.tags for sample in samples])).float()
     return TaggerBatch(pictures, torch.arange(len(samples)) < half, parts, colors, tags)
 
@@ -67,7 +69,7 @@ class SketchBatch:
     """Line art with its parts."""
 
     sketch: Tensor  # (B, 3, h, w) paper -1
-    parts: Tensor   # (B, parts, h/8, w/8) shares
+    parts: Tensor  # (B, parts, h/8, w/8) shares
 
 
 def sketch_batch(samples: Sequence[Sample], rng: np.random.Generator) -> SketchBatch:
@@ -82,10 +84,10 @@ def sketch_batch(samples: Sequence[Sample], rng: np.random.Generator) -> SketchB
 class ColorBatch:
     """What the colorizer is trained on."""
 
-    flat: Tensor       # (B, 3, h, w) the target color layer, -1..1
-    sketch: Tensor     # (B, 3, h, w) paper -1
-    mask: Tensor       # (B, 1, h/8, w/8) share of the character, 0..1
-    parts: Tensor      # (B, parts, h/8, w/8) shares
+    flat: Tensor  # (B, 3, h, w) the target color layer, -1..1
+    sketch: Tensor  # (B, 3, h, w) paper -1
+    mask: Tensor  # (B, 1, h/8, w/8) share of the character, 0..1
+    parts: Tensor  # (B, parts, h/8, w/8) shares
     reference: Tensor  # (B, 3, 256, 256) the key, -1..1
 
 

@@ -1,4 +1,4 @@
-"""The training set: generated drawings laid onto canvases once, kept in shards, and served as batches by step number."""
+"""The training set: generated drawings laid onto canvases once, kept in shards, and served as batches."""
 
 import math
 import multiprocessing
@@ -13,9 +13,9 @@ from safetensors.numpy import load_file, save_file
 
 from colorcli.train.drawings import PARTS, VALIDATION_FAMILIES, Drawing, design_character, draw
 
-CELL = 8                # pixels of one latent cell
-SQUARE = 256            # side of the square that the reference towers see
-SHEET = (512, 576)      # size at which a character is drawn before it is laid onto its canvas, (width, height)
+CELL = 8  # pixels of one latent cell
+SQUARE = 256  # side of the square that the reference towers see
+SHEET = (512, 576)  # size at which a character is drawn before it is laid onto its canvas, (width, height)
 CHARACTERS_PER_SHARD = 20
 VALIDATION_SEED = 10_000_000  # characters of validation are counted from here
 
@@ -26,15 +26,15 @@ Bytes = NDArray[np.uint8]
 class Sample:
     """One drawing of a character on its canvas, all uint8."""
 
-    flat: Bytes          # (h, w, 3) colors without lines
-    line: Bytes          # (h, w) 255 paper, dark lines
-    cells: Bytes         # (h/8, w/8, parts) share of each part in each cell, 0..255
-    mask: Bytes          # (h/8, w/8) share of the character, 0..255
+    flat: Bytes  # (h, w, 3) colors without lines
+    line: Bytes  # (h, w) 255 paper, dark lines
+    cells: Bytes  # (h/8, w/8, parts) share of each part in each cell, 0..255
+    mask: Bytes  # (h/8, w/8) share of the character, 0..255
     square_color: Bytes  # (256, 256, 3) the finished drawing, squashed
-    square_line: Bytes   # (256, 256) the line art, squashed
+    square_line: Bytes  # (256, 256) the line art, squashed
     square_cells: Bytes  # (32, 32, parts)
-    square_flat: Bytes   # (32, 32, 3) mean color of the flat picture
-    tags: Bytes          # (tags,) 0 or 1
+    square_flat: Bytes  # (32, 32, 3) mean color of the flat picture
+    tags: Bytes  # (tags,) 0 or 1
 
 
 def canvas_sizes(area: int = 320 * 320, multiple_of: int = 32) -> list[tuple[int, int]]:
@@ -54,30 +54,41 @@ def part_shares(parts: Bytes, rows: int, columns: int) -> Bytes:
 
 
 def lay_on_canvas(drawing: Drawing, margin: float) -> Sample:
-    """Crop a drawing to its character plus a margin (a fraction of the longer side) and lay it onto the nearest canvas."""
+    """Crop a drawing to its character plus a margin (share of the longer side), and lay it onto the nearest canvas."""
     rows, columns = np.flatnonzero(drawing.mask.max(1)), np.flatnonzero(drawing.mask.max(0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     pad = margin * max(bottom - top, right - left)
     width, height = right - left + 2 * pad, bottom - top + 2 * pad
     canvas = min(canvas_sizes(), key=lambda size: abs(math.log(size[0] / size[1]) - math.log(width / height)))
     scale = min(canvas[0] / width, canvas[1] / height)
-    to_canvas = np.array([
-        [scale, 0.0, canvas[0] / 2 - scale * (left + right) / 2],
-        [0.0, scale, canvas[1] / 2 - scale * (top + bottom) / 2],
-    ])
+    to_canvas = np.array(
+        [
+            [scale, 0.0, canvas[0] / 2 - scale * (left + right) / 2],
+            [0.0, scale, canvas[1] / 2 - scale * (top + bottom) / 2],
+        ]
+    )
 
     def lay(image: Bytes, fill: int, interpolation: int = cv2.INTER_AREA) -> Bytes:
-        return np.asarray(cv2.warpAffine(image, to_canvas, canvas, flags=interpolation, borderValue=(fill,) * 3), np.uint8)
+        return np.asarray(
+            cv2.warpAffine(image, to_canvas, canvas, flags=interpolation, borderValue=(fill,) * 3), np.uint8
+        )
 
     linear = cv2.INTER_LINEAR
     paper = 255 if drawing.mask.min() == 0 and (drawing.flat[0, 0] >= 250).all() else int(drawing.flat[0, 0].mean())
     parts, mask = lay(drawing.parts, 0, cv2.INTER_NEAREST), lay(drawing.mask, 0, linear)
-    flat, color, line = lay(drawing.flat, paper, linear), lay(drawing.color, paper, linear), lay(drawing.line, 255, linear)
+    flat, color, line = (
+        lay(drawing.flat, paper, linear),
+        lay(drawing.color, paper, linear),
+        lay(drawing.line, 255, linear),
+    )
     square = (SQUARE, SQUARE)
     return Sample(
-        flat=flat, line=line,
+        flat=flat,
+        line=line,
         cells=part_shares(parts, canvas[1] // CELL, canvas[0] // CELL),
-        mask=np.asarray(cv2.resize(mask, (canvas[0] // CELL, canvas[1] // CELL), interpolation=cv2.INTER_AREA), np.uint8),
+        mask=np.asarray(
+            cv2.resize(mask, (canvas[0] // CELL, canvas[1] // CELL), interpolation=cv2.INTER_AREA), np.uint8
+        ),
         square_color=np.asarray(cv2.resize(color, square, interpolation=cv2.INTER_AREA), np.uint8),
         square_line=np.asarray(cv2.resize(line, square, interpolation=cv2.INTER_AREA), np.uint8),
         square_cells=part_shares(parts, SQUARE // CELL, SQUARE // CELL),
@@ -91,14 +102,14 @@ def draw_character(seed: int, poses: int, family: str | None) -> list[Sample]:
     character = design_character(seed, family)
     rng = np.random.default_rng([seed, 77])
     samples = []
-    for pose in range(poses):
+    for _ in range(poses):
         drawing = draw(character, pose_seed=int(rng.integers(2**31)), size=SHEET)
         samples.append(lay_on_canvas(drawing, margin=float(rng.uniform(0.01, 0.12))))
     return samples
 
 
 def draw_shard(path: Path, seeds: Sequence[int], poses: int, families: Sequence[str] | None) -> None:
-    """Draw characters and save them as one safetensors file, `<character>.<pose>.<field>`; nothing is done if it is there."""
+    """Draw characters into one safetensors file, `<character>.<pose>.<field>`; nothing is done if it is there."""
     if path.exists():
         return
     arrays = {}

@@ -19,8 +19,8 @@ from colorcli.train.recipe import Recipe, StageSection, read_recipe, runs_folder
 from colorcli.train.stages import OBJECTIVES, TRAINED
 
 EMA_DECAY = 0.998
-GRADIENT_NORM = 1.0       # gradients longer than this are shortened to it
-VALIDATE_EVERY = 4        # checkpoints between two validations
+GRADIENT_NORM = 1.0  # gradients longer than this are shortened to it
+VALIDATE_EVERY = 4  # checkpoints between two validations
 VALIDATION_BATCHES = 6
 
 
@@ -32,10 +32,10 @@ def train(
     only: str | None = None,
     start_from: Path | None = None,
 ) -> Path:
-    """Run a recipe, going on where the last run stopped; gives the run's folder, whose `model/` holds the newest weights.
+    """Run a recipe, going on where it stopped; gives the run's folder, whose `model/` holds the newest weights.
 
-    tell: receives one line of progress at a time. minutes: stop after about so long, with a checkpoint. only: run this
-    stage and no other. start_from: a model folder whose weights are taken where the run has none of its own.
+    tell: receives one line of progress at a time. minutes: stop after about so long, with a checkpoint. only: run
+    this stage and no other. start_from: a model folder whose weights are taken where the run has none of its own.
     Raises PresetError for a bad recipe.
     """
     recipe = read_recipe(recipe_path)
@@ -64,7 +64,7 @@ def train(
 
 
 class Checkpoint:
-    """The state of one stage on disk: weights, their running averages, the optimizer's moments, the step and the curve."""
+    """The state of one stage on disk: weights, their running averages, the optimizer's moments, step and curve."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -74,8 +74,10 @@ class Checkpoint:
         path = self.folder / "state.json"
         return int(json.loads(path.read_text())["step"]) if path.exists() else 0
 
-    def save(self, step: int, modules: dict[str, nn.Module], averages: dict[str, Tensor], optimizer: torch.optim.AdamW) -> None:
-        """Write everything under new names, then point the state at them: a kill at any moment leaves a whole checkpoint."""
+    def save(
+        self, step: int, modules: dict[str, nn.Module], averages: dict[str, Tensor], optimizer: torch.optim.AdamW
+    ) -> None:
+        """Write everything under new names, then point the state at them: a kill leaves a whole checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"weights.{name}": value.detach().contiguous() for name, value in named_weights(modules).items()}
         tensors |= {f"average.{name}": value.contiguous() for name, value in averages.items()}
@@ -135,8 +137,14 @@ def named_weights(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def run_stage(
-    recipe: Recipe, stage: StageSection, components: Components, train_set: CharacterSet, check_set: CharacterSet,
-    checkpoint: Checkpoint, tell: Callable[[str], None], deadline: float,
+    recipe: Recipe,
+    stage: StageSection,
+    components: Components,
+    train_set: CharacterSet,
+    check_set: CharacterSet,
+    checkpoint: Checkpoint,
+    tell: Callable[[str], None],
+    deadline: float,
 ) -> None:
     """Train one stage until its steps are done or the deadline (time.monotonic seconds) has passed."""
     modules = trained_modules(components, stage.name)
@@ -171,24 +179,39 @@ def run_stage(
         if done % recipe.checkpoint_every == 0 or last:
             checkpoint.save(done, modules, averages, optimizer)
             seconds = (time.monotonic() - started) / (done - first)
-            note: dict[str, float] = {"step": done, "seconds_per_step": round(seconds, 3), **{k: round(v, 4) for k, v in told.items()}}
+            note: dict[str, float] = {
+                "step": done,
+                "seconds_per_step": round(seconds, 3),
+                **{k: round(v, 4) for k, v in told.items()},
+            }
             if done % (recipe.checkpoint_every * VALIDATE_EVERY) == 0 or last:
-                note |= {f"check_{k}": round(v, 4) for k, v in validate(stage, components, averages, modules, check_set).items()}
+                note |= {
+                    f"check_{k}": round(v, 4)
+                    for k, v in validate(stage, components, averages, modules, check_set).items()
+                }
             checkpoint.note(note)
             left = seconds * (stage.steps - done) / 60
-            tell(f"{stage.name}: " + " ".join(f"{key} {value:g}" for key, value in note.items()) + f" minutes_left {left:.0f}")
+            tell(
+                f"{stage.name}: "
+                + " ".join(f"{key} {value:g}" for key, value in note.items())
+                + f" minutes_left {left:.0f}"
+            )
         if last:
             break
 
 
 def cooling(progress: float) -> float:
-    """Give the share of the learning rate at a point of the stage: full for 60 %, then down a half cosine to nothing."""
+    """Give the share of the learning rate at a point of the stage: full for 60 %, then a half cosine to nothing."""
     return 1.0 if progress < 0.6 else 0.5 * (1 + math.cos(math.pi * (progress - 0.6) / 0.4))
 
 
 @torch.no_grad()
 def validate(
-    stage: StageSection, components: Components, averages: dict[str, Tensor], modules: dict[str, nn.Module], check_set: CharacterSet
+    stage: StageSection,
+    components: Components,
+    averages: dict[str, Tensor],
+    modules: dict[str, nn.Module],
+    check_set: CharacterSet,
 ) -> dict[str, float]:
     """Give the mean losses of the averaged weights on characters of families that are never trained on."""
     weights = named_weights(modules)

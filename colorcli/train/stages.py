@@ -1,6 +1,7 @@
 """The stages of training: what each one trains, and its loss."""
 
 from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,19 +22,19 @@ TRAINED: dict[str, tuple[str, ...]] = {
     "colorizer": ("unet", "sketch_encoder", "map_head", "image_encoder", "projection"),
 }
 MAP_WEIGHTS = (1.0, 0.3, 0.2, 0.2)  # weight of each sketch map's part loss, finest first
-BACKGROUND_WEIGHT = 0.15            # weight of a cell outside the character in the diffusion loss
-PART_WEIGHT = 0.05                  # keeps the sketch encoder's parts alive while the colorizer trains
-REFERENCE_DROPOUT = 0.1             # share of samples that see no reference
-OFFSET_NOISE = 0.05                 # one more normal draw for each sample and channel
+BACKGROUND_WEIGHT = 0.15  # weight of a cell outside the character in the diffusion loss
+PART_WEIGHT = 0.05  # keeps the sketch encoder's parts alive while the colorizer trains
+REFERENCE_DROPOUT = 0.1  # share of samples that see no reference
+OFFSET_NOISE = 0.05  # one more normal draw for each sample and channel
 
 
 def part_loss(logits: Tensor, shares: Tensor) -> Tensor:
-    """Cross-entropy between part logits and part shares, both (B, parts, h, w); character cells count fully, others less.
+    """Cross-entropy between part logits and part shares, both (B, parts, h, w); the background counts less.
 
     Where only one side has the finer grid, the shares are averaged to the grid of the logits.
     """
     if shares.shape[-2:] != logits.shape[-2:]:
-        shares = F.adaptive_avg_pool2d(shares, logits.shape[-2:])
+        shares = F.adaptive_avg_pool2d(shares, (logits.shape[2], logits.shape[3]))
     weight = (1.0 - shares[:, 0]).clamp_min(BACKGROUND_WEIGHT)  # (B, h, w)
     loss = -(shares * logits.log_softmax(1)).sum(1)
     return (loss * weight).sum() / weight.sum()
@@ -42,7 +43,7 @@ def part_loss(logits: Tensor, shares: Tensor) -> Tensor:
 def part_accuracy(logits: Tensor, shares: Tensor) -> Tensor:
     """Share of the character's cells whose most likely part is the largest one."""
     if shares.shape[-2:] != logits.shape[-2:]:
-        shares = F.adaptive_avg_pool2d(shares, logits.shape[-2:])
+        shares = F.adaptive_avg_pool2d(shares, (logits.shape[2], logits.shape[3]))
     inside = shares[:, 0] < 0.5
     truth = shares.clone()
     truth[:, 0] = 0.0
@@ -78,15 +79,22 @@ def tagger_objective(components: Components, shown: TaggerBatch) -> Losses:
     with torch.no_grad():
         on_color = part_accuracy(logits[colored], shown.parts[colored])
         on_line = part_accuracy(logits[~colored], shown.parts[~colored])
-    return {"loss": parts + color + 0.3 * tags, "parts": parts.detach(), "color": color.detach(),
-            "on_color": on_color, "on_line": on_line}
+    return {
+        "loss": parts + color + 0.3 * tags,
+        "parts": parts.detach(),
+        "color": color.detach(),
+        "on_color": on_color,
+        "on_line": on_line,
+    }
 
 
 def sketch_losses(components: Components, data: CharacterSet, rng: np.random.Generator, batch: int) -> Losses:
     """Parts read from each of the sketch maps."""
     shown = sketch_batch(data.pairs(rng, batch).targets, rng)
     logits = components.map_head(components.sketch_encoder(shown.sketch))
-    loss = sum((w * part_loss(level, shown.parts) for w, level in zip(MAP_WEIGHTS, logits, strict=True)), torch.zeros(()))
+    loss = sum(
+        (w * part_loss(level, shown.parts) for w, level in zip(MAP_WEIGHTS, logits, strict=True)), torch.zeros(())
+    )
     return {"loss": loss, "accuracy": part_accuracy(logits[0].detach(), shown.parts)}
 
 
@@ -117,9 +125,14 @@ def colorizer_losses(components: Components, data: CharacterSet, rng: np.random.
     weight = BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * shown.mask
     diffusion = ((predicted - target).square() * weight).sum() / (weight.sum() * latents.shape[1])
     logits = components.map_head(maps)
-    parts = sum((w * part_loss(level, shown.parts) for w, level in zip(MAP_WEIGHTS, logits, strict=True)), torch.zeros(()))
-    return {"loss": diffusion + PART_WEIGHT * parts, "diffusion": diffusion.detach(),
-            "accuracy": part_accuracy(logits[0].detach(), shown.parts)}
+    parts = sum(
+        (w * part_loss(level, shown.parts) for w, level in zip(MAP_WEIGHTS, logits, strict=True)), torch.zeros(())
+    )
+    return {
+        "loss": diffusion + PART_WEIGHT * parts,
+        "diffusion": diffusion.detach(),
+        "accuracy": part_accuracy(logits[0].detach(), shown.parts),
+    }
 
 
 def _generator(rng: np.random.Generator) -> torch.Generator:

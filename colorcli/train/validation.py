@@ -21,11 +21,13 @@ class ValidationShot:
     """A key and frames of one character, with the colors that are right."""
 
     key: Picture
-    frames: tuple[Picture, ...]          # line art with the character as alpha
-    truths: tuple[Floats, ...]           # (H, W, 3) 0..1, without lines
+    frames: tuple[Picture, ...]  # line art with the character as alpha
+    truths: tuple[Floats, ...]  # (H, W, 3) 0..1, without lines
 
 
-def validation_shots(count: int, frames: int = 2, families: Sequence[str] = tuple(VALIDATION_FAMILIES)) -> list[ValidationShot]:
+def validation_shots(
+    count: int, frames: int = 2, families: Sequence[str] = tuple(VALIDATION_FAMILIES)
+) -> list[ValidationShot]:
     """Draw `count` shots; every call gives the same ones."""
     shots = []
     for index in range(count):
@@ -35,11 +37,15 @@ def validation_shots(count: int, frames: int = 2, families: Sequence[str] = tupl
         poses = [int(pose) for pose in rng.integers(2**31, size=frames + 1)]
         key = draw(character, poses[0], SIZE, background="plain", framing="full")
         drawn = [draw(character, pose, SIZE, background="plain") for pose in poses[1:]]
-        shots.append(ValidationShot(
-            key=_picture(key.color, key.mask),
-            frames=tuple(_picture(cv2.cvtColor(drawing.line, cv2.COLOR_GRAY2RGB), drawing.mask) for drawing in drawn),
-            truths=tuple(drawing.flat.astype(np.float32) / 255.0 for drawing in drawn),
-        ))
+        shots.append(
+            ValidationShot(
+                key=_picture(key.color, key.mask),
+                frames=tuple(
+                    _picture(cv2.cvtColor(drawing.line, cv2.COLOR_GRAY2RGB), drawing.mask) for drawing in drawn
+                ),
+                truths=tuple(drawing.flat.astype(np.float32) / 255.0 for drawing in drawn),
+            )
+        )
     return shots
 
 

@@ -211,6 +211,9 @@ def arm(sk: Sketch, which: int, sleeve: tuple[str, str | RGB] | None) -> list[Sh
         places = np.array([0, 0.25, 0.5, 0.75, 1.0]) * end
         w0, w1, w2, w3, w4 = np.interp(places, [0, 0.25, 0.5, 0.75, 1], grown)
         flare = o.flare * 0.3 * w if sk.design(3).random() < 0.4 else 0.0
+        if o.upper == "robe":
+            flare = w * (0.6 + 1.6 * o.flare)
+            w3 += flare * 0.5
         shapes += _tube(
             sk,
             part,
@@ -404,7 +407,19 @@ def neck(sk: Sketch) -> list[Shape]:
     details = []
     if sk.front > 0.3 and sk.design(11).random() < 0.4:
         details = [np.stack([base * 0.7 + head * 0.3 + side * s, base + side * s * 0.2]) for s in (-0.5, 0.5)]
-    return [sk.shape("neck", np.concatenate([left, right[::-1]]), (left, right), details, group="neck")]
+    # The head's own shadow; its light comes from above.
+    chin = float(f.head_at[1]) - sk.design(12).uniform(0.01, 0.05) * b.head
+    slant = sk.design(13).uniform(-0.03, 0.03) * b.head
+    shade = np.array(
+        [
+            [head[0] - 1, head[1] + 1],
+            [head[0] + 1, head[1] + 1],
+            [head[0] + 1, chin + slant],
+            [head[0] - 1, chin - slant],
+        ]
+    )
+    outline = np.concatenate([left, right[::-1]])
+    return [sk.shape("neck", outline, (left, right), details, group="neck", shadows=[shade])]
 
 
 def silhouette(points: Points) -> Points:

@@ -75,7 +75,9 @@ class Build:
 class Hair:
     """How the hair is cut."""
 
-    style: str  # "short" | "spiky" | "bob" | "long" | "ponytail" | "twin tails" | "bun" | "bald" | "curly"
+    # "short" | "spiky" | "bob" | "long" | "ponytail" | "twin tails" | "braid" | "braids" | "bun" | "bald" | "curly" |
+    # "afro" | "receding"
+    style: str
     fringe: str  # "none" | "straight" | "jagged" | "parted"
     volume: float  # how far it stands off the skull, share of the head's height
     hairline: float  # height over the brow, share of the head's height from the chin
@@ -122,7 +124,7 @@ class Outfit:
     apron: bool
     gloves: bool
     prop: str  # "" | "stick" | "bag" | "book" | "cup" | "ball" | "sword"
-    pattern: str  # "" | "stripes" | "chest" | "sleeves"
+    pattern: str  # "" | "stripes" | "sleeves" | "emblem" | "border"
     pockets: bool
     folds: int
     buttons: int
@@ -142,7 +144,9 @@ class Character:
     palette: tuple[tuple[str, RGB], ...]
     pen: Pen
     shading: Shading | None
-    faint: tuple[str, ...]  # parts whose lines hardly show in the line art
+    faint: tuple[tuple[str, float], ...]  # parts whose lines hardly show in the line art, and how strongly, 0..1
+    solid: bool  # pupils and lashes are black in the line art too
+    tinted: bool  # each part is outlined in a darker tone of its own color
     wobble: float  # how far control points stray, standing heights
 
     def color(self, name: str) -> RGB:
@@ -158,10 +162,10 @@ def cloth_color(rng: np.random.Generator) -> RGB:
         return (int(v), int(v + rng.integers(0, 6)), int(v + rng.integers(0, 12)))
     if kind < 0.22:
         v = rng.integers(228, 256)
-        return (int(v), int(v), int(max(210, v - rng.integers(0, 16))))
+        return (int(v), int(v), max(210, int(v - rng.integers(0, 16))))
     if kind < 0.38:
         v = rng.integers(80, 215)
-        return (int(v), int(v), int(min(255, v + rng.integers(0, 12))))
+        return (int(v), int(v), min(255, int(v + rng.integers(0, 12))))
     hue = rng.random()
     if kind < 0.68:
         saturation, value = rng.uniform(0.2, 0.55), rng.uniform(0.3, 0.95)
@@ -256,8 +260,8 @@ def _outfit(rng: np.random.Generator, family: Family, feminine: bool) -> Outfit:
     lower = _pick(rng, ("trousers", "trousers", "trousers", "shorts"))
     if feminine and rng.random() < 0.45:
         lower = "skirt"
-    if upper in ("dress",):
-        lower = "none"
+    if upper in ("dress", "robe"):
+        lower = "none" if upper == "dress" or rng.random() < 0.5 else "trousers"
     if upper in ("suit", "coat") and lower == "shorts":
         lower = "trousers"
     if upper == "bare" and feminine:
@@ -273,9 +277,12 @@ def _outfit(rng: np.random.Generator, family: Family, feminine: bool) -> Outfit:
         sleeve = float(rng.choice([0.0, 0.3, 1.0]))
     elif rng.random() < 0.15:
         sleeve = rng.uniform(0.55, 0.9)
-    hem = {"suit": rng.uniform(0.3, 0.6), "coat": rng.uniform(0.55, 1.3), "open jacket": rng.uniform(0.05, 0.6)}.get(
-        upper, rng.uniform(0.08, 0.45)
-    )
+    hem = {
+        "suit": rng.uniform(0.3, 0.6),
+        "coat": rng.uniform(0.55, 1.3),
+        "open jacket": rng.uniform(0.05, 0.6),
+        "uniform": rng.uniform(0.15, 0.7),
+    }.get(upper, rng.uniform(0.08, 0.45))
     return Outfit(
         upper=upper,
         lower=lower,
@@ -297,7 +304,7 @@ def _outfit(rng: np.random.Generator, family: Family, feminine: bool) -> Outfit:
         apron=rng.random() < 0.05,
         gloves=rng.random() < (0.4 if upper == "armor" else 0.08),
         prop=_pick(rng, ("stick", "bag", "book", "cup", "ball", "sword")) if rng.random() < 0.14 else "",
-        pattern=_pick(rng, ("stripes", "chest", "sleeves", "emblem")) if rng.random() < 0.25 else "",
+        pattern=_pick(rng, ("stripes", "stripes", "sleeves", "emblem", "border")) if rng.random() < 0.35 else "",
         pockets=rng.random() < 0.5,
         folds=int(rng.integers(0, 5)),
         buttons=int(rng.integers(1, 5)),
@@ -307,23 +314,58 @@ def _outfit(rng: np.random.Generator, family: Family, feminine: bool) -> Outfit:
 def _hair(rng: np.random.Generator, feminine: bool, heads: float) -> Hair:
     if feminine:
         style = _pick(
-            rng, ("bob", "bob", "long", "long", "long", "ponytail", "ponytail", "twin tails", "bun", "short", "curly")
+            rng,
+            (
+                "bob",
+                "bob",
+                "long",
+                "long",
+                "long",
+                "ponytail",
+                "ponytail",
+                "twin tails",
+                "bun",
+                "short",
+                "curly",
+                "afro",
+                "braids",
+                "braid",
+            ),
         )
     else:
         style = _pick(
-            rng, ("short", "short", "short", "spiky", "spiky", "spiky", "bald", "bob", "curly", "long", "ponytail")
+            rng,
+            (
+                "short",
+                "short",
+                "short",
+                "spiky",
+                "spiky",
+                "spiky",
+                "bald",
+                "bob",
+                "curly",
+                "long",
+                "ponytail",
+                "afro",
+                "receding",
+            ),
         )
-    fringe = _pick(
-        rng,
-        ("none", "straight", "jagged", "parted")
-        if feminine or style != "short"
-        else ("none", "none", "jagged", "parted"),
+    fringe = (
+        "none"
+        if style == "receding"
+        else _pick(
+            rng,
+            ("none", "straight", "jagged", "parted")
+            if feminine or style != "short"
+            else ("none", "none", "jagged", "parted"),
+        )
     )
     return Hair(
         style,
         fringe,
-        rng.uniform(0.02, 0.1) + (0.05 if style == "curly" else 0.0),
-        rng.uniform(0.72, 0.84),
+        rng.uniform(0.02, 0.1) + {"curly": 0.05, "afro": rng.uniform(0.1, 0.28)}.get(style, 0.0),
+        rng.uniform(0.9, 0.96) if style == "receding" else rng.uniform(0.72, 0.84),
         int(rng.integers(5, 13)),
         rng.uniform(0.04, 0.2),
         rng.uniform(0.5, 2.6) * (0.5 if heads < 4 else 1.0),
@@ -395,12 +437,14 @@ def design_character(seed: int, family: str | None = None) -> Character:
     gray = rng.random()
     ink: RGB = (int(v := rng.integers(0, 40)), int(v), int(v)) if gray < 0.8 else _scaled(cloth_color(rng), 0.45)
     pen = Pen(
-        width=float(np.exp(rng.uniform(np.log(0.7), np.log(3.4)))),
+        width=float(np.exp(rng.uniform(np.log(0.65), np.log(3.2)))),
         color=ink,
         detail=rng.uniform(0.5, 1.0),
         taper=rng.uniform(0.4, 1.0) if rng.random() < 0.35 else 0.0,
         gaps=rng.uniform(0.1, 0.5) if rng.random() < 0.4 else 0.0,
         missing=rng.uniform(0.02, 0.12) if rng.random() < 0.3 else 0.0,
+        uneven=rng.uniform(0.1, 0.4) if rng.random() < 0.4 else 0.0,
+        strength=rng.uniform(0.5, 0.95) if rng.random() < 0.25 else 1.0,
     )
     shading = None
     if rng.random() < 0.5:
@@ -412,9 +456,9 @@ def design_character(seed: int, family: str | None = None) -> Character:
             (min(tone / cool, 1.0), tone, min(tone * cool, 1.0)),
         )
     faint = tuple(
-        part
+        (part, float(rng.choice([0.0, 0.15, 0.4])))
         for part, chance in (
-            ("shoe", 0.15),
+            ("shoe", 0.18),
             ("hair", 0.08),
             ("brow", 0.3),
             ("iris", 0.2),
@@ -427,5 +471,18 @@ def design_character(seed: int, family: str | None = None) -> Character:
         if rng.random() < chance
     )
     return Character(
-        seed, name, feminine, build, hair, face, outfit, palette, pen, shading, faint, float(rng.uniform(0.0, 0.004))
+        seed,
+        name,
+        feminine,
+        build,
+        hair,
+        face,
+        outfit,
+        palette,
+        pen,
+        shading,
+        faint,
+        bool(rng.random() < 0.6),
+        bool(rng.random() < 0.1),
+        float(rng.uniform(0.0, 0.004)),
     )

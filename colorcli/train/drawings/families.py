@@ -35,7 +35,7 @@ class Family:
     eye_size: Range = (0.8, 1.3)
     eyes: tuple[str, ...] = ("almond", "almond", "oval", "dot", "line")
     nose: Range = (0.6, 1.3)
-    uppers: tuple[str, ...] = (
+    uppers: tuple[str, ...] = ("uniform", "robe",
         "suit", "suit", "suit", "open jacket", "open jacket", "coat", "t-shirt", "t-shirt", "sweater", "hoodie",
         "shirt", "shirt", "dress", "tank", "armor", "bare",
     )  # fmt: skip

@@ -25,6 +25,8 @@ def sleeve_of(sk: Sketch) -> tuple[str, str | RGB] | None:
         "armor": "armor",
         "poncho": "top",
         "vest": "shirt",
+        "uniform": "jacket",
+        "robe": "dress",
     }
     if o.sleeve <= 0.05 or o.upper in ("bare", "tank"):
         return None
@@ -159,6 +161,13 @@ def lower_body(sk: Sketch) -> list[Shape]:
             for x in np.linspace(-0.85, 0.85, int(pleats))
         ]
         shapes.append(_shell(sk, "skirt", cloth, waist, float(bottom), details, bow_top=0.1, bow=0.14))
+        if o.pattern == "border":
+            high = float(bottom) + 0.03
+            shapes.append(
+                _shell(
+                    sk, "skirt", cloth.grown(0.001), high, float(bottom), color="accent", group="border", bow_top=0.14
+                )
+            )
     if o.belt and o.lower != "none":
         top, low = sk.height(0.385), sk.height(0.33)
         belt = torso.grown(0.003)
@@ -374,6 +383,9 @@ def upper_body(sk: Sketch) -> list[Shape]:
                 bow_top=neckline if upper not in ("shirt", "vest") else 0.2,
             )
         )
+        if upper == "sweater" and sk.design(83).random() < 0.35:
+            roll = _neckband(sk).grown(0.006)
+            shapes.append(_shell(sk, "top", roll, base + 0.02, base - 0.012, group="roll", bow_top=0.12, bow=0.3))
         if upper in ("sweater", "hoodie") and sk.design(28).random() < 0.6:
             shapes.append(_shell(sk, part, lathe.grown(0.001), bottom + 0.022, bottom, group="band", bow_top=0.12))
         shapes += band(lathe, part, bottom + 0.03) + emblem(lathe)
@@ -383,6 +395,69 @@ def upper_body(sk: Sketch) -> list[Shape]:
             shapes += _collar(sk, "shirt", "shirt", sk.design(29).random())
         if upper == "hoodie":
             shapes += _collar(sk, "top", "top", 1.0, 0.014)
+    if upper == "uniform":
+        lathe = _skirted(sk, cloth.grown(0.005), hem, 0.1 + 0.2 * o.flare)
+        details = _folds(sk, lathe, top, hem, o.folds)
+        double = sk.design(48).random() < 0.4
+        edge = sk.design(49).choice([0.0, 0.0, 0.3, -0.3])
+        if _visible(sk, lathe, float(edge), waist):
+            details.append(
+                _line(lathe, sk, [(edge * 0.5, sk.height(1.0)), (edge, sk.height(0.8)), (edge, hem - 0.02)], 0.1)
+            )
+        shapes.append(_shell(sk, "jacket", lathe, top, hem, details, group="jacket", bow_top=0.2))
+        shapes += emblem(lathe)
+        for share in (-0.3, 0.3) if double else (float(edge) * 0.8,):
+            shapes += _buttons(sk, lathe, sk.height(0.85), max(hem + 0.05, sk.height(0.35)), o.buttons + 2, share)
+        if o.belt:
+            shapes.append(_shell(sk, "belt", lathe.grown(0.002), sk.height(0.42), sk.height(0.33), bow_top=0.1))
+        if sk.design(80).random() < 0.4 and sk.front > 0:
+            for s in (-1, 1):
+                y = sk.height(0.94)
+                pad = _line(
+                    lathe, sk, [(0.45 * s, y + 0.012), (0.98 * s, y), (0.95 * s, y - 0.03), (0.5 * s, y - 0.015)]
+                )
+                shapes.append(sk.shape("ornament", pad, color="accent", group=f"epaulette{s}"))
+        shapes += _collar(sk, "jacket", "accent" if sk.design(41).random() < 0.4 else "jacket", 0.2, 0.012)
+    if upper == "robe":
+        bottom = float(f.torso.y[0] - sk.character.build.legs * max(o.lower_hem, 0.35) * 0.95)
+        lathe = _skirted(sk, cloth.grown(0.004), bottom, 0.26 + 0.3 * o.flare)
+        s = float(sk.design(81).choice([-1, 1]))
+        cross = sk.height(0.5)
+        details = [spline(_line(lathe, sk, [(0.0, waist), (0.2 * s, (waist + bottom) / 2), (0.3 * s, bottom - 0.02)]))]
+        shapes.append(_shell(sk, "dress", lathe, top, bottom, details if sk.front > 0 else [], bow_top=0.2, bow=0.14))
+        if sk.front > -0.3:
+            inner = _line(
+                lathe,
+                sk,
+                [(-0.4, top), (-0.2, sk.height(0.93)), (0.0, sk.height(0.72)), (0.2, sk.height(0.93)), (0.4, top)],
+                0.1,
+            )
+            shapes.append(sk.shape("shirt", inner, group="opening"))
+            for k in (-s, s):
+                band_outline = _line(
+                    lathe,
+                    sk,
+                    [
+                        (0.5 * k, top),
+                        (0.3 * k, top),
+                        (0.15 * k, sk.height(0.85)),
+                        (-0.35 * k, cross),
+                        (-0.15 * k, cross - 0.01),
+                        (0.35 * k, sk.height(0.84)),
+                    ],
+                    0.1,
+                )
+                shapes.append(sk.shape("dress", band_outline, color="accent", group=f"border{k}"))
+        shapes.append(
+            _shell(
+                sk,
+                "belt",
+                cloth.grown(0.007),
+                sk.height(0.5),
+                sk.height(0.5 - sk.design(82).uniform(0.08, 0.25)),
+                bow_top=0.1,
+            )
+        )
     if upper == "tank":
         lathe = _skirted(sk, cloth, hem, 0.1)
         shapes.append(
@@ -460,6 +535,19 @@ def upper_body(sk: Sketch) -> list[Shape]:
                 bow=0.14,
             )
         )
+        if o.pattern == "border":
+            shapes.append(
+                _shell(
+                    sk,
+                    "dress",
+                    lathe.grown(0.001),
+                    bottom + 0.035,
+                    bottom,
+                    color="accent",
+                    group="border",
+                    bow_top=0.14,
+                )
+            )
         if o.belt or sk.design(34).random() < 0.4:
             shapes.append(_shell(sk, "belt", cloth.grown(0.003), sk.height(0.42), sk.height(0.36), bow_top=0.12))
         shapes += emblem(lathe)
@@ -623,7 +711,7 @@ def upper_body(sk: Sketch) -> list[Shape]:
                 sk, "scarf", roll, base + 0.014, sk.height(0.97), _folds(sk, roll, base, y, 2), bow_top=0.15, bow=0.35
             )
         )
-        s = float(sk.design(42).choice([-1, 1]))
+        s = float(sk.design(42).choice([-1.0, 1.0]))
         if _visible(sk, cloth, 0.25 * s, y):
             end = _line(
                 cloth.grown(0.012),

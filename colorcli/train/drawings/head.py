@@ -162,7 +162,7 @@ def _locks(sk: Sketch, contour: Points) -> Points:
         out = even.copy()
         out[1::2] = tips
         return spline(out, roundness=d.uniform(0.0, 0.12), steps=3)
-    if h.style == "curly":
+    if h.style in ("curly", "afro"):
         n = int(d.integers(9, 18))
         even, normal = _along(contour, 2 * n + 1)
         out = even.copy()
@@ -172,6 +172,9 @@ def _locks(sk: Sketch, contour: Points) -> Points:
     if d.random() < 0.5:
         even, normal = _along(contour, 15)
         even[1:-1] += normal[1:-1] * d.uniform(-0.01, 0.03, 13)[:, None] * b.head
+        if d.random() < 0.35:  # combed to one side, with its volume there
+            side = np.sin(np.linspace(0, np.pi, 15)) * np.clip(np.linspace(1, -0.3, 15) * d.choice([-1, 1]), -0.2, 1)
+            even += normal * side[:, None] * d.uniform(0.03, 0.12) * b.head
         if d.random() < 0.4:  # a few stray locks
             for k in d.integers(3, 12, 3):
                 even[k] += normal[k] * h.spike * 0.6 * b.head
@@ -191,7 +194,7 @@ def _cap(sk: Sketch) -> list[Shape]:
     sweep = np.linspace(-np.pi / 2, np.pi / 2, 61)
     theta = sweep - turn
     edge = _hairline(sk, theta)
-    if h.style in ("bob", "long", "curly", "twin tails") or (h.style == "ponytail" and c.feminine):
+    if h.style in ("bob", "long", "curly", "twin tails", "braids") or (h.style == "ponytail" and c.feminine):
         # Longer hair covers ears and temples: its edge falls straight down beside the face.
         low = {"bob": 0.1, "curly": 0.2}.get(h.style, 0.25)
         away = np.degrees(np.abs(np.angle(np.exp(1j * theta))))
@@ -224,7 +227,19 @@ def _tail(sk: Sketch, root: NDArray[np.float64], length: float, width: float, wa
         [sway * length + sk.rng.normal(0, 0.04) * t**2 * length, -t * length + 0.12 * length * np.sin(t * np.pi)], 1
     )
     profile = np.interp(t, [0, 0.15, 0.5, 0.85, 1], [0.35, 0.8, 1.0, 0.7, 0.05]) * width
-    left, right = offsets(spline(path, steps=3), np.interp(np.linspace(0, 1, 19), t, profile))
+    along = np.linspace(0, 1, 19)
+    half = np.interp(along, t, profile)
+    middle = spline(path, steps=3)
+    if sk.character.hair.style in ("braid", "braids"):
+        half = (
+            np.interp(along, [0, 0.1, 0.85, 1], [0.5, 0.7, 0.55, 0.1])
+            * width
+            * (0.72 + 0.28 * np.abs(np.sin(along * 15)))
+        )
+        left, right = offsets(middle, half)
+        knots = [np.stack([left[k], middle[k + 1], right[k]]) for k in range(2, 17, 2)]
+        return sk.shape("hair", np.concatenate([left, right[::-1]]), details=knots, group=f"tail{key}")
+    left, right = offsets(middle, half)
     strands = [spline(path[1:6] + np.array([s * width * 0.4, 0]), steps=3) for s in (-1, 0.6)[: int(d.integers(0, 3))]]
     return sk.shape("hair", np.concatenate([left, right[::-1]]), details=strands, group=f"tail{key}")
 
@@ -355,7 +370,12 @@ def _eyes(sk: Sketch) -> list[Shape]:
         if face.eyes == "dot":
             shapes.append(
                 sk.shape(
-                    "iris", ellipse(spot, wide * 0.36, size * 0.5), color=(24, 20, 22), group=f"iris{s}", shaded=False
+                    "iris",
+                    ellipse(spot, wide * 0.36, size * 0.5),
+                    color=(24, 20, 22),
+                    solid=True,
+                    group=f"iris{s}",
+                    shaded=False,
                 )
             )
         elif face.eyes == "line" or shut:
@@ -363,7 +383,7 @@ def _eyes(sk: Sketch) -> list[Shape]:
                 [spot - [wide, 0], spot + [0, high * (0.5 if face.eyes == "line" else -0.3)], spot + [wide, 0]], steps=4
             )
             thick = np.concatenate([lid, (lid - [0, size * 0.12])[::-1]])
-            shapes.append(sk.shape("iris", thick, color=(24, 20, 22), group=f"iris{s}", shaded=False))
+            shapes.append(sk.shape("iris", thick, color=(24, 20, 22), solid=True, group=f"iris{s}", shaded=False))
         else:
             if face.eyes == "square":
                 white = spot + np.array([[-wide, -high], [wide, -high], [wide, high], [-wide, high]])
@@ -410,6 +430,7 @@ def _eyes(sk: Sketch) -> list[Shape]:
                         ellipse(center, iris_w * 0.5, iris_h * 0.5, count=12),
                         (),
                         color=(18, 16, 20),
+                        solid=True,
                         group=f"iris{s}",
                         shaded=False,
                     )
@@ -423,7 +444,9 @@ def _eyes(sk: Sketch) -> list[Shape]:
                     lid = lid[np.argsort(lid[:, 0])]
                     thick = np.concatenate([lid, (lid + [0, size * 0.16])[::-1]])
                     shapes.append(
-                        sk.shape("brow", thick, color=(24, 20, 22), weight=0.5, group=f"lash{s}", shaded=False)
+                        sk.shape(
+                            "brow", thick, color=(24, 20, 22), solid=True, weight=0.5, group=f"lash{s}", shaded=False
+                        )
                     )
         if face.brow:
             lift = (0.085 + 0.035 * b.eye_size) * b.head
@@ -524,9 +547,9 @@ def _beard(sk: Sketch) -> list[Shape]:
     yaw = f.head_yaw
     if face.beard == "moustache":
         theta = np.linspace(-0.42, 0.42, 9)
-        low = 0.2 - d.uniform(0, 0.05) * np.abs(theta) / 0.42
+        under = 0.2 - d.uniform(0, 0.05) * np.abs(theta) / 0.42
         up = 0.25 - 0.04 * np.abs(theta) / 0.42
-        outline = lathe.place(np.concatenate([theta, theta[::-1]]), np.concatenate([up, low[::-1]]) * b.head, yaw)
+        outline = lathe.place(np.concatenate([theta, theta[::-1]]), np.concatenate([up, under[::-1]]) * b.head, yaw)
         return [sk.shape("beard", outline, group="beard")]
     if face.beard == "goatee":
         wide, up = d.uniform(0.45, 0.9), d.uniform(0.09, 0.14)
@@ -713,14 +736,14 @@ def head(sk: Sketch) -> HeadShapes:
     mouth, lines = _mouth(sk)
     outline = _face_outline(sk)
     ears_behind, ears_over = _ears(sk)
-    covered = h.style in ("bob", "long", "twin tails", "curly") or (h.style == "ponytail" and c.feminine)
+    covered = h.style in ("bob", "long", "twin tails", "braids", "curly") or (h.style == "ponytail" and c.feminine)
     tails: list[Shape] = []
-    if h.style == "ponytail":
+    if h.style in ("ponytail", "braid"):
         spot = f.skull.place(np.array([np.pi]), np.array([0.72 * b.head]), yaw)[0]
         tails.append(
             _tail(sk, spot, h.length * b.head * 0.8, 0.14 * b.head, -np.sign(np.sin(yaw)) * abs(np.sin(yaw)), 60)
         )
-    elif h.style == "twin tails":
+    elif h.style in ("twin tails", "braids"):
         for s in (1, -1):
             spot = f.skull.place(np.array([s * 1.9]), np.array([0.66 * b.head]), yaw)[0]
             way = 1.0 if spot[0] > 0 else -1.0
@@ -737,12 +760,27 @@ def head(sk: Sketch) -> HeadShapes:
     loose = _loose(sk)
     if facing > 0.3:
         behind += loose
-        behind += tails if h.style in ("ponytail", "bun") else []
+        behind += tails if h.style in ("ponytail", "braid", "bun") else []
     elif facing > -0.3:
         back += loose
-        back += tails if h.style in ("ponytail", "bun") else []
+        back += tails if h.style in ("ponytail", "braid", "bun") else []
     front += ears_behind
-    front.append(sk.shape("face", outline, None, lines, group="face"))
+    shadows: list[Points] = []
+    if h.style != "bald" and sk.design(66).random() < 0.6:
+        cap = _cap(sk)[0].fills[0]
+        shadows.append(cap - np.array([0.0, sk.design(67).uniform(0.02, 0.05) * b.head]))
+    front.append(sk.shape("face", outline, None, lines, group="face", shadows=shadows))
+    if sk.design(68).random() < 0.12 and facing > 0.2:
+        skin = np.array(c.color("face"), float)
+        rosy = tuple(int(v) for v in np.round(skin * (1.0, 0.86, 0.86)))
+        for s in (1, -1):
+            spot = f.skull.place(np.array([s * 0.62]), np.array([(b.eye_height - 0.17) * b.head]), yaw)[0]
+            wide = 0.07 * b.head * max(f.skull.facing(s * 0.62, 0.3 * b.head, yaw), 0.05)
+            front.append(
+                sk.shape(
+                    "face", ellipse(spot, wide, 0.04 * b.head), (), color=(rosy[0], rosy[1], rosy[2]), group=f"blush{s}"
+                )
+            )
     front += mouth
     front += _beard(sk)
     front += _eyes(sk)
@@ -756,8 +794,8 @@ def head(sk: Sketch) -> HeadShapes:
     if c.face.ears == "animal" and covered:
         front += ears_over
     if facing <= -0.3:
-        front += loose + (tails if h.style in ("ponytail", "bun") else [])
-    if h.style == "twin tails":
+        front += loose + (tails if h.style in ("ponytail", "braid", "bun") else [])
+    if h.style in ("twin tails", "braids"):
         front += tails
     if h.style == "long" and facing > 0.2 and sk.design(63).random() < 0.5:
         for s in (1, -1):

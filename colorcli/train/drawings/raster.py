@@ -26,6 +26,8 @@ class Pen:
     taper: float = 0.0  # 0: even lines; 1: lines thin out to nothing at their ends
     gaps: float = 0.0  # chance that a stroke is interrupted
     missing: float = 0.0  # chance that an outline between two parts is left out
+    uneven: float = 0.0  # how much the width changes from stroke to stroke, as a share
+    strength: float = 1.0  # how dark the line art is, 0..1
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Shape:
     ink: float = 1.0  # how strongly its lines show in the line art, 0..1
     line_color: RGB | None = None  # instead of the pen's
     shaded: bool = True  # takes part in the two-tone shading
+    solid: bool = False  # filled with ink in the line art too, as pupils are
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Layers:
     groups: list[str] = field(default_factory=lambda: [""])
     strength: list[float] = field(default_factory=lambda: [1.0])
     line_colors: list[RGB] = field(default_factory=lambda: [(0, 0, 0)])
+    solid: list[bool] = field(default_factory=lambda: [False])
 
 
 def new_layers(width: int, height: int) -> Layers:
@@ -119,7 +123,8 @@ def draw_shapes(
         layers.colors.append(shape.color)
         layers.parts.append(shape.part)
         layers.groups.append(shape.group)
-        layers.strength.append(shape.ink)
+        layers.strength.append(shape.ink * pen.strength)
+        layers.solid.append(shape.solid)
         layers.line_colors.append(shape.line_color or pen.color)
         fixed = [_fixed(f) for f in fills]
         for outline in fixed:
@@ -164,7 +169,7 @@ def draw_shapes(
             if pen.missing and rng.random() < pen.missing:
                 continue
             at = _fixed(np.stack([ox + s * stroke[:, 0], oy - s * stroke[:, 1]], 1))
-            wide = line * shape.weight
+            wide = line * shape.weight * (1 + pen.uneven * rng.uniform(-1, 1))
             # The shape owns the whole width of its line, so that colors meet under it and never beside it.
             cv2.polylines(layers.ids, [at], False, index, max(1, round(wide)) + 1, cv2.LINE_8, _SHIFT)
             pieces = [at]
@@ -219,6 +224,10 @@ def develop(
     else:
         weak = cv2.multiply(ink, strength[ids], dtype=cv2.CV_8U)
         line_cover = cv2.resize(weak, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    if any(layers.solid):
+        filled = np.array(layers.solid, np.uint8)[ids] * np.uint8(255)
+        spots = cv2.resize(filled, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        line_cover = np.maximum(line_cover, spots * strength.max())
     parts = np.array(layers.parts, np.uint8)[small_ids]
     names: dict[str, int] = {"": 0}
     groups = np.array(

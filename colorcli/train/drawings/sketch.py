@@ -53,6 +53,7 @@ class Sketch:
         weight: float = 1.0,
         shadows: Sequence[Points] = (),
         shaded: bool = True,
+        solid: bool = False,
     ) -> Shape:
         """A shape of a part in its palette color; without strokes, its whole outline is drawn."""
         polygons = (fills,) if isinstance(fills, np.ndarray) else tuple(fills)
@@ -62,8 +63,24 @@ class Sketch:
             noise = self.rng.normal(0, wobble * 0.35, polygons[0].shape)
             polygons = (polygons[0] + (noise + np.roll(noise, 1, 0) + np.roll(noise, 2, 0)) / 2,)
         lines = tuple(close(p) for p in polygons) if strokes is None else tuple(strokes)
-        ink = 0.12 if part in self.character.faint else 1.0
-        return Shape(PART[part], rgb, polygons, lines, tuple(details), tuple(shadows), group, weight, ink, None, shaded)
+        ink = dict(self.character.faint).get(part, 1.0)
+        solid = solid and self.character.solid and ink == 1.0
+        own = tuple(int(v * 0.4) for v in rgb) if self.character.tinted else None
+        line_color = (own[0], own[1], own[2]) if own else None
+        return Shape(
+            PART[part],
+            rgb,
+            polygons,
+            lines,
+            tuple(details),
+            tuple(shadows),
+            group,
+            weight,
+            ink,
+            line_color,
+            shaded,
+            solid,
+        )
 
     def on_torso(self, shapes: Sequence[Shape]) -> list[Shape]:
         """Shapes drawn on the upright torso, leaned with it."""
