@@ -46,23 +46,24 @@ class NoiseLevels:
 
     @property
     def sigmas(self) -> Tensor:
-        """Standard deviation of the noise relative to the signal at each step, (steps,) float64, rising."""
-        alphas = self.alphas_cumprod.clamp(min=SMALLEST_ALPHA)
+        """Standard deviation of the noise relative to the signal at each step, (steps,) float32, rising."""
+        # float32 from here on, as the published models were run: they feel a thousandth of a time step.
+        alphas = self.alphas_cumprod.float().clamp(min=SMALLEST_ALPHA)
         return ((1 - alphas) / alphas).sqrt()
 
     def time_of(self, sigma: Tensor | float) -> Tensor:
         """Give the time of a noise level, fractional, 0 to steps - 1: linear in log sigma between the steps."""
         known = self.sigmas.log()
-        wanted = torch.as_tensor(sigma, dtype=torch.float64).log()
+        wanted = torch.as_tensor(sigma, dtype=torch.float32).log()
         high = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
         low = high - 1
-        share = ((wanted - known[low]) / (known[high] - known[low])).clamp(0, 1)
-        return low + share
+        share = ((known[low] - wanted) / (known[low] - known[high])).clamp(0, 1)
+        return (1 - share) * low + share * high
 
     def sigma_at(self, time: Tensor | float) -> Tensor:
         """Give the noise level at a time, the inverse of `time_of`."""
         known = self.sigmas.log()
-        wanted = torch.as_tensor(time, dtype=torch.float64).clamp(0, len(known) - 1)
+        wanted = torch.as_tensor(time, dtype=torch.float32).clamp(0, len(known) - 1)
         low = wanted.floor().long().clamp(max=len(known) - 2)
         share = wanted - low
         return ((1 - share) * known[low] + share * known[low + 1]).exp()
@@ -89,27 +90,27 @@ def scaled_linear(
 
 def _karras(levels: NoiseLevels, n: int, rho: float = 7.0) -> Tensor:
     # Karras et al. 2022 (arXiv:2206.00364), equation 5.
-    ramp = torch.linspace(0, 1, n, dtype=torch.float64)
+    ramp = torch.linspace(0, 1, n, dtype=torch.float32)
     high, low = levels.sigmas[-1] ** (1 / rho), levels.sigmas[0] ** (1 / rho)
     return (high + ramp * (low - high)) ** rho
 
 
 def _exponential(levels: NoiseLevels, n: int) -> Tensor:
-    return torch.linspace(float(levels.sigmas[-1].log()), float(levels.sigmas[0].log()), n, dtype=torch.float64).exp()
+    return torch.linspace(float(levels.sigmas[-1].log()), float(levels.sigmas[0].log()), n, dtype=torch.float32).exp()
 
 
 def _polyexponential(levels: NoiseLevels, n: int, rho: float = 1.0) -> Tensor:
-    ramp = torch.linspace(1, 0, n, dtype=torch.float64) ** rho
+    ramp = torch.linspace(1, 0, n, dtype=torch.float32) ** rho
     high, low = levels.sigmas[-1].log(), levels.sigmas[0].log()
     return (ramp * (high - low) + low).exp()
 
 
 def _uniform(levels: NoiseLevels, n: int) -> Tensor:
-    return levels.sigma_at(torch.linspace(len(levels.alphas_cumprod) - 1, 0, n, dtype=torch.float64))
+    return levels.sigma_at(torch.linspace(len(levels.alphas_cumprod) - 1, 0, n, dtype=torch.float32))
 
 
 def _sgm_uniform(levels: NoiseLevels, n: int) -> Tensor:
-    return levels.sigma_at(torch.linspace(len(levels.alphas_cumprod) - 1, 0, n + 1, dtype=torch.float64)[:-1])
+    return levels.sigma_at(torch.linspace(len(levels.alphas_cumprod) - 1, 0, n + 1, dtype=torch.float32)[:-1])
 
 
 STEPS: dict[str, Callable[[NoiseLevels, int], Tensor]] = {
@@ -129,8 +130,8 @@ def step_sigmas(sampler: str, steps: str, count: int, levels: NoiseLevels) -> Te
     rule = SIGMA_SAMPLERS[sampler]
     spread = STEPS[rule.automatic if steps == "automatic" else steps]
     if rule.skips_lowest:
-        return torch.cat([spread(levels, count + 1)[:-1], torch.zeros(1, dtype=torch.float64)]).float()
-    return torch.cat([spread(levels, count), torch.zeros(1, dtype=torch.float64)]).float()
+        return torch.cat([spread(levels, count + 1)[:-1], torch.zeros(1, dtype=torch.float32)]).float()
+    return torch.cat([spread(levels, count), torch.zeros(1, dtype=torch.float32)]).float()
 
 
 # Samplers over noise levels. h and lambda are those of Lu et al. 2022 (DPM-Solver++, arXiv:2211.01095):
@@ -474,6 +475,7 @@ def guided(
     guidance: Guidance,
     levels: NoiseLevels | None = None,
     reference_only: ReferenceOnly | None = None,
+    backend: str = "sdpa",
 ) -> Predictor:
     """Make the guided prediction of the frames of `conditions`; `levels` are needed for reference-only attention."""
     branches = guidance.branches
@@ -481,7 +483,7 @@ def guided(
     def predict(x: Tensor, time: float) -> Tensor:
         seen = guidance.sees_reference(time)
         rows = branch_rows(conditions, branches, len(x), sees_reference=seen)
-        plan = rows.plan
+        plan = replace(rows.plan, backend=backend)
         if reference_only is not None and 1 - time / (TRAINING_STEPS - 1) >= reference_only.start:
             assert levels is not None
             own = range(len(x), 2 * len(x)) if "uncond_reference" in branches else ()
