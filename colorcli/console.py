@@ -6,11 +6,21 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from colorcli.shot.manifest import FrameRecord, Totals
+    from colorcli.shot.plan import ShotPlan
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
+OUTS_LISTED = 12
+# Exit code of a run that was ended from outside -> the word and the sentence for it.
+STOPPED = {
+    130: ("interrupted", "interrupted; finished frames stay, the same command goes on from there"),
+    143: ("terminated", "terminated; finished frames stay, the same command goes on from there"),
+}
 
 
 def say(text: str = "") -> None:
@@ -152,6 +162,8 @@ class Dialect(Protocol):
     def stage(self, text: str) -> None: ...
     def frame(self, news: FrameNews) -> None: ...
     def end(self) -> None: ...
+    def summary(self, text: str, outs: Sequence[str], numbers: Mapping[str, Any]) -> None: ...
+    def failed(self, reason: str) -> None: ...
 
 
 class Silent:
@@ -167,7 +179,13 @@ class Silent:
         """A frame is settled."""
 
     def end(self) -> None:
-        """The run is over, however it ended."""
+        """The last frame is settled, or the run was stopped."""
+
+    def summary(self, text: str, outs: Sequence[str], numbers: Mapping[str, Any]) -> None:
+        """The run is over: in words, where the pictures are, and in numbers."""
+
+    def failed(self, reason: str) -> None:
+        """The run did not do all that was asked for."""
 
 
 class Plain(Silent):
@@ -178,6 +196,9 @@ class Plain(Silent):
 
     def frame(self, news: FrameNews) -> None:
         say(f"[{news.done:>{len(str(news.total))}}/{news.total}] {news.sentence}")
+
+    def summary(self, text: str, outs: Sequence[str], numbers: Mapping[str, Any]) -> None:
+        say_summary(text, outs)
 
 
 class Deadline(Plain):
@@ -206,6 +227,12 @@ class OpenJD(Silent):
         say(f"openjd_status: {news.sentence} ({news.done} of {news.total})")
         say(f"openjd_progress: {news.percent}")
 
+    def summary(self, text: str, outs: Sequence[str], numbers: Mapping[str, Any]) -> None:
+        say(f"openjd_status: {text}")
+
+    def failed(self, reason: str) -> None:
+        say(f"openjd_fail: {' '.join(reason.split())}")
+
 
 class Json(Silent):
     """A JSON object on each line, for programs."""
@@ -230,8 +257,11 @@ class Json(Silent):
             }
         )
 
-    def end(self) -> None:
-        say_json({"event": "end"})
+    def summary(self, text: str, outs: Sequence[str], numbers: Mapping[str, Any]) -> None:
+        say_json({"event": "end", "out": list(outs), **numbers})
+
+    def failed(self, reason: str) -> None:
+        say_json({"event": "failed", "reason": reason})
 
 
 class Bar:
@@ -285,6 +315,21 @@ class Bar:
     def end(self) -> None:
         self._bar.stop()
 
+    def summary(self, text: str, outs: Sequence[str], numbers: Mapping[str, Any]) -> None:
+        say_summary(text, outs)
+
+    def failed(self, reason: str) -> None:
+        """It is told on stderr."""
+
+
+def say_summary(text: str, outs: Sequence[str]) -> None:
+    """How a run ended, and where its pictures are."""
+    say(text)
+    for out in outs[:OUTS_LISTED]:
+        say(f"  {out}")
+    if len(outs) > OUTS_LISTED:
+        say(f"  and {len(outs) - OUTS_LISTED} more folders")
+
 
 DIALECTS: dict[str, Callable[[], Dialect]] = {
     "rich": Bar,
@@ -307,3 +352,33 @@ def dialect_named(name: str, quiet: bool = False) -> Dialect:
         else:
             name = "rich" if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else "plain"
     return DIALECTS[name]()
+
+
+class RunReporter:
+    """Tells the progress of a run in one dialect, and its warnings on stderr."""
+
+    def __init__(self, dialect: Dialect, total: int, *, quiet: bool = False) -> None:
+        self._dialect = dialect
+        self._quiet = quiet
+        self._shot = ""
+        dialect.begin(total)
+
+    def started(self, plan: "ShotPlan") -> None:
+        """A shot begins."""
+        self._shot = plan.name
+        count = len(plan.jobs)
+        self._dialect.stage(f"{plan.name}: {count} {'frame' if count == 1 else 'frames'} to {plan.out}")
+
+    def frame(self, record: "FrameRecord", done: int, total: int) -> None:
+        """A frame is settled."""
+        error = record.error.message if record.error else None
+        self._dialect.frame(FrameNews(self._shot, record.frame, record.status, done, total, record.seconds, error))
+
+    def warning(self, text: str) -> None:
+        """Something is wrong that stops nothing."""
+        if not self._quiet:
+            warn(text)
+
+    def finished(self, totals: "Totals") -> None:
+        """The run is over, however it ended."""
+        self._dialect.end()

@@ -18,6 +18,9 @@ def told(capsys: pytest.CaptureFixture[str], name: str) -> list[str]:
     dialect.frame(FrameNews("walk", "walk.0003", "failed", 3, 4, error="walk.0003.png is empty"))
     dialect.frame(FrameNews("walk", "walk.0004", "written", 4, 4, seconds=61.0))
     dialect.end()
+    words = "4 frames in 62.5 s: 2 colored, 1 repeated, 1 failed"
+    dialect.summary(words, ["walk_color"], {"written": 2, "exit_code": 7})
+    dialect.failed("1 of 4 frames failed")
     return capsys.readouterr().out.splitlines()
 
 
@@ -28,6 +31,8 @@ def test_plain_is_a_line_for_each_frame(capsys: pytest.CaptureFixture[str]) -> N
         "[2/4] walk.0002 repeats a drawing",
         "[3/4] walk.0003 FAILED: walk.0003.png is empty",
         "[4/4] walk.0004 colored in 1 min 01 s",
+        "4 frames in 62.5 s: 2 colored, 1 repeated, 1 failed",
+        "  walk_color",
     ]
 
 
@@ -43,13 +48,14 @@ def test_tractor_reads_three_digits(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_line_of_openjd_begins_with_its_word(capsys: pytest.CaptureFixture[str]) -> None:
     lines = told(capsys, "openjd")
-    assert all(line.startswith(("openjd_progress: ", "openjd_status: ")) for line in lines)
+    assert all(line.startswith(("openjd_progress: ", "openjd_status: ", "openjd_fail: ")) for line in lines)
+    assert lines[-1] == "openjd_fail: 1 of 4 frames failed"
     assert [line for line in lines if "progress" in line][-1] == "openjd_progress: 100"
 
 
 def test_json_is_an_object_on_every_line(capsys: pytest.CaptureFixture[str]) -> None:
     events = [json.loads(line) for line in told(capsys, "json")]
-    assert [event["event"] for event in events] == ["begin", "stage", "frame", "frame", "frame", "frame", "end"]
+    assert [event["event"] for event in events] == ["begin", "stage", *["frame"] * 4, "end", "failed"]
     assert events[4] == {
         "event": "frame",
         "shot": "walk",

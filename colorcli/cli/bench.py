@@ -87,7 +87,7 @@ def time_of_a_frame(
     """Seconds of each stage for one frame of this size, as the mean over `count` frames after one that warms up."""
     import numpy as np
 
-    from colorcli.finish import finish_frame
+    from colorcli.finish.finish import finish_frame
     from colorcli.images import PixelFormat, read_picture, write_picture
     from colorcli.model.variants import VARIANTS
     from colorcli.prepare.frame import prepare_frame
@@ -99,9 +99,9 @@ def time_of_a_frame(
     drawings = [
         draw(character, pose, size, view="front", background="plain", framing="full") for pose in range(count + 2)
     ]
-    write_picture(folder / "key.png", np.float32(drawings[0].color) / np.float32(255), None, png)
+    write_picture(folder / "key.png", drawings[0].color.astype(np.float32) / 255, None, png)
     for number, drawing in enumerate(drawings[1:]):
-        line = np.float32(np.repeat(drawing.line[:, :, None], 3, axis=2)) / np.float32(255)
+        line = np.repeat(drawing.line[:, :, None], 3, axis=2).astype(np.float32) / 255
         write_picture(folder / f"{number:04d}.png", line, None, png)
     variant = VARIANTS.get(preset.model, VARIANTS["mini"])
     key = prepare_key(read_picture(folder / "key.png"), preset, variant)

@@ -108,10 +108,10 @@ def run(arguments: list[str]) -> int:
     except typer.Exit as leave:
         return leave.exit_code
     except Terminated:
-        console.complain("terminated", "terminated; finished frames stay, the same command goes on from there")
+        console.complain(*console.STOPPED[EXIT_TERMINATED])
         raise Stopped(EXIT_TERMINATED) from None
     except KeyboardInterrupt:
-        console.complain("interrupted", "interrupted; finished frames stay, the same command goes on from there")
+        console.complain(*console.STOPPED[EXIT_INTERRUPTED])
         raise Stopped(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         console.quiet_stdout()  # whoever read our output, such as `head`, has seen enough

@@ -1,0 +1,111 @@
+"""The run itself: plan, color with progress, and say how it ended."""
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from colorcli import console
+from colorcli.errors import ColorcliError, FrameError, MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from colorcli.shot.manifest import FrameRecord
+    from colorcli.shot.plan import ShotPlan, ShotRequest
+    from colorcli.shot.run import RunResult
+
+DEVICES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?")
+FAILURES_LISTED = 20  # the others are in the manifest
+
+
+def render(request: "ShotRequest", *, device: str, attention: str, progress: str, quiet: bool) -> int:
+    """Color what is asked for and give the exit status. Raises what stops the run as a whole."""
+    from colorcli.shot.plan import plan_shots
+    from colorcli.shot.run import run_plans
+
+    check_engine(device, attention)
+    dialect = console.dialect_named(progress, quiet)
+    try:
+        plans = plan_shots(request)
+        reporter = console.RunReporter(dialect, sum(len(plan.jobs) for plan in plans), quiet=quiet)
+        load = partial(load_engine, request.preset.model, device, attention)
+        result = run_plans(plans, request.preset, reporter, load_colorizer=load)
+    except ColorcliError as failure:
+        dialect.failed(failure.message)
+        raise
+    summarize(result, plans, dialect)
+    return result.exit_code
+
+
+def check_engine(device: str, attention: str) -> None:
+    """Raise UsageError or MissingExtraError for what needs no look at the machine to be wrong. Imports nothing."""
+    if not DEVICES.fullmatch(device):
+        raise UsageError(f"--device {device} is no device", hint="auto, cpu, cuda, cuda:1 or mps")
+    if attention == "xformers":
+        if device in ("cpu", "mps"):
+            raise UsageError(
+                f"--attention xformers does not run on {device}", hint="leave --attention out, or --device cuda"
+            )
+        if importlib.util.find_spec("xformers") is None:
+            raise MissingExtraError(
+                "--attention xformers needs the package xformers, which is not installed",
+                hint="pip install xformers, or leave --attention out",
+            )
+
+
+def load_engine(model: str, device: str, attention: str) -> Any:
+    """Load the model; only here is torch imported."""
+    from colorcli.pipeline import load_pipeline
+
+    return load_pipeline(model, device=device, attention=attention)
+
+
+def summarize(result: "RunResult", plans: "Sequence[ShotPlan]", dialect: console.Dialect) -> None:
+    """Say what became of the frames, where they are, and what stopped the run. Raises that, if something did."""
+    totals = result.totals
+    parts = [
+        (totals.written, "colored"),
+        (totals.skipped, "up to date"),
+        (totals.held, "repeated"),
+        (totals.failed, "failed"),
+        (totals.missing, "missing"),
+    ]
+    counted = ", ".join(f"{count} {word}" for count, word in parts if count) or "none done"
+    asked = sum(len(plan.jobs) for plan in plans)
+    dialect.summary(
+        f"{asked} {'frame' if asked == 1 else 'frames'} in {console.time_in_words(totals.seconds)}: {counted}",
+        [str(plan.out) for plan in plans],
+        {**totals.model_dump(), "asked": asked, "exit_code": result.exit_code},
+    )
+    list_failures(result.failed)
+    if result.exit_code in console.STOPPED:
+        kind, words = console.STOPPED[result.exit_code]
+        console.complain(kind, words)
+    elif result.error is not None:
+        dialect.failed(result.error.message)
+        raise result.error
+    elif result.failed:
+        failure = failed_frames(result.failed, asked)
+        dialect.failed(failure.message)
+        raise failure
+
+
+def list_failures(failed: "Sequence[FrameRecord]") -> None:
+    """Name each frame that failed, with its reason and what to do."""
+    for record in failed[:FAILURES_LISTED]:
+        reason = record.error
+        console.warn(
+            f"{record.frame} failed: {reason.message}" if reason else f"{record.frame} failed",
+            reason.hint if reason else None,
+        )
+    if len(failed) > FAILURES_LISTED:
+        console.warn(f"{len(failed) - FAILURES_LISTED} more failed", "colorcli manifest show OUT lists them all")
+
+
+def failed_frames(failed: "Sequence[FrameRecord]", asked: int) -> FrameError:
+    """The failure of a run in which some frames failed and the others are done."""
+    names = ", ".join(record.frame for record in failed[:4]) + (", ..." if len(failed) > 4 else "")
+    return FrameError(
+        f"{len(failed)} of {asked} frames failed: {names}",
+        hint="mend them and run the same command again: it colors only those",
+    )
