@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import secrets
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,7 +106,7 @@ class ModelEntry(Entry):
 class Totals(Entry):
     """How many frames ended how."""
 
-    frames: int = 0
+    frames: int = Field(0, description="that have a drawing; the missing ones do not count")
     written: int = 0
     skipped: int = 0
     held: int = 0
@@ -119,7 +120,7 @@ class Totals(Entry):
         counts = dict.fromkeys(STATUSES, 0)
         for record in records:
             counts[record.status] += 1
-        return cls(frames=sum(counts.values()), seconds=round(seconds, 3), **counts)
+        return cls(frames=sum(counts.values()) - counts["missing"], seconds=round(seconds, 3), **counts)
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(**{name: getattr(self, name) + getattr(other, name) for name in Totals.model_fields})
@@ -241,11 +242,15 @@ def sha256_of(parts: Mapping[str, Any]) -> str:
 
 
 class Journal:
-    """The open journal of one process: records are appended, each a line that is on its way to disk at once."""
+    """The open journal of one process: records are appended, each a line that is on its way to disk at once.
+
+    Any thread may add.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open for appending; a torn last line of a killed process is closed first. Raises OutputError."""
         self.path = path
+        self._lock = threading.Lock()
         try:
             self._file: IO[bytes] = path.open("ab+")
             if self._file.seek(0, os.SEEK_END) > 0:
@@ -260,8 +265,9 @@ class Journal:
         """Append one record. Raises OutputError."""
         line = record.model_dump_json(exclude_defaults=True) + "\n"
         try:
-            self._file.write(line.encode())
-            self._file.flush()
+            with self._lock:
+                self._file.write(line.encode())
+                self._file.flush()
         except OSError as error:
             raise output_error(self.path, error) from error
 

@@ -1,0 +1,133 @@
+"""The engine that colors, as the runner sees it: what it must do, how it is loaded, and what identifies its results."""
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import colorcli
+from colorcli.errors import WeightsError
+from colorcli.model.variants import METHOD_VERSION, VARIANTS, Variant
+from colorcli.model.weights import read_list, weights_digest, weights_folder
+from colorcli.prepare.frame import PreparedFrame
+from colorcli.prepare.key import PreparedKey
+from colorcli.presets import Preset
+from colorcli.shot.manifest import ModelEntry, sha256_of
+
+Float = NDArray[np.float32]
+
+LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "OpenImageIO", "opencv-python-headless", "fileseq")
+
+
+class Colorizer(Protocol):
+    """The engine. `colorcli.pipeline.ColorizePipeline` is one; tests bring a simpler one."""
+
+    def encode_reference(self, key: PreparedKey, preset: Preset) -> Any:
+        """Read the key once for a whole shot."""
+
+    def color(self, frames: Sequence[PreparedFrame], reference: Any, preset: Preset) -> Sequence[Float]:
+        """Give a color layer (h, w, 3) in 0..1 at canvas size for each frame, each independent of the others.
+
+        Raises FrameError if a frame cannot be colored, DeviceError if none can.
+        """
+
+    def describe(self) -> Mapping[str, Any]:
+        """What is used: "device", "attention", and whatever else goes into the manifest."""
+
+
+class Loader:
+    """Loads the colorizer in a thread, once, when it is first wanted."""
+
+    def __init__(self, load: Callable[[], Colorizer]) -> None:
+        self._load = load
+        self._result: Future[Colorizer] | None = None
+
+    @property
+    def loaded(self) -> Colorizer | None:
+        """The colorizer, if it was loaded."""
+        if self._result is None or not self._result.done() or self._result.exception() is not None:
+            return None
+        return self._result.result()
+
+    def start(self) -> None:
+        """Begin to load, without waiting."""
+        if self._result is not None:
+            return
+        result: Future[Colorizer] = Future()
+        self._result = result
+
+        def work() -> None:
+            try:
+                result.set_result(self._load())
+            except BaseException as error:
+                result.set_exception(error)
+
+        # A daemon: Ctrl-C while the model loads must not wait for it.
+        threading.Thread(target=work, name="load-model", daemon=True).start()
+
+    def get(self) -> Colorizer:
+        """The colorizer. Raises what loading raised."""
+        self.start()
+        assert self._result is not None
+        return self._result.result()
+
+    def wait(self) -> None:
+        """Wait until loading has ended, if it ever began."""
+        if self._result is not None:
+            self._result.exception()
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What all shots of a run share."""
+
+    preset: Preset
+    variant: Variant
+    model: ModelEntry
+    loader: Loader
+    at_once: int
+    references: dict[str, Any] = field(default_factory=dict)  # digest of a key -> what the colorizer made of it
+
+
+def model_entry(name: str) -> ModelEntry:
+    """Name, hash and license of a model, without loading it. Raises WeightsError."""
+    folder = weights_folder(name)
+    listed = read_list(folder)
+    return ModelEntry(name=listed.model, sha256=weights_digest(folder), license=listed.license)
+
+
+def settings_digest(preset: Preset, model: ModelEntry) -> str:
+    """SHA-256 of what is the same for all frames: settings, weights and method. The model's name does not count."""
+    settings = preset.model_dump(mode="json", exclude={"model"})
+    return sha256_of({"method": METHOD_VERSION, "settings": settings, "weights": model.sha256})
+
+
+def fingerprint(settings: str, key: str, pixels: str, masks: Sequence[str], file_format: str) -> str:
+    """SHA-256 of all that decides how a frame looks. Each argument but the format is a digest itself."""
+    return sha256_of({"settings": settings, "key": key, "pixels": pixels, "masks": list(masks), "format": file_format})
+
+
+def variant_of(model: ModelEntry, asked: str) -> Variant:
+    """The numbers of a model. Raises WeightsError if this colorcli does not know its kind."""
+    if model.name not in VARIANTS:
+        raise WeightsError(
+            f"the model {asked} is of a kind called {model.name}, which this colorcli does not know",
+            hint=f"known are {', '.join(VARIANTS)}",
+        )
+    return VARIANTS[model.name]
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide on pixels, without importing them."""
+    versions = {"python": ".".join(str(part) for part in sys.version_info[:3]), "colorcli": colorcli.__version__}
+    for name in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions

@@ -1,0 +1,87 @@
+"""The key of a shot: one picture, or several of one character laid side by side on a sheet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colorcli.errors import FrameError, KeyImageError
+from colorcli.images import Picture, picture_digest, read_picture
+from colorcli.shot.manifest import FileEntry, relative_posix, sha256_of
+from colorcli.shot.plan import ShotPlan
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ShotKey:
+    """What the colors are taken from."""
+
+    picture: Picture
+    masks: tuple[Float, ...]         # (H, W) in 0..1, of the character; empty: it is found
+    digest: str                      # SHA-256 over all keys and masks, in order
+    entries: tuple[FileEntry, ...]   # for the manifest
+
+
+def read_key(plan: ShotPlan) -> ShotKey:
+    """Read the key of a shot. Raises KeyImageError if one of its files cannot be read."""
+    try:
+        pictures = [read_picture(path) for path in plan.keys]
+        # On a sheet of several keys a mask would belong to one of them only.
+        mask_pictures = [read_picture(path) for path in plan.key_masks] if len(pictures) == 1 else []
+    except FrameError as error:
+        raise KeyImageError(f"the key cannot be read: {error.message}", hint=error.hint) from error
+    digests = [picture_digest(picture) for picture in pictures]
+    entries = tuple(
+        FileEntry(path=relative_posix(path, plan.out), sha256=digest, size=picture.size)
+        for path, digest, picture in zip(plan.keys, digests, pictures, strict=True)
+    )
+    for path, mask in zip(plan.key_masks, mask_pictures, strict=False):
+        if mask.size != pictures[0].size:
+            raise KeyImageError(
+                f"the mask {path} is {mask.size[0]}x{mask.size[1]}, "
+                f"but the key is {pictures[0].size[0]}x{pictures[0].size[1]}",
+                hint="make the mask as large as the key, or take it out of the folder",
+            )
+    digest = sha256_of({"keys": digests, "masks": [picture_digest(mask) for mask in mask_pictures]})
+    return ShotKey(key_sheet(pictures), tuple(read_mask(mask) for mask in mask_pictures), digest, entries)
+
+
+def read_mask(picture: Picture) -> Float:
+    """The mask that a picture holds, (H, W) in 0..1: its alpha if that is not all one value, else its brightness."""
+    if picture.alpha is not None and float(np.ptp(picture.alpha)) > 0:
+        return picture.alpha
+    brightness: Float = picture.color.mean(axis=2, dtype=np.float32)
+    return brightness
+
+
+def key_sheet(pictures: Sequence[Picture]) -> Picture:
+    """Lay keys side by side, at their own size, standing on one floor.
+
+    The room above a smaller key takes the color of its border, so that a plain background stays plain.
+    """
+    if len(pictures) == 1:
+        return pictures[0]
+    height = max(picture.size[1] for picture in pictures)
+    has_alpha = any(picture.alpha is not None for picture in pictures)
+    colors: list[Float] = []
+    alphas: list[Float] = []
+    for picture in pictures:
+        width, own_height = picture.size
+        color = np.empty((height, width, 3), np.float32)
+        color[:] = _border_color(picture.color)
+        color[height - own_height :] = picture.color
+        alpha = np.full((height, width), 1.0 if picture.alpha is None else 0.0, np.float32)
+        alpha[height - own_height :] = 1.0 if picture.alpha is None else picture.alpha
+        colors.append(color)
+        alphas.append(alpha)
+    sheet_alpha = np.concatenate(alphas, axis=1) if has_alpha else None
+    return Picture(np.concatenate(colors, axis=1), sheet_alpha, pictures[0].format, 4 if has_alpha else 3)
+
+
+def _border_color(color: Float) -> Float:
+    """The median color of a picture's border, (3,)."""
+    border = np.concatenate([color[0], color[-1], color[:, 0], color[:, -1]])
+    median: Float = np.median(border, axis=0).astype(np.float32)
+    return median

@@ -1,0 +1,112 @@
+"""Color the planned shots, and say how it ended: the one call behind `colorcli SHOT --ref KEY`."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+from colorcli.errors import ColorcliError, FrameError, KeyImageError, ShotError
+from colorcli.presets import Preset
+from colorcli.shot.engine import Colorizer, Engine, Loader, model_entry, variant_of
+from colorcli.shot.manifest import FrameRecord, ModelEntry, Totals
+from colorcli.shot.plan import ShotPlan
+from colorcli.shot.stages import Reporter, ShotRun, Terminated
+
+__all__ = ["Colorizer", "Reporter", "RunResult", "run_plans"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended."""
+
+    totals: Totals
+    exit_code: int                       # 0, 7, 130, 143, or that of `error`
+    error: ColorcliError | None          # what stopped the run, or a shot
+    failed: tuple[FrameRecord, ...]      # in order
+
+
+def run_plans(
+    plans: Sequence[ShotPlan],
+    preset: Preset,
+    reporter: Reporter,
+    *,
+    load_colorizer: Callable[[], Colorizer],
+    model: ModelEntry | None = None,
+    threads: int = 2,
+    at_once: int = 1,
+) -> RunResult:
+    """Color every frame that is not up to date, and record it.
+
+    load_colorizer: called once in a thread of its own, while the first frames are read; not at all if nothing is left
+    to color. model: the weights it loads; None: those that the preset names. threads: for reading, and as many for
+    writing. at_once: frames of one size that are colored together.
+
+    Failed frames are recorded and the others go on (exit code 7). A key that cannot be read ends its shot; a full disk,
+    a missing device or damaged weights end the run, and what is finished stays. Nothing is raised for what a user can
+    cause; Ctrl-C and SIGTERM give 130 and 143.
+    """
+    started = time.monotonic()
+    totals, failed = Totals(), []
+    error: ColorcliError | None = None
+    exit_code = 0
+    loader = Loader(load_colorizer)
+    total = sum(len(plan.jobs) for plan in plans)
+    done = 0
+    with _sigterm_raises():
+        try:
+            model = model or model_entry(preset.model)
+            engine = Engine(preset, variant_of(model, preset.model), model, loader, at_once)
+            for plan in plans:
+                shot = ShotRun(plan, engine, reporter, threads, done, total)
+                try:
+                    reporter.started(plan)
+                    shot.run()
+                except (KeyImageError, ShotError) as problem:
+                    error = error or problem
+                    reporter.warning(problem.message)
+                finally:
+                    done += len(plan.jobs)
+                    totals += shot.totals()
+                    failed += shot.failed()
+        except ColorcliError as problem:
+            error = problem
+        except KeyboardInterrupt:
+            exit_code = 130
+        except Terminated:
+            exit_code = 143
+    if exit_code == 0:
+        exit_code = error.exit_code if error else _exit_code_of(totals, failed)
+        # Ended by itself: the process must not tear down a thread that is still importing.
+        loader.wait()
+    totals = totals.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+    reporter.finished(totals)
+    return RunResult(totals, exit_code, error, tuple(failed))
+
+
+def _exit_code_of(totals: Totals, failed: Sequence[FrameRecord]) -> int:
+    """7 if some frames failed; 1 if none was done and every failure is a bug of ours."""
+    if not failed:
+        return 0
+    none_done = totals.written + totals.held + totals.skipped == 0
+    ours = all(record.error is not None and record.error.kind == "internal" for record in failed)
+    return ColorcliError.exit_code if none_done and ours else FrameError.exit_code
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Turn SIGTERM into an exception, where signals can be handled at all (the main thread)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,604 @@
+"""One shot on its way: read ahead and prepare | color | finish and write, overlapped; no finished frame is lost.
+
+The calling thread colors, decides and keeps the journal; two small pools read and write around it. Every decision is
+made in the order of the frames, and what a frame looks like depends on nothing but its own fingerprint.
+"""
+
+import contextlib
+import logging
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import colorcli
+from colorcli.errors import ColorcliError, DeviceError, FrameError, KeyImageError, OutputError
+from colorcli.finish.finish import finish_frame
+from colorcli.images import Picture, file_digest, format_named, picture_digest, read_picture, write_picture
+from colorcli.model.variants import METHOD_VERSION
+from colorcli.prepare.frame import PreparedFrame, prepare_frame
+from colorcli.prepare.key import PreparedKey, prepare_key
+from colorcli.shot.engine import Colorizer, Engine, fingerprint, library_versions, settings_digest
+from colorcli.shot.keys import ShotKey, read_key, read_mask
+from colorcli.shot.manifest import (
+    THERE,
+    Failure,
+    FrameRecord,
+    Journal,
+    Manifest,
+    ProblemEntry,
+    RequestEntry,
+    RunEntry,
+    Totals,
+    now,
+    output_error,
+    read_records,
+    relative_posix,
+    update_manifest,
+    write_atomically,
+)
+from colorcli.shot.plan import FrameJob, MissingFrame, ShotPlan, make_out_folder
+
+Float = NDArray[np.float32]
+
+LARGE_FRAME = 4_000_000        # pixels; of such frames fewer wait in memory
+MOST_MISSING_RECORDS = 10_000  # --frames 1-1000000 of a shot with three frames is a slip, not a million records
+STALE_SECONDS = 3600.0         # a temporary file as old as this belongs to nobody who still works
+TEMPORARY = re.compile(r"\..+\.\d+(-[0-9a-f]+)?\.(tmp|part)")
+
+log = logging.getLogger(__name__)
+
+
+class Reporter(Protocol):
+    """Who is told of the progress; always from the thread that called `run_plans`."""
+
+    def started(self, plan: ShotPlan) -> None:
+        """A shot begins."""
+
+    def frame(self, record: FrameRecord, done: int, total: int) -> None:
+        """A frame is settled; done and total count the frames of all shots of this run."""
+
+    def warning(self, text: str) -> None:
+        """Something is wrong that stops nothing."""
+
+    def finished(self, totals: Totals) -> None:
+        """The run is over, however it ended; totals are over all shots."""
+
+
+class Terminated(BaseException):
+    """SIGTERM came: a farm wants its machine back."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A frame that was read, or found to be up to date."""
+
+    job: FrameJob
+    record: FrameRecord             # what is known of it so far
+    picture: Picture | None = None  # None: up to date, or it cannot be read
+    masks: tuple[Float, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A frame that waits for its color."""
+
+    look: _Look
+    prepared: PreparedFrame
+    seconds: float
+
+
+class ShotRun:
+    """One shot on its way through the stages."""
+
+    def __init__(
+        self, plan: ShotPlan, engine: Engine, reporter: Reporter, threads: int, done: int, total: int
+    ) -> None:
+        self.plan = plan
+        self.engine = engine
+        self.reporter = reporter
+        self.settings = settings_digest(engine.preset, engine.model)
+        self.records: list[FrameRecord] = []
+        self.started = now()
+        self.clock = time.monotonic()
+        self._done, self._total = done, total
+        self._threads = threads
+        large = max((job.size[0] * job.size[1] for job in plan.jobs if job.size), default=0) > LARGE_FRAME
+        self._ahead = 1 if large else 2 * threads
+        self._waiting_jobs = deque(plan.jobs)
+        self._looking: deque[tuple[FrameJob, Future[_Look]]] = deque()
+        self._preparing: deque[tuple[_Look, Future[_Ready]]] = deque()
+        self._finishing: deque[tuple[_Look, Future[FrameRecord]]] = deque()
+        self._leaders: dict[str, FrameRecord | None] = {}  # fingerprint -> its record; None: still on its way
+        self._followers: dict[str, list[_Look]] = {}       # held drawings that wait for their leader
+        self._prepared_key: Future[PreparedKey] | None = None
+
+    def totals(self) -> Totals:
+        """What became of the frames of this shot, in this run."""
+        return Totals.of(self.records, time.monotonic() - self.clock)
+
+    def failed(self) -> list[FrameRecord]:
+        """The frames that failed, in order."""
+        order = {job.output.name: place for place, job in enumerate(self.plan.jobs)}
+        failed = [record for record in self.records if record.status == "failed"]
+        return sorted(failed, key=lambda record: order.get(record.output or "", 0))
+
+    def run(self) -> None:
+        """Color the shot. Raises KeyImageError, OutputError, DeviceError, WeightsError; KeyboardInterrupt, Terminated.
+
+        However it ends, frames that are finished are recorded, and the manifest says how it ended.
+        """
+        make_out_folder(self.plan.out)
+        _sweep(self.plan.out)
+        if self._is_sure_to_color():
+            self.engine.loader.start()
+        exit_code: int = 1
+        key: ShotKey | None = None
+        with Journal(self.plan.out / self.plan.journal_name) as journal:
+            self._journal = journal
+            self._reading = ThreadPoolExecutor(self._threads, thread_name_prefix="read")
+            self._writing = ThreadPoolExecutor(self._threads, thread_name_prefix="write")
+            try:
+                self._tell_problems()
+                key = read_key(self.plan)
+                self._go(key)
+                exit_code = FrameError.exit_code if self.failed() else 0
+            except ColorcliError as error:
+                exit_code = error.exit_code
+                raise
+            except KeyboardInterrupt:
+                exit_code = 130
+                raise
+            except Terminated:
+                exit_code = 143
+                raise
+            finally:
+                self._drain()
+                failing = sys.exc_info()[0] is not None
+                # A disk that is full for the frame is full for the manifest too: the first failure is the one to tell.
+                with contextlib.suppress(*([OutputError] if failing else [])):
+                    self._write_manifest(key, exit_code)
+
+    def _is_sure_to_color(self) -> bool:
+        """Whether a look at names is enough to know that the model is needed."""
+        jobs = [job for job in self.plan.jobs if job.size is not None]
+        return any(self.plan.request.overwrite or not job.output.exists() for job in jobs)
+
+    def _tell_problems(self) -> None:
+        for problem in self.plan.problems:
+            if problem.severity == "warning":  # errors come again, as failed frames
+                self.reporter.warning(problem.message)
+
+    def _go(self, key: ShotKey) -> None:
+        """Take every frame through the stages."""
+        self._key = key
+        known = read_records(self.plan.out)
+        self._known = {record.key: record for record in known}
+        self._earlier = {
+            record.fingerprint: record
+            for record in known
+            if record.fingerprint and record.status in THERE and not self.plan.request.overwrite
+        }
+        for missing in self.plan.missing[:MOST_MISSING_RECORDS]:
+            self._keep(_missing_record(missing))
+        while self._waiting_jobs or self._looking or self._preparing or self._finishing:
+            self._fill()
+            if self._preparing:
+                self._color_next()
+            elif self._looking:
+                self._decide(*self._looking.popleft())
+            self._collect(all_of_them=not (self._waiting_jobs or self._looking or self._preparing))
+
+    def _fill(self) -> None:
+        """Keep reading and preparing ahead of the color."""
+        while self._waiting_jobs or self._looking:
+            while self._waiting_jobs and len(self._looking) < self._ahead:
+                job = self._waiting_jobs.popleft()
+                self._looking.append((job, self._reading.submit(self._look, job)))
+            if len(self._preparing) >= self._ahead or not self._looking[0][1].done():
+                return
+            self._decide(*self._looking.popleft())
+
+    def _look(self, job: FrameJob) -> _Look:
+        """Read a frame, unless its file, its settings and its result are as recorded. Runs in a reading thread."""
+        clock = time.monotonic()
+        record = FrameRecord(
+            frame=job.name,
+            number=job.number,
+            sequence=job.sequence,
+            status="failed",
+            source=job.source.name,
+            output=job.output.name,
+            settings_sha256=self.settings,
+            seed=self.engine.preset.sampling.seed,
+        )
+        try:
+            source = file_digest(job.source)
+        except OSError as error:
+            # read_picture knows the words for it.
+            read_picture(job.source)
+            raise FrameError(f"{job.source.name} cannot be read: {error.strerror}") from error
+        mask_pictures = [read_picture(path) for path in job.masks]
+        masks = tuple(picture_digest(picture) for picture in mask_pictures)
+        known = self._known.get(record.key)
+        if known is not None and known.source_sha256 == source and not self.plan.request.overwrite:
+            kept = self._up_to_date(known, job, masks)
+            if kept is not None:
+                return _Look(job, kept)
+        picture = read_picture(job.source)
+        for path, mask in zip(job.masks, mask_pictures, strict=True):
+            if mask.size != picture.size:
+                raise FrameError(
+                    f"the mask {path} is {mask.size[0]}x{mask.size[1]}, "
+                    f"but {job.source.name} is {picture.size[0]}x{picture.size[1]}",
+                    hint="make the mask as large as the frame, or take it out of the folder",
+                )
+        pixels = picture_digest(picture)
+        file_format = format_named(self.engine.preset.output.format, picture.format)
+        format_text = f"{file_format.container}/{file_format.depth}"
+        record = record.model_copy(
+            update={
+                "source_sha256": source,
+                "pixels_sha256": pixels,
+                "masks_sha256": masks,
+                "format": format_text,
+                "fingerprint": fingerprint(self.settings, self._key.digest, pixels, masks, format_text),
+                "seconds": time.monotonic() - clock,
+            }
+        )
+        # The file was saved again, but its picture is the same and so is the one that was made of it.
+        if known is not None and known.fingerprint == record.fingerprint and not self.plan.request.overwrite:
+            kept = self._up_to_date(known.model_copy(update={"source_sha256": source}), job, masks)
+            if kept is not None:
+                return _Look(job, kept)
+        return _Look(job, record, picture, tuple(read_mask(mask) for mask in mask_pictures))
+
+    def _up_to_date(self, known: FrameRecord, job: FrameJob, masks: tuple[str, ...]) -> FrameRecord | None:
+        """The record to keep if the picture in OUT is the one that would be made now."""
+        if known.status not in THERE or known.output != job.output.name or not known.pixels_sha256 or not known.format:
+            return None
+        wanted = fingerprint(self.settings, self._key.digest, known.pixels_sha256, masks, known.format)
+        if known.fingerprint != wanted or known.output_sha256 is None:
+            return None
+        try:
+            if file_digest(job.output) != known.output_sha256:
+                return None
+        except OSError:
+            return None
+        return known.model_copy(update={"status": "skipped", "finished": now()})
+
+    def _decide(self, job: FrameJob, looking: Future[_Look]) -> None:
+        """Skip a frame, repeat a held drawing, or send it on to be prepared."""
+        try:
+            look = looking.result()
+        except OutputError:
+            raise
+        except Exception as error:
+            self._fail(job, error)
+            return
+        if look.picture is None:
+            self._keep(look.record)
+            if look.record.fingerprint:
+                self._leaders.setdefault(look.record.fingerprint, look.record)
+            return
+        print_ = look.record.fingerprint
+        assert print_ is not None
+        if print_ in self._leaders:
+            leader = self._leaders[print_]
+            if leader is None:
+                self._followers.setdefault(print_, []).append(_without_pixels(look))
+            else:
+                self._repeat(look, leader)
+            return
+        earlier = self._earlier.get(print_)
+        if earlier is not None and earlier.output != job.output.name and self._is_whole(earlier):
+            self._leaders[print_] = earlier
+            self._repeat(look, earlier)
+            return
+        self._leaders[print_] = None
+        self.engine.loader.start()
+        if self._prepared_key is None:
+            self._prepared_key = self._reading.submit(self._prepare_key)
+        self._preparing.append((look, self._reading.submit(self._prepare, look)))
+
+    def _is_whole(self, record: FrameRecord) -> bool:
+        """Whether the recorded picture is there and unchanged."""
+        try:
+            return record.output is not None and file_digest(self.plan.out / record.output) == record.output_sha256
+        except OSError:
+            return False
+
+    def _prepare_key(self) -> PreparedKey:
+        return prepare_key(self._key.picture, self.engine.preset, self.engine.variant, self._key.masks)
+
+    def _prepare(self, look: _Look) -> _Ready:
+        """Runs in a reading thread."""
+        clock = time.monotonic()
+        assert look.picture is not None
+        prepared = prepare_frame(look.picture, self.engine.preset, self.engine.variant, look.masks)
+        return _Ready(look, prepared, time.monotonic() - clock)
+
+    def _color_next(self) -> None:
+        """Color the frame at the head, together with those behind it that are ready and as large."""
+        batch: list[_Ready] = []
+        while self._preparing and len(batch) < self.engine.at_once:
+            look, preparing = self._preparing[0]
+            if batch and not preparing.done():
+                break
+            try:
+                ready = preparing.result()
+            except Exception as error:
+                self._preparing.popleft()
+                self._fail(look.job, error, look.record)
+                continue
+            if batch and ready.prepared.canvas.size != batch[0].prepared.canvas.size:
+                break
+            batch.append(ready)
+            self._preparing.popleft()
+        if batch:
+            self._color(batch)
+
+    def _color(self, batch: Sequence[_Ready]) -> None:
+        colorizer = self.engine.loader.get()
+        reference = self._reference(colorizer)
+        clock = time.monotonic()
+        try:
+            layers = colorizer.color([ready.prepared for ready in batch], reference, self.engine.preset)
+            assert len(layers) == len(batch), (len(layers), len(batch))
+        except DeviceError:
+            raise
+        except Exception as error:
+            if len(batch) == 1:
+                self._fail(batch[0].look.job, error, batch[0].look.record)
+                return
+            for ready in batch:
+                self._color([ready])
+            return
+        seconds = (time.monotonic() - clock) / len(batch)
+        for ready, layer in zip(batch, layers, strict=True):
+            slim = replace(ready, seconds=ready.seconds + seconds)
+            self._finishing.append((ready.look, self._writing.submit(self._finish, slim, layer)))
+
+    def _reference(self, colorizer: Colorizer) -> Any:
+        """What the colorizer makes of the key: once for each key of a run."""
+        references = self.engine.references
+        if self._key.digest not in references:
+            assert self._prepared_key is not None
+            try:
+                key = self._prepared_key.result()
+                references[self._key.digest] = colorizer.encode_reference(key, self.engine.preset)
+            except FrameError as error:
+                raise KeyImageError(f"the key cannot be used: {error.message}", hint=error.hint) from error
+        return references[self._key.digest]
+
+    def _finish(self, ready: _Ready, layer: Float) -> FrameRecord:
+        """Lay the lines over the color and write the frame. Runs in a writing thread. Raises OutputError."""
+        clock = time.monotonic()
+        look, prepared, preset = ready.look, ready.prepared, self.engine.preset
+        assert self._prepared_key is not None and look.picture is not None
+        color, alpha = finish_frame(layer, prepared, self._prepared_key.result(), preset)
+        file_format = format_named(preset.output.format, look.picture.format)
+        write_picture(look.job.output, color, alpha, file_format)
+        seconds = (look.record.seconds or 0.0) + ready.seconds + time.monotonic() - clock
+        record = look.record.model_copy(
+            update={
+                "status": "written",
+                "output_sha256": file_digest(look.job.output),
+                "seconds": round(seconds, 3),
+                "checks": _checks(prepared),
+                "finished": now(),
+            }
+        )
+        # Here, and not when the calling thread has time: it may be coloring for a minute, and be killed meanwhile.
+        self._journal.add(record)
+        return record
+
+    def _repeat(self, look: _Look, leader: FrameRecord) -> None:
+        """Give a held drawing the picture of its leader, or the leader's failure."""
+        if leader.status == "failed":
+            record = look.record.model_copy(update={"error": leader.error, "held_from": leader.output})
+            self._keep(record.model_copy(update={"finished": now()}))
+            return
+        self._finishing.append((_without_pixels(look), self._writing.submit(self._copy, look, leader)))
+
+    def _copy(self, look: _Look, leader: FrameRecord) -> FrameRecord:
+        """Runs in a writing thread. Raises OutputError."""
+        clock = time.monotonic()
+        assert leader.output is not None
+        source = self.plan.out / leader.output
+        try:
+            data = source.read_bytes()
+        except OSError as error:
+            raise output_error(source, error) from error
+        write_atomically(look.job.output, data)
+        record = look.record.model_copy(
+            update={
+                "status": "held",
+                "held_from": leader.held_from or leader.output,
+                "output_sha256": file_digest(look.job.output),
+                "seconds": round((look.record.seconds or 0.0) + time.monotonic() - clock, 3),
+                "checks": leader.checks,
+                "finished": now(),
+            }
+        )
+        self._journal.add(record)
+        return record
+
+    def _collect(self, all_of_them: bool) -> None:
+        """Record frames that are written; wait for the oldest if too many are on their way."""
+        while self._finishing:
+            look, finishing = self._finishing[0]
+            if not (finishing.done() or all_of_them or len(self._finishing) > self._ahead):
+                return
+            self._settle(look, finishing)
+            self._finishing.popleft()
+
+    def _settle(self, look: _Look, finishing: Future[FrameRecord]) -> None:
+        """Record one frame that was finished, or failed to be. Raises OutputError."""
+        try:
+            record = finishing.result()
+        except OutputError:
+            raise
+        except Exception as error:
+            self._fail(look.job, error, look.record)
+            return
+        self._tell(record)
+        self._release(record)
+
+    def _release(self, record: FrameRecord) -> None:
+        """Let the held drawings go that waited for this one."""
+        if record.fingerprint is None:
+            return
+        if self._leaders.get(record.fingerprint) is None:
+            self._leaders[record.fingerprint] = record
+        for follower in self._followers.pop(record.fingerprint, []):
+            self._repeat(follower, record)
+
+    def _fail(self, job: FrameJob, error: Exception, record: FrameRecord | None = None) -> None:
+        """Record a frame that cannot be colored, and go on."""
+        if isinstance(error, ColorcliError):
+            failure = Failure.of(error)
+        else:
+            log.error("%s failed", job.source, exc_info=error)
+            memory = isinstance(error, MemoryError)
+            reason = "memory is used up" if memory else f"{type(error).__name__}: {error}"
+            failure = Failure(
+                kind="device" if memory else "internal",
+                message=f"{job.source.name}: {reason}",
+                hint="color it on a machine with more memory" if memory else "this is a bug: please report it",
+            )
+        if record is None:
+            record = FrameRecord(
+                frame=job.name,
+                number=job.number,
+                sequence=job.sequence,
+                status="failed",
+                source=job.source.name,
+                output=job.output.name,
+                settings_sha256=self.settings,
+            )
+        # An older picture of this frame is not taken away, but nobody shall take it for this drawing's.
+        stale: dict[str, float | bool | str] = {"older_picture": True} if job.output.exists() else {}
+        record = record.model_copy(update={"status": "failed", "error": failure, "finished": now(), "checks": stale})
+        self._keep(record)
+        self._release(record)
+
+    def _keep(self, record: FrameRecord) -> None:
+        """Write a record into the journal, and tell it."""
+        if not record.finished:
+            record = record.model_copy(update={"finished": now()})
+        self._journal.add(record)
+        self._tell(record)
+
+    def _tell(self, record: FrameRecord) -> None:
+        """Count a record and tell the reporter."""
+        self.records.append(record)
+        if record.status != "missing":
+            self._done += 1
+            self.reporter.frame(record, self._done, self._total)
+
+    def _drain(self) -> None:
+        """After an early end: record what the writing threads still finish, drop what was not colored."""
+        self._reading.shutdown(wait=False, cancel_futures=True)
+        self._followers.clear()
+        recorded = {record.output for record in self.records}
+        for look, finishing in self._finishing:
+            # Ctrl-C may have come between the record and the queue.
+            if look.job.output.name not in recorded:
+                with contextlib.suppress(ColorcliError):
+                    self._settle(look, finishing)
+        self._finishing.clear()
+        self._writing.shutdown(wait=True, cancel_futures=True)
+
+    def _write_manifest(self, key: ShotKey | None, exit_code: int) -> None:
+        plan, engine = self.plan, self.engine
+        colorizer = engine.loader.loaded
+        described = dict(colorizer.describe()) if colorizer is not None else {}
+        run = RunEntry(
+            journal=plan.journal_name,
+            started=self.started,
+            finished=now(),
+            exit_code=exit_code,
+            device=described.get("device"),
+            attention=described.get("attention"),
+            versions=library_versions(),
+            totals=self.totals(),
+        )
+        request = plan.request
+
+        def build(old: Manifest | None, records: list[FrameRecord]) -> Manifest:
+            if plan.range is None and plan.chunk is None:
+                # This process has seen the whole shot: records of drawings that were taken out since do not count.
+                there = {record.key for record in self.records} | {
+                    (job.sequence, job.number) if job.number is not None else ("", job.name) for job in plan.jobs
+                }
+                records = [record for record in records if record.key in there]
+            runs = {entry.journal: entry for entry in (old.runs if old else ())} | {run.journal: run}
+            return Manifest(
+                tool=colorcli.__version__,
+                created=old.created if old and old.created else self.started,
+                updated=now(),
+                shot=relative_posix(plan.folder, plan.out),
+                name=plan.name,
+                request=RequestEntry(
+                    refs=tuple(relative_posix(path, plan.out) for path in plan.keys),
+                    frames=request.frames,
+                    chunk=request.chunk,
+                    masks=tuple(relative_posix(path, plan.out) for path in request.masks),
+                    overwrite=request.overwrite,
+                    preset=request.preset_name,
+                ),
+                settings=engine.preset.model_dump(mode="json"),
+                settings_sha256=self.settings,
+                method=METHOD_VERSION,
+                models=(engine.model,),
+                keys=key.entries if key else old.keys if old else (),
+                key_sha256=key.digest if key else old.key_sha256 if old else "",
+                totals=Totals.of(records, time.monotonic() - self.clock),
+                runs=tuple(runs.values()),
+                problems=tuple(
+                    ProblemEntry(severity=one.severity, kind=one.kind, message=one.message, hint=one.hint)
+                    for one in plan.problems
+                ),
+            )
+
+        update_manifest(plan.out, build)
+
+
+def _without_pixels(look: _Look) -> _Look:
+    """The same without its picture: a held drawing that waits needs only its names."""
+    return replace(look, picture=None, masks=())
+
+
+def _missing_record(missing: MissingFrame) -> FrameRecord:
+    return FrameRecord(
+        frame=f"{missing.sequence}{missing.number}", number=missing.number, sequence=missing.sequence, status="missing"
+    )
+
+
+def _checks(prepared: PreparedFrame) -> dict[str, float | bool | str]:
+    """What a person would want to know of a frame without opening it."""
+    ink = float(prepared.lines.ink.mean())
+    return {
+        "ink": round(ink, 5),                                # share of the frame that is line
+        "character": round(float(prepared.mask.mean()), 5),  # share of the frame that is character
+        "blank": ink == 0.0,
+    }
+
+
+def _sweep(out: Path) -> None:
+    """Take away temporary files that a killed process left behind."""
+    oldest = time.time() - STALE_SECONDS
+    for path in out.glob(".*"):
+        if TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()

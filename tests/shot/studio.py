@@ -1,0 +1,181 @@
+"""A small studio for tests: drawings, keys, and a colorizer that is simple enough to check by hand."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colorcli.errors import FrameError
+from colorcli.images import PixelFormat, write_picture
+from colorcli.prepare.frame import PreparedFrame
+from colorcli.prepare.key import PreparedKey
+from colorcli.presets import Preset
+from colorcli.shot.manifest import FrameRecord, ModelEntry, Totals
+from colorcli.shot.plan import ShotPlan, ShotRequest, plan_shots
+from colorcli.shot.run import RunResult, run_plans
+
+PNG8 = PixelFormat("png", "uint8")
+MODEL = ModelEntry(name="mini", sha256="ab" * 32, license="Apache-2.0")
+Float = NDArray[np.float32]
+
+
+def drawing(number: int, size: tuple[int, int] = (96, 64)) -> Float:
+    """A box in ink on white paper, at another place for every number; (H, W, 3)."""
+    width, height = size
+    paper = np.ones((height, width, 3), np.float32)
+    left, top = 8 + 3 * number % (width // 3), 8 + 2 * number % (height // 4)
+    paper[top : top + height // 2, left : left + 3] = 0
+    paper[top : top + height // 2, left + width // 3 : left + width // 3 + 3] = 0
+    paper[top : top + 3, left : left + width // 3] = 0
+    paper[top + height // 2 : top + height // 2 + 3, left : left + width // 3 + 3] = 0
+    return paper
+
+
+def draw(path: Path, number: int = 1, size: tuple[int, int] = (96, 64), alpha: Float | None = None) -> Path:
+    """Write one drawing; the extension chooses the format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kinds = {".png": PNG8, ".tga": PixelFormat("tga", "uint8"), ".exr": PixelFormat("exr", "half")}
+    write_picture(path, drawing(number, size), alpha, kinds.get(path.suffix.lower(), PNG8))
+    return path
+
+
+def draw_shot(folder: Path, numbers: Sequence[int] = (1, 2, 3, 4), name: str = "walk.{:04d}.png") -> Path:
+    """Write a shot and, beside the folder, the key.png of all shots there."""
+    for number in numbers:
+        draw(folder / name.format(number), number)
+    draw_key(folder.parent / "key.png")
+    return folder
+
+
+def draw_key(path: Path, color: tuple[float, float, float] = (0.8, 0.3, 0.2)) -> Path:
+    """Write a key: a box of one color with a line around it."""
+    picture = drawing(0)
+    inside = np.zeros(picture.shape[:2], bool)
+    inside[11:40, 11:40] = True
+    picture[inside] = color
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_picture(path, picture, None, PNG8)
+    return path
+
+
+@dataclass
+class FakeColorizer:
+    """Paints every canvas in the mean color of the key; counts what it was asked for."""
+
+    colored: int = 0
+    encoded: int = 0
+    asked: int = 0
+    before_color: Callable[[int], None] = lambda count: None  # called with the count of frames asked for so far
+    threads: set[str] = field(default_factory=set)
+
+    def encode_reference(self, key: PreparedKey, preset: Preset) -> Float:
+        self.encoded += 1
+        mean: Float = key.color_canvas[key.mask_canvas > 0.5].reshape(-1, 3).mean(axis=0)
+        return mean
+
+    def color(self, frames: Sequence[PreparedFrame], reference: Float, preset: Preset) -> list[Float]:
+        self.asked += len(frames)
+        self.before_color(self.asked - len(frames))
+        self.threads.add(threading.current_thread().name)
+        self.colored += len(frames)
+        layers: list[Float] = []
+        for frame in frames:
+            layer = np.empty((*frame.ink_canvas.shape, 3), np.float32)
+            layer[:] = reference
+            layers.append(layer * (1 - 0.5 * frame.mask_canvas[:, :, None]))
+        return layers
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"device": "cpu", "attention": "none"}
+
+
+def cannot_color(number: int) -> Callable[[int], None]:
+    """Fails on one frame, counted from 0."""
+
+    def before_color(count: int) -> None:
+        if count == number:
+            raise FrameError("walk.0002.png cannot be colored", hint="draw it again")
+
+    return before_color
+
+
+@dataclass
+class Listener:
+    """A reporter that remembers."""
+
+    shots: list[str] = field(default_factory=list)
+    records: list[FrameRecord] = field(default_factory=list)
+    progress: list[tuple[int, int]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    totals: Totals | None = None
+    threads: set[str] = field(default_factory=set)
+
+    def started(self, plan: ShotPlan) -> None:
+        self.shots.append(plan.name)
+
+    def frame(self, record: FrameRecord, done: int, total: int) -> None:
+        self.records.append(record)
+        self.progress.append((done, total))
+        self.threads.add(threading.current_thread().name)
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def finished(self, totals: Totals) -> None:
+        self.totals = totals
+
+    def status(self) -> dict[str, str]:
+        """Frame name -> what became of it."""
+        return {record.frame: record.status for record in self.records}
+
+
+@dataclass
+class Outcome:
+    """All that a test may want to look at after a run."""
+
+    result: RunResult
+    listener: Listener
+    colorizer: FakeColorizer
+    plans: list[ShotPlan]
+    loads: int
+
+    @property
+    def colored(self) -> list[str]:
+        return [record.frame for record in self.listener.records if record.status == "written"]
+
+    def pictures(self) -> dict[str, bytes]:
+        """File name -> bytes of everything in OUT that is a picture."""
+        out = self.plans[0].out
+        return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.suffix in (".png", ".tga", ".exr")}
+
+
+def color(
+    shot: Path | str | Sequence[Path | str],
+    *,
+    ref: Path | str | Sequence[str] | None = None,
+    colorizer: FakeColorizer | None = None,
+    model: ModelEntry = MODEL,
+    at_once: int = 1,
+    **asked: Any,
+) -> Outcome:
+    """Plan and run, with `key.png` beside the (first) shot as the key."""
+    shots = (str(shot),) if isinstance(shot, (Path, str)) else tuple(str(one) for one in shot)
+    if ref is None:
+        ref = str(Path(shots[0]).parent / "key.png")
+    refs = (str(ref),) if isinstance(ref, (Path, str)) else tuple(ref)
+    colorizer = colorizer or FakeColorizer()
+    loads: list[int] = []
+
+    def load() -> FakeColorizer:
+        loads.append(1)
+        return colorizer
+
+    request = ShotRequest(shots, refs, **asked)
+    plans = plan_shots(request)
+    listener = Listener()
+    result = run_plans(plans, request.preset, listener, load_colorizer=load, model=model, at_once=at_once)
+    return Outcome(result, listener, colorizer, plans, len(loads))
