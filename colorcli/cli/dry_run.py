@@ -45,7 +45,11 @@ def _show(plan: "ShotPlan") -> None:
     if ends:
         first, last = ends
         to = f"{first}" if first == last else f"{first} to {last}"
-        console.say(f"frames  {len(plan.jobs)}: {to}")
+        there = sum(1 for job in plan.jobs if job.output.exists())
+        again = f" ({there} are there and colored again only if something changed)" if there else ""
+        if plan.request.overwrite and there:
+            again = f" ({there} are there and colored again)"
+        console.say(f"frames  {len(plan.jobs)}: {to}{again}")
     else:
         console.say("frames  none")
     for problem in plan.problems:
