@@ -14,12 +14,12 @@ BACKGROUNDS = ("plain", "flat", "busy")
 
 def paint_background(
     kind: str, width: int, height: int, line_px: float, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """Colors (height, width, 3) and lines (height, width; 255 = full line, None = none) behind the character."""
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
+    """Colors (height, width, 3) and lines (height, width; 255 = full line) behind the character; None = blank paper."""
     assert kind in BACKGROUNDS, kind
-    paper = np.full((height, width, 3), 255, np.uint8)
     if kind == "plain":
-        return paper, None
+        return None, None
+    paper = np.empty((height, width, 3), np.uint8)
     paper[:] = cloth_color(rng)
     if kind == "flat":
         return paper, None

@@ -433,6 +433,8 @@ def design_character(seed: int, family: str | None = None) -> Character:
         lashes=feminine,
     )
     hair = _hair(rng, feminine, heads)
+    if outfit.hat not in ("", "band", "bow"):
+        hair = replace(hair, volume=min(hair.volume, 0.05))  # a hat presses it down
     palette = _palette(rng, ranges.fantasy, outfit.upper)
     gray = rng.random()
     ink: RGB = (int(v := rng.integers(0, 40)), int(v), int(v)) if gray < 0.8 else _scaled(cloth_color(rng), 0.45)

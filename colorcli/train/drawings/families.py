@@ -70,8 +70,8 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "round": replace(
         ADULT, heads=(3.0, 5.0), head_width=(0.85, 1.1), jaw=(0.95, 1.15), chin=(0.5, 0.8), shoulder=(0.15, 0.2),
-        chest=(0.16, 0.21), waist=(0.19, 0.28), hip=(0.17, 0.24), depth=(0.8, 1.0), belly=(0.02, 0.06),
-        arm=(0.04, 0.065), leg=(0.055, 0.085), neck=(0.0, 0.04), neck_width=(0.06, 0.09), roundness=(0.45, 0.55),
+        chest=(0.16, 0.21), waist=(0.19, 0.28), hip=(0.17, 0.24), depth=(0.75, 0.92), belly=(0.02, 0.06),
+        arm=(0.04, 0.065), leg=(0.08, 0.12), neck=(0.0, 0.04), neck_width=(0.06, 0.09), roundness=(0.45, 0.55),
         eyes=("dot", "oval", "almond", "line"), hand=(0.9, 1.3), legs=(0.36, 0.46), beards=0.35,
     ),
     "anime": replace(

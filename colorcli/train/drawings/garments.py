@@ -421,19 +421,21 @@ def upper_body(sk: Sketch) -> list[Shape]:
     if upper == "robe":
         bottom = float(f.torso.y[0] - sk.character.build.legs * max(o.lower_hem, 0.35) * 0.95)
         lathe = _skirted(sk, cloth.grown(0.004), bottom, 0.26 + 0.3 * o.flare)
-        s = float(sk.design(81).choice([-1, 1]))
+        way = float(sk.design(81).choice([-1, 1]))
         cross = sk.height(0.5)
-        details = [spline(_line(lathe, sk, [(0.0, waist), (0.2 * s, (waist + bottom) / 2), (0.3 * s, bottom - 0.02)]))]
+        details = [
+            spline(_line(lathe, sk, [(0.0, waist), (0.2 * way, (waist + bottom) / 2), (0.3 * way, bottom - 0.02)]))
+        ]
         shapes.append(_shell(sk, "dress", lathe, top, bottom, details if sk.front > 0 else [], bow_top=0.2, bow=0.14))
         if sk.front > -0.3:
-            inner = _line(
+            opening = _line(
                 lathe,
                 sk,
                 [(-0.4, top), (-0.2, sk.height(0.93)), (0.0, sk.height(0.72)), (0.2, sk.height(0.93)), (0.4, top)],
                 0.1,
             )
-            shapes.append(sk.shape("shirt", inner, group="opening"))
-            for k in (-s, s):
+            shapes.append(sk.shape("shirt", opening, group="opening"))
+            for k in (-way, way):
                 band_outline = _line(
                     lathe,
                     sk,
@@ -711,12 +713,12 @@ def upper_body(sk: Sketch) -> list[Shape]:
                 sk, "scarf", roll, base + 0.014, sk.height(0.97), _folds(sk, roll, base, y, 2), bow_top=0.15, bow=0.35
             )
         )
-        s = float(sk.design(42).choice([-1.0, 1.0]))
-        if _visible(sk, cloth, 0.25 * s, y):
+        way = float(sk.design(42).choice([-1.0, 1.0]))
+        if _visible(sk, cloth, 0.25 * way, y):
             end = _line(
                 cloth.grown(0.012),
                 sk,
-                [(0.1 * s, y), (0.3 * s, y), (0.45 * s, sk.height(0.55)), (0.15 * s, sk.height(0.52))],
+                [(0.1 * way, y), (0.3 * way, y), (0.45 * way, sk.height(0.55)), (0.15 * way, sk.height(0.52))],
             )
             shapes.insert(-1, sk.shape("scarf", end, group="scarf end"))
 

@@ -202,7 +202,9 @@ def _cap(sk: Sketch) -> list[Shape]:
     edge = edge - _fringe(sk, theta)
     left_low, right_low = float(edge[0]), float(edge[-1])
     bottom = tight.place(theta, edge * b.head, yaw)
-    contour = _locks(sk, _crown(sk, lathe, right_low, left_low, h.volume))
+    contour = _crown(sk, lathe, right_low, left_low, h.volume)
+    if c.outfit.hat in ("", "band", "bow"):
+        contour = _locks(sk, contour)
     outline = np.concatenate([contour, bottom])
     details = []
     d = sk.design(54)
@@ -552,9 +554,9 @@ def _beard(sk: Sketch) -> list[Shape]:
         outline = lathe.place(np.concatenate([theta, theta[::-1]]), np.concatenate([up, under[::-1]]) * b.head, yaw)
         return [sk.shape("beard", outline, group="beard")]
     if face.beard == "goatee":
-        wide, up = d.uniform(0.45, 0.9), d.uniform(0.09, 0.14)
+        wide, rise = d.uniform(0.45, 0.9), d.uniform(0.09, 0.14)
         theta = np.linspace(-wide, wide, 9)
-        top = up + 0.03 * (theta / wide) ** 2 * (1 if d.random() < 0.5 else 3)
+        top = rise + 0.03 * (theta / wide) ** 2 * (1 if d.random() < 0.5 else 3)
         if d.random() < 0.5:
             top[4] += 0.03
         low = -0.015 - d.uniform(0, 0.08) * (1 - (theta / wide) ** 2)

@@ -193,50 +193,49 @@ class Pictures:
 
 
 def develop(
-    layers: Layers, paper: NDArray[np.uint8], paper_ink: NDArray[np.uint8] | None, shading: Shading | None
+    layers: Layers, paper: NDArray[np.uint8] | None, paper_ink: NDArray[np.uint8] | None, shading: Shading | None
 ) -> Pictures:
-    """Turn layers into pictures. paper: (h, w, 3) color behind the character, paper_ink: (h, w) its lines; at SCALE."""
+    """Turn layers into pictures.
+
+    paper: (h, w, 3) color behind the character at SCALE, None = white; paper_ink: (h, w) its lines, None = none.
+    """
     ids = layers.ids
-    height, width = ids.shape[0] // SCALE, ids.shape[1] // SCALE
-    palette = np.array(layers.colors, np.uint8)
-    count = len(palette)
+    size = (ids.shape[1] // SCALE, ids.shape[0] // SCALE)
+    palette = np.full((len(layers.colors), 4), 255, np.uint8)  # four bytes: one color is one word, looked up at once
+    palette[:, :3] = layers.colors
+    index = ids
     if shading is not None:
-        dark = np.round(palette * np.array(shading.multiply)).astype(np.uint8)
-        table = np.concatenate([palette, dark])
-        flat = table[ids + np.where(layers.shade > 0, np.uint16(count), np.uint16(0))]
-    else:
-        flat = palette[ids]
-    outside = ids == 0
-    if paper.size:
-        flat[outside] = paper[outside]
+        dark = np.round(palette * np.array([*shading.multiply, 1.0])).astype(np.uint8)
+        index = ids + (layers.shade & 1).astype(np.uint16) * np.uint16(len(palette))
+        palette = np.concatenate([palette, dark])
+    flat = palette.view(np.uint32)[:, 0].take(index, mode="clip").view(np.uint8).reshape(*ids.shape, 4)
     ink = layers.ink
-    if paper_ink is not None:
-        ink = np.where(outside, np.maximum(ink, paper_ink), ink)
-    size = (width, height)
-    flat_small = cv2.resize(flat, size, interpolation=cv2.INTER_AREA)
-    inks = np.array(layers.line_colors, np.uint8)
-    strength = np.array(layers.strength, np.float32)
+    if paper is not None:
+        outside = (ids == 0).view(np.uint8)
+        cv2.copyTo(cv2.cvtColor(paper, cv2.COLOR_RGB2RGBA), outside, flat)
+        if paper_ink is not None:
+            ink = cv2.max(ink, cv2.copyTo(paper_ink, outside))
+    flat_small = cv2.resize(flat, size, interpolation=cv2.INTER_AREA)[..., :3]
     cover = cv2.resize(ink, size, interpolation=cv2.INTER_AREA).astype(np.float32)[..., None] / 255
     small_ids = ids[SCALE // 2 :: SCALE, SCALE // 2 :: SCALE]
-    color = flat_small + (inks[small_ids].astype(np.float32) - flat_small) * cover
-    if (strength == 1).all():
-        line_cover = cover[..., 0]
-    else:
-        weak = cv2.multiply(ink, strength[ids], dtype=cv2.CV_8U)
+    inks = np.array(layers.line_colors, np.float32)
+    color = flat_small + (inks[small_ids] - flat_small) * cover
+
+    strength = np.round(255 * np.array(layers.strength)).astype(np.uint8)
+    line_cover = cover[..., 0]
+    if (strength < 255).any():
+        weak = cv2.multiply(ink, strength.take(ids, mode="clip"), scale=1 / 255)
         line_cover = cv2.resize(weak, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     if any(layers.solid):
-        filled = np.array(layers.solid, np.uint8)[ids] * np.uint8(255)
-        spots = cv2.resize(filled, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-        line_cover = np.maximum(line_cover, spots * strength.max())
-    parts = np.array(layers.parts, np.uint8)[small_ids]
+        filled = (np.array(layers.solid) * np.array(strength)).astype(np.uint8)
+        spots = cv2.resize(filled.take(ids, mode="clip"), size, interpolation=cv2.INTER_AREA)
+        line_cover = np.maximum(line_cover, spots.astype(np.float32) / 255)
     names: dict[str, int] = {"": 0}
-    groups = np.array(
-        [0] + [names.setdefault(g or f"#{k}", len(names)) for k, g in enumerate(layers.groups[1:])], np.int32
-    )
+    groups = [0] + [names.setdefault(g or f"#{k}", len(names)) for k, g in enumerate(layers.groups[1:])]
     return Pictures(
         np.round(color).astype(np.uint8),
-        flat_small,
+        np.ascontiguousarray(flat_small),
         np.round(255 * (1 - line_cover)).astype(np.uint8),
-        parts,
-        groups[small_ids],
+        np.array(layers.parts, np.uint8)[small_ids],
+        np.array(groups, np.int32)[small_ids],
     )
