@@ -22,6 +22,7 @@ from colorcli.model.unet import (
     project_context,
     published_strengths,
     self_attention_inputs,
+    transformer_blocks,
 )
 from colorcli.sampling import PUBLISHED_SCHEDULE, Guidance, levels_of
 from tests.golden import networks
@@ -166,6 +167,18 @@ def test_golden_tables_of_the_transformer_blocks():
             model, _, setting = rest.partition(".setting")
             scales = numbers["strength_settings"][int(setting)]["scales"]
             fixture.check(name, torch.tensor(published_strengths(unet, scales, adapter=model == "adapter_model")))
-    for number, path in numbers["gram_ids_are_one_based"].items():
-        part = {"input_blocks": "encoder", "middle_block": "middle", "output_blocks": "decoder"}[path.split(".")[0]]
-        assert where[int(number) - 1].part == part
+    names = {id(module): name for name, module in unet.named_modules()}
+    order = [names[id(block)] for block in transformer_blocks(unet)]
+    published = numbers["transformer_blocks_in_order"]
+    assert order == [our_block(name, numbers["unet"]["num_res_blocks"] + 1) for name in published]
+    assert all(published[int(number) - 1] == name for number, name in numbers["gram_ids_are_one_based"].items())
+
+
+def our_block(published: str, blocks_a_level: int) -> str:
+    """Translate the path of a transformer block: a level's blocks are counted on through all levels there, not here."""
+    kind, number, *_, inner = published.split(".")
+    if kind == "middle_block":
+        return f"mid_block.attentions.0.transformer_blocks.{inner}"
+    level, i = divmod(int(number) - (kind == "input_blocks"), blocks_a_level)
+    part = "down_blocks" if kind == "input_blocks" else "up_blocks"
+    return f"{part}.{level}.attentions.{i}.transformer_blocks.{inner}"

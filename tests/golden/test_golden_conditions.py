@@ -26,7 +26,7 @@ from colorcli.sampling import (
     sample,
 )
 from tests.golden import networks
-from tests.golden.fixture import Fixture, load
+from tests.golden.fixture import Fixture, count, load
 
 BRANCHES = ("cond", "uncond_reference", "uncond_sketch")
 FIXTURES = ("xl_conditions_base", "xl_conditions_adapter")
@@ -128,10 +128,7 @@ def parts(conditions: Conditions, branch: str, batch: int) -> dict[str, Tensor]:
 
 def numbered(part: str) -> list[tuple[str, int]]:
     """List the cases of both fixtures; one test for each."""
-    try:
-        return [(name, i) for name in FIXTURES for i in range(len(load(name).config[part]))]
-    except pytest.skip.Exception:
-        return [(name, 0) for name in FIXTURES]
+    return [(name, i) for name in FIXTURES for i in range(count(name, part))]
 
 
 @pytest.mark.parametrize(("name", "i"), numbered("cases"))

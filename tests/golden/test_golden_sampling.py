@@ -25,7 +25,7 @@ from colorcli.sampling import (
     step_sigmas,
 )
 from tests.golden import networks
-from tests.golden.fixture import Fixture, load
+from tests.golden.fixture import Fixture, count, load
 
 
 def guidance_of(scale: float | list[float]) -> Guidance:
@@ -96,15 +96,7 @@ def prediction_of(fixture: Fixture) -> dict[str, Any]:
     return {**PUBLISHED_SCHEDULE, "prediction_type": kind}
 
 
-def runs(name: str) -> list[int]:
-    """Number the runs of a fixture; one test for each."""
-    try:
-        return list(range(len(load(name).config["runs"])))
-    except pytest.skip.Exception:
-        return [0]
-
-
-@pytest.mark.parametrize("i", runs("xl_sampling"))
+@pytest.mark.parametrize("i", range(count("xl_sampling", "runs")))
 def test_golden_sampling_runs_and_every_call_in_them(i):
     fixture = load("xl_sampling")
     run = fixture.config["runs"][i]
@@ -139,7 +131,7 @@ def test_golden_sampling_runs_and_every_call_in_them(i):
         fixture.check(f"run{i}.call{k}.denoised", clean)
 
 
-@pytest.mark.parametrize("i", runs("xl_latent_inpaint_sampling"))
+@pytest.mark.parametrize("i", range(count("xl_latent_inpaint_sampling", "runs")))
 def test_golden_background_is_laid_in_after_every_step_but_the_last(i):
     fixture = load("xl_latent_inpaint_sampling")
     run, attention, given = fixture.config["runs"][i], fixture.config["cross_attention"], fixture.inputs
