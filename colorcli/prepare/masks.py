@@ -6,11 +6,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from colorcli.images import Picture
-from colorcli.prepare.lineart import LineArt
+from colorcli.images import Picture, over_paper
+from colorcli.prepare.lineart import LineArt, alpha_is_lines
 from colorcli.presets import MaskSettings
 
 Float = NDArray[np.float32]
+Bits = NDArray[np.uint8]  # (H, W), 0 or 1
+
+WORK_SIDE = 640        # longer side at which rooms and doors are looked for, pixels
+LINE_LEVEL = 0.15      # ink above this stops the paper
+SURROUNDED = 0.8, 0.88, 0.95, 1.1  # share of directions in which a line is met: outside below the first, then in steps
+NARROW, PASSAGE = 1.2, 6.0   # behind a gap lie at least so many squares of its width; behind a passage so many more
+DIRECTIONS = 16        # in which lines are looked for
+SMALL_GAP = 2.5        # half the width of a gap that is closed whatever lies behind it, pixels at WORK_SIDE
+SAME_PAPER = 0.045     # largest difference in a channel that is still the paper's color
 
 
 def expand_grid(mask: Float, cell: tuple[int, int]) -> Float:
@@ -68,30 +77,7 @@ def merge_masks(masks: Sequence[Float], rule: str) -> Float:
     return result
 
 
-def alpha_mask(picture: Picture) -> Float | None:
-    """Give the alpha where it outlines a character; None where it says nothing about it."""
-    alpha = picture.alpha
-    if alpha is None or float((alpha > 0.5).mean()) > 0.995:
-        return None
-    return alpha
-
-
-def mask_from_lines(ink: Float) -> Float:
-    """Find the character in closed line art: what paper flowing in from the border does not reach."""
-    rows, columns = ink.shape
-    flooded = np.zeros((rows + 2, columns + 2), np.uint8)
-    flooded[1:-1, 1:-1] = ink > 0.2
-    cv2.floodFill(np.pad((ink > 0.2).astype(np.uint8), 1), flooded * 0, (0, 0), 2)
-    canvas = np.pad((ink > 0.2).astype(np.uint8), 1)
-    cv2.floodFill(canvas, None, (0, 0), 2)
-    return (canvas[1:-1, 1:-1] != 2).astype(np.float32)
-
-
-def mask_from_flat(color: Float, ink: Float) -> Float:
-    """Find the character in a flat colored key: what the paper's color flowing in from the border does not reach."""
-    border = np.concatenate([color[0], color[-1], color[:, 0], color[:, -1]])
-    paper = np.median(border, axis=0)
-    return mask_from_lines((np.abs(color - paper).max(-1) > 0.06).astype(np.float32))
+# --- the character, from the picture itself ----------------------------------------------------------------------
 
 
 def character_mask(
@@ -99,19 +85,273 @@ def character_mask(
 ) -> Float:
     """Give the mask of the character, (H, W) in 0..1, by the preset's rule.
 
-    given: masks that came as files, source size. colored: the picture is a colored key, not line art.
+    given: masks that came as files, (H, W) at source size. colored: the picture is a painted key, not line art.
     """
-    from colorcli.images import over_paper
-
     alpha = alpha_mask(picture)
     if settings.source == "none":
         mask = np.ones(lines.ink.shape, np.float32)
     elif given and settings.source in ("auto", "files"):
         mask = merge_masks(given, settings.merge)
-    elif settings.source in ("auto", "alpha") and alpha is not None:
+    elif settings.source == "alpha" and picture.alpha is not None:
+        mask = picture.alpha
+    elif settings.source == "auto" and alpha is not None:
         mask = alpha
     elif colored:
         mask = mask_from_flat(over_paper(picture), lines.ink)
     else:
         mask = mask_from_lines(lines.ink)
     return dilate(mask, 2 * settings.grow_px + 1) if settings.grow_px else mask
+
+
+def alpha_mask(picture: Picture) -> Float | None:
+    """Give the alpha where it outlines a character; None where it is full everywhere or covers the lines alone."""
+    alpha = picture.alpha
+    if alpha is None or cv2.countNonZero((alpha > 0.5).astype(np.uint8)) > 0.995 * alpha.size or alpha_is_lines(alpha):
+        return None
+    return alpha
+
+
+def mask_from_lines(ink: Float) -> Float:
+    """Find the character in line art: what paper, coming in from the corners, does not reach.
+
+    ink: (H, W). Gaps in the outline are closed (`outside_paper`). The outline itself is part of the character.
+    """
+    step = max(1, -(-max(ink.shape) // WORK_SIDE))
+    barrier = (_pooled(ink, step) > LINE_LEVEL).astype(np.uint8)
+    if not barrier.any():
+        return np.zeros_like(ink)
+    outside = _grown_back(outside_paper(barrier), step, (ink < 0.4).astype(np.uint8))
+    return _softened(outside, ink)
+
+
+def mask_from_flat(color: Float, ink: Float) -> Float:
+    """Find the character in a painted key: what the border's paper, coming in from the corners, does not reach.
+
+    color: (H, W, 3) in 0..1. ink: (H, W) the key's lines. Paper of a color of its own is also taken out where the
+    character encloses it; enclosed white may be a shirt or an eye, and stays. Without one paper color along the border,
+    the key's lines are asked alone.
+    """
+    paper = _paper_color(color)
+    if paper is None:
+        return mask_from_lines(ink)
+    away = cv2.absdiff(color, np.broadcast_to(paper, color.shape))
+    red, green, blue = cv2.split(away)
+    away = cv2.max(cv2.max(red, green), blue)
+    # Antialiased edges: half-way between paper and what lies beside it the character begins.
+    strongest = cv2.dilate(away, np.ones((5, 5), np.uint8))
+    free = (away < np.maximum(SAME_PAPER, 0.5 * strongest)).astype(np.uint8)
+    step = max(1, -(-max(ink.shape) // WORK_SIDE))
+    barrier = (_pooled(away, step) > SAME_PAPER).astype(np.uint8)
+    outside = outside_paper(barrier)
+    if paper.min() < 0.93:
+        outside |= _wide_rooms(barrier)
+    outside = _grown_back(outside, step, free)
+    return _softened(outside, np.minimum(away / np.maximum(strongest, np.float32(SAME_PAPER)), 1))
+
+
+def outside_paper(barrier: Bits) -> Bits:
+    """Tell which paper lies outside the character: (H, W), 1 = outside. barrier: 1 where a line stops the paper.
+
+    The paper spreads from the corners over all that is not surrounded by lines. What it could still reach from there is
+    let in if it is a passage, as between the legs or under an arm; it is kept out if the way in is a gap in a stroke.
+    """
+    barrier = barrier.copy()
+    seeds, cut_off = _border_paper(1 - barrier)
+    if not seeds.any():
+        return seeds
+    # Where a body is cut off by the frame, the frame's edge is its outline.
+    barrier |= cut_off
+    free = 1 - barrier
+    surrounded = _surroundedness(barrier)
+    wide = cv2.distanceTransform(np.pad(free, 1, constant_values=1), cv2.DIST_L2, 3)[1:-1, 1:-1] >= SMALL_GAP
+    wide_paper = wide.astype(np.uint8) & free
+    strokes = _stroke_directions(barrier)
+    outside = _connected((surrounded < SURROUNDED[0]).astype(np.uint8) & free, seeds)
+    inside = np.zeros_like(free)
+    # In steps: the space between two legs has to be let in before a gap in the outline of one of them is looked at.
+    for level in SURROUNDED[1:]:
+        hidden = wide_paper & (1 - outside) & (1 - inside)
+        _, whole, stats, _ = cv2.connectedComponentsWithStats(hidden, connectivity=4)
+        hidden &= (surrounded < level).astype(np.uint8)
+        _judge_rooms(hidden, stats[:, cv2.CC_STAT_AREA][whole], strokes, outside, inside)
+    outside = _connected(free & (1 - inside) & (outside | 1 - wide_paper), outside)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    inside = wide_paper & (1 - outside)
+    outside &= wide_paper
+    for _ in range(int(SMALL_GAP) + 1):
+        outside, inside = cv2.dilate(outside, cross) & free & (1 - inside), cv2.dilate(inside, cross) & free
+        inside &= 1 - outside
+    return outside
+
+
+def _judge_rooms(
+    hidden: Bits, areas: NDArray[np.int32], strokes: tuple[Float, Float, Float], outside: Bits, inside: Bits
+) -> None:
+    """Give each part of `hidden` that touches the outside to `outside` or to `inside`, both changed in place.
+
+    areas: (H, W) area of all the paper that lies behind a pixel. A part is inside if one of its doors is a gap: narrow
+    for what lies behind it, all the more so if the strokes at its two ends run along the door and not through it.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(hidden, connectivity=4)
+    doors = cv2.dilate(outside, np.ones((3, 3), np.uint8)) & hidden
+    for label in range(1, count):
+        x, y, width, height, _ = stats[label]
+        part = np.s_[y : y + height, x : x + width]
+        room = labels[part] == label
+        door = (room & (doors[part] > 0)).astype(np.uint8)
+        door_count, door_labels = cv2.connectedComponents(door, connectivity=8)
+        gaps = []
+        for number in range(1, door_count):
+            ys, xs = np.nonzero(door_labels == number)
+            length, facing = _door_shape(ys + y, xs + x, strokes)
+            needed = NARROW + PASSAGE * min(max((0.55 - facing) / 0.35, 0), 1)
+            gaps.append(float(areas[y + ys[0], x + xs[0]]) > needed * length**2)
+        if gaps:
+            (inside if all(gaps) else outside)[part][room] = 1
+
+
+def _door_shape(
+    ys: NDArray[np.int64], xs: NDArray[np.int64], strokes: tuple[Float, Float, Float]
+) -> tuple[float, float]:
+    """Give the length of a door and how far the strokes at its ends run along it: 1 as in a gap, 0 as in a passage."""
+    length = float(np.hypot(np.ptp(ys) + 1, np.ptp(xs) + 1))
+    dy, dx = ys - ys.mean(), xs - xs.mean()
+    turn = 0.5 * np.arctan2(2 * float(dx @ dy), float(dx @ dx) - float(dy @ dy))
+    c, s = float(np.cos(turn)), float(np.sin(turn))
+    along = dx * c + dy * s
+    reach = int(max(4, 0.35 * length))
+    total, facing = 1e-6, 0.0
+    for end in (int(along.argmin()), int(along.argmax())):
+        row, column = int(ys[end]), int(xs[end])
+        near = np.s_[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1]
+        xx, xy, yy = (float(tensor[near].sum()) for tensor in strokes)
+        total += xx + yy
+        facing += c * c * xx + 2 * c * s * xy + s * s * yy
+    return length, facing / total
+
+
+def _surroundedness(barrier: Bits) -> Float:
+    """Give the share of directions in which a line is met, 0..1, for every pixel."""
+    rows, columns = barrier.shape
+    step = max(1, round(max(rows, columns) / 200))
+    small = _pooled(barrier.astype(np.float32), step)
+    height, width = small.shape
+    side = int(np.ceil(np.hypot(height, width))) + 2
+    total = np.zeros_like(small)
+    for turn in range(DIRECTIONS // 2):
+        matrix = cv2.getRotationMatrix2D((width / 2 - 0.5, height / 2 - 0.5), 360.0 * turn / DIRECTIONS, 1.0)
+        matrix[:, 2] += (side - width) / 2, (side - height) / 2
+        turned = cv2.warpAffine(small, matrix, (side, side), flags=cv2.INTER_LINEAR) > 0.3
+        met = np.logical_or.accumulate(turned, axis=1).astype(np.float32)
+        met += np.logical_or.accumulate(turned[:, ::-1], axis=1)[:, ::-1]
+        total += cv2.warpAffine(met, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    share = cv2.resize(total / DIRECTIONS, (width * step, height * step), interpolation=cv2.INTER_LINEAR)
+    result: Float = share[:rows, :columns]
+    return result
+
+
+def _stroke_directions(barrier: Bits) -> tuple[Float, Float, Float]:
+    """Give the tensor of stroke directions, (xx, xy, yy) each (H, W): how far the lines here run along x and y."""
+    soft = cv2.GaussianBlur(barrier.astype(np.float32), (0, 0), 1.2)
+    dx, dy = cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)
+    return dy * dy, -dx * dy, dx * dx
+
+
+def _border_paper(free: Bits) -> tuple[Bits, Bits]:
+    """Part the free border pixels in background (the stretches of border that hold a corner) and cut-off bodies.
+
+    A stretch between two lines that reach the border is a body cut off by the frame. If no corner is background, every
+    free border pixel is.
+    """
+    rows, columns = free.shape
+    ys = np.r_[np.zeros(columns), np.arange(1, rows), np.full(columns - 1, rows - 1), np.arange(rows - 2, 0, -1)]
+    xs = np.r_[np.arange(columns), np.full(rows - 1, columns - 1), np.arange(columns - 2, -1, -1), np.zeros(rows - 2)]
+    ys, xs = ys.astype(np.int64), xs.astype(np.int64)
+    ring = free[ys, xs].astype(bool)
+    background, body = np.zeros_like(free), np.zeros_like(free)
+    if ring.all():
+        background[ys, xs] = 1
+        return background, body
+    start = int(np.flatnonzero(~ring)[0])
+    ring, ys, xs = np.roll(ring, -start), np.roll(ys, -start), np.roll(xs, -start)
+    stretch = np.cumsum(~ring)
+    sides = (xs == 0) | (xs == columns - 1)
+    top = ring & sides & (ys == 0)
+    bottom = ring & sides & (ys == rows - 1)
+    # Shoulders reach over a lower corner; paper below an outstretched arm does so too, but climbs higher at the side.
+    low = [n for n in np.unique(stretch[bottom]) if np.count_nonzero(sides & ring & (stretch == n)) < 0.4 * rows]
+    kept = ring & (np.isin(stretch, stretch[top]) | np.isin(stretch, stretch[bottom]) & ~np.isin(stretch, low))
+    kept = kept if kept.any() else ring
+    background[ys[kept], xs[kept]] = 1
+    body[ys[ring & ~kept], xs[ring & ~kept]] = 1
+    return background, body
+
+
+def _connected(free: Bits, seeds: Bits) -> Bits:
+    """Give the 4-connected parts of `free` that hold a seed."""
+    count, labels = cv2.connectedComponents(free, connectivity=4)
+    kept = np.zeros(count, np.uint8)
+    kept[labels[(seeds & free) > 0]] = 1
+    kept[0] = 0
+    result: Bits = kept[labels]
+    return result
+
+
+def _wide_rooms(barrier: Bits) -> Bits:
+    """Give enclosed areas of paper color that are more than a speck."""
+    free = 1 - barrier
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(free, connectivity=4)
+    wide = (stats[:, cv2.CC_STAT_AREA] > 2e-4 * barrier.size).astype(np.uint8)
+    wide[0] = 0
+    result: Bits = wide[labels]
+    return result
+
+
+def _paper_color(color: Float) -> Float | None:
+    """Give the color that dominates the border, (3,); None if none does."""
+    edge = max(1, min(color.shape[:2]) // 100)
+    border = np.concatenate(
+        [part.reshape(-1, 3) for part in (color[:edge], color[-edge:], color[:, :edge], color[:, -edge:])]
+    )
+    bins = (border * 15.99).astype(np.int64) @ np.array([256, 16, 1])
+    most = int(np.bincount(bins).argmax())
+    paper = np.median(border[bins == most], axis=0).astype(np.float32)
+    same = np.abs(border - paper).max(axis=1) < SAME_PAPER
+    return np.median(border[same], axis=0).astype(np.float32) if same.mean() > 0.35 else None
+
+
+def _pooled(values: Float, step: int) -> Float:
+    """Give the largest value of each step x step block; (ceil(H / step), ceil(W / step))."""
+    if step == 1:
+        return values
+    rows, columns = values.shape
+    edges = (0, -rows % step), (0, -columns % step)
+    padded = np.pad(values, edges, mode="edge") if any(edge[1] for edge in edges) else values
+    result = padded[::step]
+    for offset in range(1, step):
+        result = np.maximum(result, padded[offset::step])
+    wide = result
+    result = wide[:, ::step]
+    for offset in range(1, step):
+        result = np.maximum(result, wide[:, offset::step])
+    return np.ascontiguousarray(result)
+
+
+def _grown_back(outside: Bits, step: int, free: Bits) -> Bits:
+    """Bring `outside` to full size and let it run through free pixels up to the lines it stopped before."""
+    rows, columns = free.shape
+    if step > 1:
+        outside = cv2.resize(outside, None, fx=step, fy=step, interpolation=cv2.INTER_NEAREST)[:rows, :columns]
+    outside = outside & free
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    for _ in range(step + 1):
+        outside = cv2.dilate(outside, cross) & free
+    return outside
+
+
+def _softened(outside: Bits, coverage: Float) -> Float:
+    """Make the mask: 1 inside; the first pixel outside keeps its share of the outline, so that edges stay smooth."""
+    inside = 1 - outside
+    rim = cv2.dilate(inside, np.ones((3, 3), np.uint8)) & outside
+    result: Float = np.where(rim > 0, np.minimum(coverage, 0.499), inside).astype(np.float32)
+    return result
