@@ -68,9 +68,9 @@ def test_golden_times_of_the_diffusers_schedulers():
     config = {**PUBLISHED_SCHEDULE, **own, "num_train_timesteps": numbers["training_steps"]}
     for name, expected in fixture.outputs.items():
         if name.startswith("timesteps."):
-            _, sampler, count = name.split(".")
+            _, sampler, steps = name.split(".")
             scheduler = make_scheduler(PUBLISHED_SAMPLERS[sampler], config)
-            scheduler.set_timesteps(int(count))
+            scheduler.set_timesteps(int(steps))
             fixture.check(name, torch.as_tensor(scheduler.timesteps).to(expected.dtype))
 
 
