@@ -27,6 +27,17 @@ def _cut(joints: tuple[Vec, Vec, Vec], start: float, stop: float) -> tuple[Vec, 
     return at(start), at(middle), at(stop)
 
 
+def _strayed(sk: Sketch, side: Points) -> Points:
+    """A side of a limb as an unsteady hand draws it; its ends stay where they are."""
+    wobble = sk.character.wobble
+    if wobble < 0.001 or len(side) < 6:
+        return side
+    noise = sk.rng.normal(0, wobble, side.shape)
+    noise = (noise + np.roll(noise, 1, 0)) / 2
+    noise[[0, 1, -2, -1]] = 0
+    return side + noise
+
+
 def _tube(
     sk: Sketch,
     part: str,
@@ -55,7 +66,7 @@ def _tube(
         ]
     shapes = []
     for k, (path, wide) in enumerate(pieces):
-        left, right = limb(path, wide)
+        left, right = (_strayed(sk, side) for side in limb(path, wide))
         last = k == len(pieces) - 1
         fills = [np.concatenate([left, right[::-1]])]
         start = unit(path[1] - path[0])

@@ -197,8 +197,8 @@ def draw(
         facing
         * {
             "front": rng.uniform(0, 0.16),
-            "three-quarter": rng.uniform(0.4, 0.95),
-            "side": rng.uniform(1.35, 1.6),
+            "three-quarter": rng.uniform(0.35, 1.05),
+            "side": rng.uniform(1.05, 1.6),
             "back": rng.uniform(2.5, np.pi) if rng.random() < 0.65 else rng.uniform(1.9, 2.5),
         }[view]
     )

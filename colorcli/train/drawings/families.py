@@ -39,7 +39,7 @@ class Family:
         "suit", "suit", "suit", "open jacket", "open jacket", "coat", "t-shirt", "t-shirt", "sweater", "hoodie",
         "shirt", "shirt", "dress", "tank", "armor", "bare",
     )  # fmt: skip
-    beards: float = 0.3  # chance
+    beards: float = 0.45  # chance
     fantasy: float = 0.08  # chance of colors no person has
 
 

@@ -166,7 +166,7 @@ def draw_shapes(
         if shape.weight <= 0:
             continue
         for stroke in shape.strokes:
-            if pen.missing and rng.random() < pen.missing:
+            if pen.missing and len(shape.strokes) > 1 and rng.random() < pen.missing:
                 continue
             at = _fixed(np.stack([ox + s * stroke[:, 0], oy - s * stroke[:, 1]], 1))
             wide = line * shape.weight * (1 + pen.uneven * rng.uniform(-1, 1))
