@@ -56,9 +56,9 @@ def test_golden_steps_of_every_sampler_and_schedule():
     numbers = fixture.config
     levels = scaled_linear(numbers["beta_start"], numbers["beta_end"], numbers["training_steps"])
     for sampler, steps in numbers["sampler_schedule_pairs"]:
-        for count in numbers["step_counts"]:
-            sigmas = step_sigmas(PUBLISHED_SAMPLERS[sampler], PUBLISHED_STEPS[steps], count, levels)
-            fixture.check(f"sigmas.{sampler}.{steps}.{count}", sigmas)
+        for number in numbers["step_counts"]:
+            sigmas = step_sigmas(PUBLISHED_SAMPLERS[sampler], PUBLISHED_STEPS[steps], number, levels)
+            fixture.check(f"sigmas.{sampler}.{steps}.{number}", sigmas)
 
 
 def test_golden_times_of_the_diffusers_schedulers():
