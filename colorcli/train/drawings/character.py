@@ -124,7 +124,7 @@ class Outfit:
     apron: bool
     gloves: bool
     prop: str  # "" | "stick" | "bag" | "book" | "cup" | "ball" | "sword"
-    pattern: str  # "" | "stripes" | "sleeves" | "emblem" | "border"
+    pattern: str  # "" | "stripes" | "sleeves" | "emblem" | "border" | "pinstripes"
     pockets: bool
     folds: int
     buttons: int
@@ -304,7 +304,9 @@ def _outfit(rng: np.random.Generator, family: Family, feminine: bool) -> Outfit:
         apron=rng.random() < 0.05,
         gloves=rng.random() < (0.4 if upper == "armor" else 0.08),
         prop=_pick(rng, ("stick", "bag", "book", "cup", "ball", "sword")) if rng.random() < 0.14 else "",
-        pattern=_pick(rng, ("stripes", "stripes", "sleeves", "emblem", "border")) if rng.random() < 0.35 else "",
+        pattern=_pick(rng, ("stripes", "stripes", "sleeves", "emblem", "border", "pinstripes"))
+        if rng.random() < 0.35
+        else "",
         pockets=rng.random() < 0.5,
         folds=int(rng.integers(0, 5)),
         buttons=int(rng.integers(1, 5)),

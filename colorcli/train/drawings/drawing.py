@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from colorcli.train.drawings import body, garments, raster
 from colorcli.train.drawings.background import paint_background
 from colorcli.train.drawings.character import Character
-from colorcli.train.drawings.curves import close, ellipse, spline, unit
+from colorcli.train.drawings.curves import close, ellipse, rotated, spline, unit
 from colorcli.train.drawings.head import head
 from colorcli.train.drawings.parts import TAG, TAGS
 from colorcli.train.drawings.pose import choose_pose, place_figure
 from colorcli.train.drawings.raster import Shape
-from colorcli.train.drawings.sketch import Sketch
+from colorcli.train.drawings.sketch import Sketch, moved
 
 VIEWS = ("front", "three-quarter", "side", "back")
 FRAMINGS = ("full", "upper", "bust")
@@ -206,6 +206,9 @@ def draw(
     figure = place_figure(character.build, pose, yaw)
     sk = Sketch(character, figure, rng)
     shapes = compose(sk)
+    if rng.random() < 0.15:  # a jump, a fall, a tilted camera
+        roll = float(rng.normal(0, 0.25))
+        shapes = [moved(shape, lambda points: rotated(points, roll, figure.hips)) for shape in shapes]
 
     points = np.concatenate([p for s in shapes for p in s.fills])
     low, high = points.min(0), points.max(0)

@@ -122,6 +122,18 @@ def _folds(sk: Sketch, lathe: Lathe, top: float, bottom: float, count: int) -> l
     return lines
 
 
+def _pinstripes(sk: Sketch, lathe: Lathe, top: float, bottom: float) -> list[Points]:
+    """Thin lines woven into the cloth."""
+    if sk.character.outfit.pattern != "pinstripes":
+        return []
+    count = int(sk.design(84).integers(5, 11))
+    if sk.design(85).random() < 0.6:
+        heights = np.linspace(top, bottom, 6)
+        return [_line(lathe, sk, [(share, float(y)) for y in heights]) for share in np.linspace(-0.92, 0.92, count)]
+    around = np.linspace(-1, 1, 9)
+    return [_line(lathe, sk, [(float(a), y) for a in around], 0.12) for y in np.linspace(top, bottom, count + 2)[1:-1]]
+
+
 def _buttons(sk: Sketch, lathe: Lathe, top: float, bottom: float, count: int, share: float = 0.0) -> list[Shape]:
     shapes = []
     radius = 0.006 * sk.design(20).uniform(0.7, 1.4)
@@ -363,7 +375,7 @@ def upper_body(sk: Sketch) -> list[Shape]:
         tucked = (upper in ("shirt", "t-shirt") and sk.design(26).random() < 0.4) or upper in ("overalls", "vest")
         bottom = waist - 0.01 if tucked else bottom
         lathe = _skirted(sk, cloth, bottom, 0.15)
-        details = _folds(sk, lathe, top, bottom, o.folds)
+        details = _folds(sk, lathe, top, bottom, o.folds) + _pinstripes(sk, lathe, top, bottom)
         neckline = sk.design(27).uniform(0.2, 1.1)
         if upper in ("shirt", "vest") and _visible(sk, lathe, 0.0, waist):
             details += [_line(lathe, sk, [(0.0, sk.height(0.95)), (0.0, bottom - 0.03)])]
@@ -397,7 +409,7 @@ def upper_body(sk: Sketch) -> list[Shape]:
             shapes += _collar(sk, "top", "top", 1.0, 0.014)
     if upper == "uniform":
         lathe = _skirted(sk, cloth.grown(0.005), hem, 0.1 + 0.2 * o.flare)
-        details = _folds(sk, lathe, top, hem, o.folds)
+        details = _folds(sk, lathe, top, hem, o.folds) + _pinstripes(sk, lathe, top, hem)
         double = sk.design(48).random() < 0.4
         edge = sk.design(49).choice([0.0, 0.0, 0.3, -0.3])
         if _visible(sk, lathe, float(edge), waist):
@@ -469,7 +481,7 @@ def upper_body(sk: Sketch) -> list[Shape]:
                 lathe,
                 sk.height(0.84),
                 min(hem, waist - 0.01),
-                _folds(sk, lathe, top, hem, o.folds),
+                _folds(sk, lathe, top, hem, o.folds) + _pinstripes(sk, lathe, top, hem),
                 bow_top=0.15,
             )
         )
@@ -593,7 +605,7 @@ def upper_body(sk: Sketch) -> list[Shape]:
         low_hem = hem if upper != "vest" else sk.height(0.2)
         outer = _skirted(sk, outer, low_hem, 0.08 + 0.25 * o.flare * (upper == "coat"))
         color: str | RGB = "jacket"
-        details = _folds(sk, outer, top, low_hem, o.folds)
+        details = _folds(sk, outer, top, low_hem, o.folds) + _pinstripes(sk, outer, top, low_hem)
         if o.pockets:
             for s in (-1, 1):
                 y = max(sk.height(0.24), low_hem + 0.03)

@@ -533,6 +533,12 @@ def _mouth(sk: Sketch) -> tuple[list[Shape], list[Points]]:
         )
     else:
         lines.append(on_face(theta, curve + (0.02 * (theta / wide) ** 2 if kind == "smile" else 0)))
+    if d.random() < 0.15 and c.build.head < 0.25:  # lines of age: forehead and under the eyes
+        level = b.eye_height + 0.17
+        for rise in (0.0, 0.035):
+            lines.append(on_face(np.linspace(-0.35, 0.35, 5), np.full(5, level + rise)))
+        for k in (-1, 1):
+            lines.append(on_face(np.array([0.35, 0.5, 0.62]) * k, np.array([0.0, -0.015, 0.0]) + b.eye_height - 0.075))
     if d.random() < 0.25 and c.build.head < 0.25:
         for k in (-1, 1):
             lines.append(on_face(np.array([0.32, 0.42]) * k, np.array([0.3, 0.2])))

@@ -54,6 +54,9 @@ LEGS: dict[str, tuple[tuple[Vector, Vector], tuple[Vector, Vector]]] = {
     "walk": (((0.05, -1, 0.4), (0.05, -1, -0.3)), ((0.02, -1, 0.15), (0.02, -1, -0.6))),
     "run": (((0.05, -0.7, 0.75), (0.05, -1, -0.35)), ((0.02, -1, -0.2), (0.02, -0.5, -1))),
     "contrapposto": (((0.02, -1, 0.02), (0.22, -1, 0.1)), ((0.04, -1, -0.02), (0.2, -1, -0.1))),
+    "jump": (((0.3, -0.8, 0.5), (0.15, -1, -0.1)), ((0.1, -0.8, -0.7), (0.1, -0.9, -0.5))),
+    "lunge": (((0.35, -0.8, 0.45), (0.35, -1, -0.3)), ((0.05, -1, 0.0), (0.3, -1, -0.3))),
+    "kneel": (((0.1, -0.35, 0.95), (0.1, -1, 0.1)), ((0.05, -1, 0.0), (0.08, -0.25, -0.95))),
     "sit": (((0.18, -0.25, 1), (0.18, -0.25, 1)), ((0.03, -1, 0.05), (0.03, -1, 0.05))),
 }
 
@@ -67,7 +70,7 @@ def _jittered(vector: Vector, rng: np.random.Generator, spread: float) -> Vector
 def choose_pose(rng: np.random.Generator, yaw: float) -> Pose:
     """Any pose, the likelier the more often it is drawn."""
     names = tuple(ARMS)
-    legs = str(rng.choice(tuple(LEGS), p=(0.34, 0.2, 0.18, 0.08, 0.14, 0.06)))
+    legs = str(rng.choice(tuple(LEGS), p=(0.33, 0.19, 0.17, 0.07, 0.12, 0.02, 0.03, 0.02, 0.05)))
     if legs in ("walk", "run") and rng.random() < 0.6:
         left, right = ("swing back", "swing") if rng.random() < 0.7 else ("swing back", str(rng.choice(names)))
     elif rng.random() < 0.55:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,15 +85,16 @@ class Sketch:
     def on_torso(self, shapes: Sequence[Shape]) -> list[Shape]:
         """Shapes drawn on the upright torso, leaned with it."""
         turn = self.figure.on_torso
-        return [_moved(s, turn) for s in shapes]
+        return [moved(s, turn) for s in shapes]
 
     def on_head(self, shapes: Sequence[Shape]) -> list[Shape]:
         """Shapes drawn in the skull's axes, put where the head is."""
         turn = self.figure.on_head
-        return [_moved(s, turn) for s in shapes]
+        return [moved(s, turn) for s in shapes]
 
 
-def _moved(shape: Shape, move) -> Shape:  # type: ignore[no-untyped-def]
+def moved(shape: Shape, move: Callable[[Points], Points]) -> Shape:
+    """The shape with all its outlines and lines moved alike."""
     return replace(
         shape,
         fills=tuple(move(p) for p in shape.fills),
