@@ -17,10 +17,10 @@ from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
-    LMSDiscreteScheduler,
     PNDMScheduler,
 )
 from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
+from diffusers.schedulers.scheduling_lms_discrete import LMSDiscreteScheduler
 from torch import Tensor
 
 from colorcli.model.attention import Injection
@@ -213,12 +213,25 @@ def lms(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSourc
         slopes = [_slope(x, denoise(x, sigma), sigma), *slopes[: order - 1]]
         nodes = [sigmas[i - k] for k in range(len(slopes))]
         for k, slope in enumerate(slopes):
-            others = [node for j, node in enumerate(nodes) if j != k]
-            basis = np.polynomial.Polynomial.fromroots(others) if others else np.polynomial.Polynomial([1.0])
-            whole = basis.integ()
-            weight = (whole(sigma_next) - whole(sigma)) / basis(nodes[k])
-            x = x + float(weight) * slope
+            x = x + slope_weight(nodes, k, sigma, sigma_next) * slope
     return x
+
+
+def slope_weight(nodes: Sequence[float], k: int, start: float, end: float) -> float:
+    """Integrate from start to end the polynomial that is 1 at node k and 0 at all other nodes."""
+    others = [node for j, node in enumerate(nodes) if j != k]
+    basis = np.polynomial.Polynomial.fromroots(others) if others else np.polynomial.Polynomial([1.0])
+    whole = basis.integ()
+    return float((whole(end) - whole(start)) / basis(nodes[k]))
+
+
+class LinearMultistepScheduler(LMSDiscreteScheduler):
+    """diffusers' linear multistep scheduler with its integrals in closed form, so that it needs no SciPy."""
+
+    def get_lms_coefficient(self, order: int, t: int, current_order: int) -> float:
+        """Give the weight of the slope `current_order` steps back in step t."""
+        sigmas = [float(sigma) for sigma in self.sigmas]
+        return slope_weight([sigmas[t - k] for k in range(order)], current_order, sigmas[t], sigmas[t + 1])
 
 
 def dpmpp_2m(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource) -> Tensor:
@@ -356,7 +369,7 @@ SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "diffusers-dpm-sde": (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
     "diffusers-euler": (EulerDiscreteScheduler, {}),
     "diffusers-pndm": (PNDMScheduler, {}),
-    "diffusers-lms": (LMSDiscreteScheduler, {}),
+    "diffusers-lms": (LinearMultistepScheduler, {}),
 }
 
 # The names of the published interface.

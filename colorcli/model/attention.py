@@ -4,6 +4,7 @@ Plain functions over the projections of diffusers' `Attention` modules. What the
 and nothing is kept in the modules between calls, so two frames can never disturb each other.
 """
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -155,11 +156,17 @@ def _xformers(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     # Imported where it is used: it prints on import and knows no CPU.
     from xformers.ops import memory_efficient_attention  # type: ignore[import-not-found, unused-ignore]
 
-    return memory_efficient_attention(q, k, v)
+    return memory_efficient_attention(*(x.contiguous() for x in (q, k, v)))
 
 
 # Each takes and gives (B, N, heads, head_dim).
 BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"sdpa": _sdpa, "xformers": _xformers}
+
+
+def best_backend(device: torch.device | str) -> str:
+    """Name the fastest backend that is installed for a device."""
+    on_cuda = torch.device(device).type == "cuda"
+    return "xformers" if on_cuda and importlib.util.find_spec("xformers") is not None else "sdpa"
 
 
 def attend(q: Tensor, kv: KeyValues, heads: int, backend: str = "sdpa") -> Tensor:

@@ -2,12 +2,21 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from colorcli.model.checkpoint import tagger_state
 from colorcli.model.reference import TaggerTower, pair_halves, tagger_pixels
 from colorcli.model.scalars import canvas_vector, crop_vector, embed_scalar
 from tests.golden import networks
-from tests.golden.fixture import load
+from tests.golden.fixture import folder, load
+
+
+@pytest.mark.parametrize("name", ["xl_cluster_concat", "xl_masked_attention"])
+def test_golden_recipes_build_the_weights_that_also_lie_there(name):
+    built = load(name).weights
+    stored = load_file(folder() / name / "weights.safetensors")
+    assert built.keys() == stored.keys()
+    assert all(torch.equal(built[key], value) for key, value in stored.items())
 
 
 def test_golden_sketch_encoder_gives_the_maps_finest_first():

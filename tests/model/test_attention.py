@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from colorcli.model.attention import Adapter, AttentionPlan, Injection, KeyValues, LowRank, Region
+from colorcli.model.attention import Adapter, AttentionPlan, Injection, KeyValues, LowRank, Region, best_backend
 from colorcli.model.lora import merged_weights
 from colorcli.model.unet import (
     PLAIN,
@@ -138,3 +138,7 @@ def test_group_strengths_multiply_only_their_own_blocks(net):
 def test_a_bank_and_reference_only_attention_exclude_each_other():
     with pytest.raises(AssertionError, match="cannot be read at once"):
         AttentionPlan(bank=[torch.zeros(1, 1, 1)], injection=Injection([]))
+
+
+def test_without_cuda_attention_is_torchs_own():
+    assert best_backend("cpu") == "sdpa"
