@@ -1,6 +1,7 @@
 """From what the user asked for to a list of frames to color: every name checked, nothing loaded."""
 
 import errno
+import hashlib
 import os
 import re
 from bisect import bisect_left
@@ -103,7 +104,7 @@ class ShotPlan:
         if self.range is not None:
             text = self.range.text.replace(",", "_")
             if len(text) > LONGEST_JOURNAL_PART:
-                text = f"{text[:LONGEST_JOURNAL_PART]}_and_more_{len(self.range.numbers)}"
+                text = f"{text[:LONGEST_JOURNAL_PART]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
             parts.append(text)
         if self.chunk is not None:
             parts.append(f"chunk{self.chunk.index}of{self.chunk.count}")

@@ -150,7 +150,8 @@ class Outcome:
     def pictures(self) -> dict[str, bytes]:
         """File name -> bytes of everything in OUT that is a picture."""
         out = self.plans[0].out
-        return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.suffix in (".png", ".tga", ".exr")}
+        pictures = [path for path in sorted(out.iterdir()) if path.suffix in (".png", ".tga", ".exr")]
+        return {path.name: path.read_bytes() for path in pictures}
 
 
 def color(
