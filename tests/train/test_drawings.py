@@ -134,3 +134,10 @@ def test_a_background_is_behind_the_character_only(background):
     assert np.array_equal(plain.parts, other.parts)
     if background != "plain":
         assert (other.color[other.mask == 0] != 255).any()
+
+
+def test_a_head_is_in_every_picture_framed_to_it():
+    heads = [PARTS.index(name) for name in ("face", "hair", "hat", "armor")]
+    for seed in range(40):
+        drawing = draw(design_character(seed), seed, SMALL, framing="bust", background="plain")
+        assert np.isin(drawing.parts, heads).mean() > 0.04, seed

@@ -207,8 +207,10 @@ def draw(
     sk = Sketch(character, figure, rng)
     shapes = compose(sk)
     if rng.random() < 0.15:  # a jump, a fall, a tilted camera
-        roll = float(rng.normal(0, 0.25))
-        shapes = [moved(shape, lambda points: rotated(points, roll, figure.hips)) for shape in shapes]
+        # A framing cut to the head is laid around the head, so the head stays where it is.
+        pivot, spread = (figure.hips, 0.25) if framing == "full" else (figure.head_at, 0.12)
+        roll = float(rng.normal(0, spread))
+        shapes = [moved(shape, lambda points: rotated(points, roll, pivot)) for shape in shapes]
 
     points = np.concatenate([p for s in shapes for p in s.fills])
     low, high = points.min(0), points.max(0)
