@@ -25,7 +25,9 @@ MAP_WEIGHTS = (1.0, 0.3, 0.2, 0.2)  # weight of each sketch map's part loss, fin
 BACKGROUND_WEIGHT = 0.15  # weight of a cell outside the character in the diffusion loss
 PART_WEIGHT = 0.05  # keeps the sketch encoder's parts alive while the colorizer trains
 REFERENCE_DROPOUT = 0.1  # share of samples that see no reference
-OFFSET_NOISE = 0.05  # one more normal draw for each sample and channel
+MISMATCH_SHARE = 0.4               # share of samples that start from wrong colors
+MISMATCH_NOISE = 0.5               # standard deviation of the noise above which they do
+OFFSET_NOISE = 0.05                # one more normal draw for each sample and channel
 
 
 def part_loss(logits: Tensor, shares: Tensor) -> Tensor:
@@ -111,8 +113,10 @@ def colorizer_losses(components: Components, data: CharacterSet, rng: np.random.
     noise = noise + OFFSET_NOISE * torch.randn((*latents.shape[:2], 1, 1), generator=generator)
     steps = (torch.rand(batch, generator=generator).sqrt() * 1000).long().clamp(0, 999)
     alphas = components.alphas_cumprod[steps][:, None, None, None]
-    noised = alphas.sqrt() * latents + (1 - alphas).sqrt() * noise
-    target = alphas.sqrt() * noise - (1 - alphas).sqrt() * latents
+    begun = torch.where((1 - alphas).sqrt() > MISMATCH_NOISE, mismatched(latents, shown.parts, generator), latents)
+    noised = alphas.sqrt() * begun + (1 - alphas).sqrt() * noise
+    # The v that leads from the noised latents to the true ones, whatever they were noised from.
+    target = (alphas.sqrt() * noised - latents) / (1 - alphas).sqrt()
 
     context = reference_context(components, shown.reference)  # (B, tokens, C)
     keep = (torch.rand(batch, generator=generator) >= REFERENCE_DROPOUT).float()
@@ -133,6 +137,23 @@ def colorizer_losses(components: Components, data: CharacterSet, rng: np.random.
         "diffusion": diffusion.detach(),
         "accuracy": part_accuracy(logits[0].detach(), shown.parts),
     }
+
+
+def mismatched(latents: Tensor, parts: Tensor, generator: torch.Generator) -> Tensor:
+    """Give some samples the mistakes of a color match: one part has the mean color of another.
+
+    latents: (B, C, h, w). parts: (B, parts, h, w) shares. So the model learns to trust the key more than its start.
+    """
+    begun = latents.clone()
+    largest = parts.argmax(1)  # (B, h, w)
+    for row in range(len(latents)):
+        there = largest[row].unique()
+        if len(there) < 3 or torch.rand((), generator=generator) > MISMATCH_SHARE:
+            continue
+        for _ in range(2):
+            wrong, color = there[1:][torch.randint(len(there) - 1, (2,), generator=generator)]
+            begun[row][:, largest[row] == wrong] = latents[row][:, largest[row] == color].mean(1, keepdim=True)
+    return begun
 
 
 def _generator(rng: np.random.Generator) -> torch.Generator:
