@@ -101,6 +101,7 @@ class Conditions:
     adapters: Sequence[Adapter] = ()
     strengths: float | Sequence[float] = 1.0
     background_latents: Tensor | None = None   # (1 or B, 4, h, w) for latent copy
+    backend: str = "sdpa"                # a name of `attention.BACKENDS`
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,7 @@ def branch_rows(conditions: Conditions, branches: Sequence[str], frames: int, *,
         bank=[repeated_source(source) for source in conditions.bank],
         adapters=conditions.adapters,
         seeing_rows=None if len(seeing) == len(branches) * frames else seeing,
+        backend=conditions.backend,
     ))
 
 
