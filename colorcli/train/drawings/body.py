@@ -207,7 +207,7 @@ def arm(sk: Sketch, which: int, sleeve: tuple[str, str | RGB] | None) -> list[Sh
             "glove",
             "glove",
             _cut(joints, 0.8, 1.0),
-            (w * 0.95, w * 0.9, w * 0.85, w * 0.8, w * 0.75)[::1],
+            (w * 0.95, w * 0.9, w * 0.85, w * 0.8, w * 0.75),
             f"hand{side}",
             False,
             False,
@@ -276,7 +276,7 @@ def foot(sk: Sketch, bones: Limb) -> list[Shape]:
     ankle = bones.points[2]
     shin = bones.points[2] - bones.points[1]
     wide = b.leg * 0.62 + (0.006 if o.shoes != "barefoot" else 0)
-    drop = -high + 0.0
+    drop = -high
     toe = np.array([ahead[0] * length * 0.68, drop + wide * 0.62 + ahead[1] * length * 0.22])
     heel = np.array([-ahead[0] * length * 0.22, drop + wide * 0.8 - ahead[1] * length * 0.02])
     ball = np.array([ahead[0] * length * 0.42, drop + wide * 0.75 + ahead[1] * length * 0.15])
@@ -293,7 +293,10 @@ def foot(sk: Sketch, bones: Limb) -> list[Shape]:
     tilt = np.arctan2(shin[0], -shin[1]) * 0.75
     if abs(sk.turn) < 0.3:
         tilt *= 0.3
-    place = lambda p: rotated(p, tilt) + ankle  # noqa: E731
+
+    def place(points: Points) -> Points:
+        return rotated(points, tilt) + ankle
+
     part = "leg" if o.shoes == "barefoot" else "shoe"
     details = []
     if o.shoes in ("sneakers", "boots") or sk.design(6).random() < 0.3:
@@ -431,8 +434,3 @@ def neck(sk: Sketch) -> list[Shape]:
     )
     outline = np.concatenate([left, right[::-1]])
     return [sk.shape("neck", outline, (left, right), details, group="neck", shadows=[shade])]
-
-
-def silhouette(points: Points) -> Points:
-    """The convex outline around points (N, 2)."""
-    return cv2.convexHull(points.astype(np.float32))[:, 0].astype(float)

@@ -92,17 +92,18 @@ def compose(sk: Sketch) -> list[Shape]:
     holding = 1 if sk.design(71).random() < 0.7 else 0
     arms: list[tuple[float, list[Shape]]] = []
     for k in (0, 1):
-        limb = f.arms[k]
+        near = f.arms[k].near
         drawn = body.arm(sk, k, sleeve)
         if k == holding and o.prop:
-            drawn = _prop(sk, k) + drawn if f.arms[k].near[2] < 0.02 else drawn + _prop(sk, k)
-        nearness = 0.3 * limb.near[0] + 0.3 * limb.near[1] + 0.4 * limb.near[2]
-        arms.append((nearness, drawn))
+            drawn = _prop(sk, k) + drawn if near[2] < 0.02 else drawn + _prop(sk, k)
+        arms.append((0.3 * near[0] + 0.3 * near[1] + 0.4 * near[2], drawn))
+    arms.sort(key=lambda item: item[0])
     legs = [(f.legs[k].near[1] + f.legs[k].near[2], body.leg(sk, k)) for k in (0, 1)]
     legs.sort(key=lambda item: item[0])
+    # From front and back an arm at the side lies over the torso; from the side only the nearer one does.
     threshold = -0.025 if abs(sk.front) > 0.6 else 0.0
-    far = [shape for near, drawn in sorted(arms, key=lambda a: a[0]) if near < threshold for shape in drawn]
-    close_by = [shape for near, drawn in sorted(arms, key=lambda a: a[0]) if near >= threshold for shape in drawn]
+    far = [shape for near_by, drawn in arms if near_by < threshold for shape in drawn]
+    close_by = [shape for near_by, drawn in arms if near_by >= threshold for shape in drawn]
     cape = garments.cape(sk)
     shapes = list(parts.behind)
     shapes += cape if sk.front > -0.2 else []
@@ -113,14 +114,9 @@ def compose(sk: Sketch) -> list[Shape]:
     shapes += body.neck(sk)
     shapes += garments.upper_body(sk)
     shapes += cape if sk.front <= -0.2 else []
-    in_front_of_head = (
-        [s for s in close_by] if max(f.arms[0].points[2][1], f.arms[1].points[2][1]) > f.head_at[1] else []
-    )
     shapes += parts.back
-    if not in_front_of_head:
-        shapes += close_by
-    shapes += parts.front
-    shapes += in_front_of_head
+    raised = max(float(arm.points[2][1]) for arm in f.arms) > f.head_at[1]
+    shapes += [*parts.front, *close_by] if raised else [*close_by, *parts.front]
     return shapes
 
 

@@ -298,7 +298,10 @@ def _lapels(sk: Sketch, lathe: Lathe, low: float, color: str | RGB) -> list[Shap
     d = sk.design(23)
     wide, notch, style = d.uniform(0.3, 0.55), d.uniform(0.55, 0.75), d.integers(3)
     top = sk.height(1.03)
-    at = lambda t: top + (low - top) * t  # noqa: E731
+
+    def at(share: float) -> float:
+        return top + (low - top) * share
+
     shapes = []
     for s in (-1, 1):
         if style == 2:  # a shawl collar

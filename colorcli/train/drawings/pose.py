@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,9 +219,11 @@ def place_figure(build: Build, pose: Pose, yaw: float) -> Figure:
     tilt = lean * 0.5 - pose.head_roll
     neck = rotated(np.array([[0.0, top + b.neck * 0.85 + 0.04 * length]]), lean, hips)[0]
     forward = 0.1 * b.head * s + b.neck * 0.25 * s
-    moved = lambda limb: Limb(  # noqa: E731
-        (limb.points[0] + down, limb.points[1] + down, limb.points[2] + down), limb.near, limb.end, limb.side
-    )
+
+    def stood(limb: Limb) -> Limb:
+        a, m, z = limb.points
+        return replace(limb, points=(a + down, m + down, z + down))
+
     shifted = Lathe(torso.y + down[1], torso.width, torso.depth, torso.center)
     return Figure(
         yaw,
@@ -232,7 +234,7 @@ def place_figure(build: Build, pose: Pose, yaw: float) -> Figure:
         tilt,
         hips + down,
         lean,
-        (moved(arms[0]), moved(arms[1])),
-        (moved(legs[0]), moved(legs[1])),
+        (stood(arms[0]), stood(arms[1])),
+        (stood(legs[0]), stood(legs[1])),
         pose,
     )
