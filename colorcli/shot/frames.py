@@ -22,6 +22,7 @@ MAX_FRAMES_ASKED = 1_000_000
 OUTPUT_MARKS = ("manifest.json", "prepare.json")
 OUTPUT_SCHEMA = '"schema": "colorcli/'
 
+LAST_NUMBER = re.compile(r"(.*?)(-?\d+)\.[^.]+", re.DOTALL)
 # How a pattern shows that a name is one: walk.####.png, walk.%04d.png, walk.@@@@.png.
 PATTERN_MARK = re.compile(r"#|@|%\d*d|\$F\d*")
 
@@ -248,9 +249,23 @@ def _listing(folder: Path) -> list[str]:
     """Names of the files in a folder. Raises ShotError."""
     try:
         with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if entry.is_file()]
+            # A link that points nowhere is a frame that cannot be read, not one that does not exist.
+            names = [entry.name for entry in entries if entry.is_file() or (entry.is_symlink() and not entry.is_dir())]
     except OSError as error:
         raise ShotError(f"{folder} cannot be listed: {error.strerror}", hint="check its permissions") from error
+    for name in names:
+        if not _is_unicode(name):
+            raise ShotError(f"{folder} holds {name!a}, whose name is not UTF-8", hint="rename it")
+    return names
+
+
+def _is_unicode(name: str) -> bool:
+    """Whether a manifest can hold the name: the system hands on bytes that are no text as half characters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _numbered(folder: Path, names: list[str]) -> Iterator[FrameFile]:
@@ -265,8 +280,12 @@ def _numbered(folder: Path, names: list[str]) -> Iterator[FrameFile]:
             continue
         for number in frames:
             name = sequence.frame(number)
-            assert name in there, (name, sequence)
             split.append((sequence.basename(), int(number), name))
+    split = [(prefix, number, name) for prefix, number, name in split if name in there]
+    for name in sorted(there.difference(name for _, _, name in split)):
+        # fileseq passes over names with a line break in them.
+        match = LAST_NUMBER.fullmatch(name)
+        split.append((match[1], int(match[2]), name) if match else (Path(name).stem, None, name))
     prefixes = {prefix for prefix, number, _ in split if number is not None and number >= 0}
     for prefix, number, name in split:
         # "walk-0001.png" is frame 1 of "walk-", while "walk.-0001.png" is a frame before the first; fileseq calls both

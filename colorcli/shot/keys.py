@@ -28,8 +28,7 @@ def read_key(plan: ShotPlan) -> ShotKey:
     """Read the key of a shot. Raises KeyImageError if one of its files cannot be read."""
     try:
         pictures = [read_picture(path) for path in plan.keys]
-        # On a sheet of several keys a mask would belong to one of them only.
-        mask_pictures = [read_picture(path) for path in plan.key_masks] if len(pictures) == 1 else []
+        mask_pictures = [read_picture(path) for path in plan.key_masks]
     except FrameError as error:
         raise KeyImageError(f"the key cannot be read: {error.message}", hint=error.hint) from error
     digests = [picture_digest(picture) for picture in pictures]
@@ -37,7 +36,7 @@ def read_key(plan: ShotPlan) -> ShotKey:
         FileEntry(path=relative_posix(path, plan.out), sha256=digest, size=picture.size)
         for path, digest, picture in zip(plan.keys, digests, pictures, strict=True)
     )
-    for path, mask in zip(plan.key_masks, mask_pictures, strict=False):
+    for path, mask in zip(plan.key_masks, mask_pictures, strict=True):
         if mask.size != pictures[0].size:
             raise KeyImageError(
                 f"the mask {path} is {mask.size[0]}x{mask.size[1]}, "

@@ -205,7 +205,8 @@ def relative_posix(path: Path, start: Path) -> str:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that its name shows the old content or the whole new one, never a part. Raises OutputError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.part")
+    # Cut, for a name may be as long as the file system takes.
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(3)}.part")
     try:
         try:
             with temporary.open("xb") as file:

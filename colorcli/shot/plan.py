@@ -328,6 +328,9 @@ def _plan(
     problems += _missing_problems(missing)
     problems += _ignored_problems(shot)
     key_masks = tuple(mask for _, listing in folders if (mask := listing.named.get(keys[0].stem)) is not None)
+    if key_masks and len(keys) > 1:
+        problems.append(Problem("warning", "mask", "masks of keys are not used when there is more than one key"))
+        key_masks = ()
     return ShotPlan(
         name=shot.name,
         folder=shot.folder,

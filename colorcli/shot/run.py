@@ -49,14 +49,15 @@ def run_plans(
     cause; Ctrl-C and SIGTERM give 130 and 143.
     """
     started = time.monotonic()
-    totals, failed = Totals(), []
+    totals = Totals()
+    failed: list[FrameRecord] = []
     error: ColorcliError | None = None
     exit_code = 0
     loader = Loader(load_colorizer)
     total = sum(len(plan.jobs) for plan in plans)
     done = 0
-    with _sigterm_raises():
-        try:
+    try:
+        with _sigterm_raises():
             model = model or model_entry(preset.model)
             engine = Engine(preset, variant_of(model, preset.model), model, loader, at_once)
             for plan in plans:
@@ -71,18 +72,19 @@ def run_plans(
                     done += len(plan.jobs)
                     totals += shot.totals()
                     failed += shot.failed()
-        except ColorcliError as problem:
-            error = problem
-        except KeyboardInterrupt:
-            exit_code = 130
-        except Terminated:
-            exit_code = 143
-    if exit_code == 0:
         exit_code = error.exit_code if error else _exit_code_of(totals, failed)
-        # Ended by itself: the process must not tear down a thread that is still importing.
-        loader.wait()
-    totals = totals.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
-    reporter.finished(totals)
+        if error is None:
+            # A process that ends in order does not tear down a thread in the middle of an import.
+            loader.wait()
+    except ColorcliError as problem:
+        error, exit_code = problem, problem.exit_code
+    except KeyboardInterrupt:
+        exit_code = 130
+    except Terminated:
+        exit_code = 143
+    finally:
+        totals = totals.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+        reporter.finished(totals)
     return RunResult(totals, exit_code, error, tuple(failed))
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from colorcli.errors import KeyImageError, OutputError, ShotError
-from colorcli.shot import manifest, stages
+from colorcli.shot import stages
 from colorcli.shot.manifest import read_manifest, read_records, verify
 from colorcli.shot.plan import ShotRequest, plan_shots
-from tests.shot.studio import color, draw, draw_key, draw_shot
+from colorcli.shot.run import run_plans
+from tests.shot.studio import MODEL, Listener, color, draw, draw_key, draw_shot
 
 
 @pytest.fixture
@@ -111,6 +112,45 @@ def test_a_frame_that_goes_away_between_plan_and_run_is_named(walk):
         outcome = color(walk)
     assert outcome.result.failed[0].error.message == "walk.0003.png is missing"
     assert outcome.result.totals.written == 3
+
+
+def test_a_link_that_points_nowhere_is_a_frame_that_failed(walk):
+    (walk / "walk.0002.png").unlink()
+    (walk / "walk.0002.png").symlink_to(walk / "gone.png")
+    outcome = color(walk)
+    assert outcome.result.exit_code == 7
+    assert outcome.result.failed[0].error.message == "walk.0002.png is missing"
+
+
+@pytest.mark.parametrize(
+    "name", ["-o.0001.png", "a b'c\"d.0001.png", "line\nbreak.0001.png", "動画é.0001.png", "x" * 230 + ".0001.png", "$(ls).1.png"]
+)
+def test_names_that_would_upset_a_shell_are_names_like_others(tmp_path, name):
+    draw(tmp_path / "shot" / name)
+    draw_key(tmp_path / "key.png")
+    outcome = color(tmp_path / "shot")
+    assert outcome.result.exit_code == 0
+    assert list(outcome.pictures()) == [name]
+    assert color(tmp_path / "shot").result.totals.skipped == 1
+    assert not verify(outcome.plans[0].out)
+
+
+def test_a_name_that_is_no_text_is_refused_by_name(walk):
+    Path(os.fsdecode(bytes(walk / "walk") + b".\xff.png")).write_bytes(b"x")
+    with pytest.raises(ShotError, match="whose name is not UTF-8"):
+        color(walk)
+
+
+def test_a_bug_in_the_engine_is_raised_after_the_reporter_was_told_of_the_end(walk):
+    listener = Listener()
+    request = ShotRequest((str(walk),), (str(walk.parent / "key.png"),))
+
+    def load():
+        raise ValueError("no such layer")
+
+    with pytest.raises(ValueError, match="no such layer"):
+        run_plans(plan_shots(request), request.preset, listener, load_colorizer=load, model=MODEL)
+    assert listener.totals is not None
 
 
 @pytest.mark.parametrize("name", ["empty", "full of other things"])
@@ -213,13 +253,10 @@ def test_a_read_only_disk_is_refused_while_planning(walk, small_disk):
         plan_shots(ShotRequest((str(walk),), (str(walk.parent / "key.png"),), small_disk / "out"))
 
 
-def test_an_out_that_becomes_read_only_later_ends_the_run(walk, monkeypatch):
-    def read_only(path, data):
-        raise manifest.output_error(path, OSError(errno.EROFS, "Read-only file system"))
-
+def test_a_journal_that_cannot_be_opened_ends_the_run(walk):
     out = walk.parent / "walk_color"
     out.mkdir()
-    (out / "frames.jsonl").mkdir()  # cannot be opened as a journal
+    (out / "frames.jsonl").mkdir()
     outcome = color(walk)
     assert outcome.result.exit_code == 2
     assert "frames.jsonl cannot be written" in outcome.result.error.message
