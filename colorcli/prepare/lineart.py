@@ -16,7 +16,7 @@ LUMINANCE = np.array([[0.2126, 0.7152, 0.0722]], np.float32)  # Rec.709 weights,
 THUMBNAIL = 192          # longer side at which paper is measured, pixels: lines are gone, shadows of the page are not
 EVEN_PAPER = 0.985       # paper brighter than this everywhere needs no whitening
 STROKE_SHARE = 0.0045    # widest line, as a share of the picture's longer side
-LINE_CONTRAST = 0.22, 0.62  # a colored drawing's line is this much darker than what lies beside it: none .. full ink
+LINE_CONTRAST = 0.2, 0.6  # a colored drawing's line is this much darker than what lies beside it: none .. full ink
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,20 @@ def read_lines(picture: Picture, settings: LineSettings) -> LineArt:
 def lines_of_color(picture: Picture, settings: LineSettings) -> LineArt:
     """Find the outlines of a colored drawing as a frame of the same character would show them.
 
-    A line is what is thin and clearly darker than both its sides; the border between two colors alone is none.
+    A line is what is thin and clearly darker than both its sides. A strong border between two fields, as of a dark
+    trouser leg on white, counts for less; the border of a shadow is none.
     """
     color = over_paper(picture)
     value = _value(color)
-    reach = max(2, round(STROKE_SHARE * max(value.shape)))
+    longer = max(value.shape)
+    reach = max(2, round(STROKE_SHARE * longer))
     # Closing paints a thin dark line with the darker of its two sides, and leaves fields and their borders alone.
     beside = cv2.morphologyEx(value, cv2.MORPH_CLOSE, np.ones((2 * reach + 1,) * 2, np.uint8))
-    contrast = (beside - value) / (beside + np.float32(0.04))
-    ink = _ramp(contrast, *LINE_CONTRAST)
-    return LineArt(without_dust(ink, settings.min_stroke_px))
+    thin = _ramp((beside - value) / (beside + np.float32(0.04)), *LINE_CONTRAST)
+    # XDoG leaves narrow dark fields, such as a tie, empty, which a closing takes for lines.
+    ink = cv2.min(thin, _xdog_value(value, sigma=max(0.8, longer * 1.2 / 1280)))
+    border = _xdog_value(value, sigma=max(0.4, longer * 0.5 / 1280), epsilon=0.0, phi=1.0)
+    return LineArt(without_dust(cv2.max(ink, border * np.float32(0.7)), settings.min_stroke_px))
 
 
 # --- the modes of a frame ----------------------------------------------------------------------------------------
@@ -88,15 +92,21 @@ MODES: dict[str, Callable[[Picture, LineSettings], Float]] = {
 
 
 def xdog(color: Float) -> Float:
-    """Extended difference of Gaussians (Winnemöller et al. 2012), on lightness relative to its surroundings.
-
-    color: (H, W, 3) in 0..1. Gives (H, W) ink. Relative, so that a dark field is paper and lines inside it still show.
-    """
-    sigma, k, sharpness, epsilon, phi = max(0.7, max(color.shape) / 1600), 1.6, 18.0, 0.55, 3.0
+    """Extended difference of Gaussians on a painted picture (H, W, 3) in 0..1: (H, W) ink."""
     value = _value(color)
+    return _xdog_value(value, sigma=max(0.5, max(value.shape) / 2000))
+
+
+def _xdog_value(value: Float, *, sigma: float, epsilon: float = 0.9, phi: float = 2.0) -> Float:
+    """Extended difference of Gaussians (Winnemöller et al. 2012) of lightness relative to its surroundings; gives ink.
+
+    value: (H, W). sigma: of the finer Gaussian, pixels; epsilon: response below which ink begins; phi: how steeply.
+    Relative, so that a dark field is paper and lines inside it still show.
+    """
+    k, sharpness = 1.6, 16.0
     fine, coarse = cv2.GaussianBlur(value, (0, 0), sigma), cv2.GaussianBlur(value, (0, 0), k * sigma)
     response = 1 + sharpness * (fine - coarse) / (coarse + np.float32(0.1))
-    ink: Float = np.where(response >= epsilon, 0, -np.tanh(phi * (response - epsilon))).astype(np.float32)
+    ink: Float = np.tanh(phi * np.maximum(epsilon - response, 0)).astype(np.float32)
     return ink
 
 

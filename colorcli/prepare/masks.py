@@ -274,13 +274,16 @@ def _border_paper(free: Bits) -> tuple[Bits, Bits]:
         return background, body
     start = int(np.flatnonzero(~ring)[0])
     ring, ys, xs = np.roll(ring, -start), np.roll(ys, -start), np.roll(xs, -start)
-    stretch = np.cumsum(~ring)
+    # Stretches of free border, numbered clockwise from 0.
+    stretch = np.zeros(ring.size, np.int64)
+    stretch[ring] = np.unique(np.cumsum(~ring)[ring], return_inverse=True)[1]
+    count = int(stretch[ring].max()) + 1 if ring.any() else 0
     sides = (xs == 0) | (xs == columns - 1)
-    top = ring & sides & (ys == 0)
-    bottom = ring & sides & (ys == rows - 1)
-    # Shoulders reach over a lower corner; paper below an outstretched arm does so too, but climbs higher at the side.
-    low = [n for n in np.unique(stretch[bottom]) if np.count_nonzero(sides & ring & (stretch == n)) < 0.4 * rows]
-    kept = ring & (np.isin(stretch, stretch[top]) | np.isin(stretch, stretch[bottom]) & ~np.isin(stretch, low))
+    top = set(stretch[ring & sides & (ys == 0)].tolist())
+    bottom = set(stretch[ring & sides & (ys == rows - 1)].tolist())
+    # Straight below the upper background lie shoulders, with an outstretched arm between them it is background again.
+    body_low = {n for n in bottom - top if {(n - 1) % count, (n + 1) % count} & top}
+    kept = ring & np.isin(stretch, list((top | bottom) - body_low))
     kept = kept if kept.any() else ring
     background[ys[kept], xs[kept]] = 1
     body[ys[ring & ~kept], xs[ring & ~kept]] = 1
