@@ -10,17 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DiffusionPipeline
+from diffusers import DDIMScheduler, DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from colorcli.errors import DeviceError, WeightsError
+from colorcli.model.autoencoder import MeanColorAutoencoder
 from colorcli.model.conditions import ConditionSettings, Encoders, KeyPictures, KeyTokens, frame_conditions, read_key
 from colorcli.model.match import KeyMap, PartMap, key_map, match_cells, paint_match, part_map
-from colorcli.model.reference import clip_pixels, clip_tokens, tagger_pixels
+from colorcli.model.parts import MapPartHead, TokenPartHead
+from colorcli.model.reference import ClusterProjection, TaggerTower, clip_pixels, clip_tokens, tagger_pixels
+from colorcli.model.sketch_encoder import SketchEncoder
+from colorcli.model.unet import ColorUNet
 from colorcli.model.weights import require_whole, weights_folder
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
@@ -52,15 +57,15 @@ class ColorizePipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        vae: Any,
-        tagger: Any,
-        token_head: Any,
-        image_encoder: Any,
-        projection: Any,
-        sketch_encoder: Any,
-        map_head: Any,
-        unet: Any,
-        scheduler: Any,
+        vae: MeanColorAutoencoder,
+        tagger: TaggerTower,
+        token_head: TokenPartHead,
+        image_encoder: CLIPVisionModelWithProjection,
+        projection: ClusterProjection,
+        sketch_encoder: SketchEncoder,
+        map_head: MapPartHead,
+        unet: ColorUNet,
+        scheduler: DDIMScheduler,
     ) -> None:
         super().__init__()
         self.attention = "sdpa"   # a name of BACKENDS

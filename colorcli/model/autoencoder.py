@@ -45,7 +45,7 @@ class MeanColorAutoencoder(ModelMixin, ConfigMixin):
         for layer in (self.encoder[-1], self.decoder[-2]):
             assert isinstance(layer, nn.Conv2d)
             nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def encode(self, picture: Tensor) -> AutoencoderTinyOutput:
         """Give the latents (B, latent_channels, H/8, W/8) of a picture (B, 3, H, W) in -1..1, sides multiples of 8."""
