@@ -27,7 +27,6 @@ def prepare(
     preset: opt.PresetName = "cel",
     overrides: opt.Set = None,
     model: opt.Model = None,
-    progress: opt.ProgressChoice = opt.Progress.AUTO,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = 0,
 ) -> int:
@@ -46,4 +45,4 @@ def prepare(
     )
     from colorcli.cli.render import write_previews
 
-    return write_previews(request, progress=progress.value, quiet=quiet)
+    return write_previews(request)

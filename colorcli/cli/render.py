@@ -85,7 +85,7 @@ def summarize(result: "RunResult", plans: "Sequence[ShotPlan]", dialect: console
         dialect.failed(result.error.message)
         raise result.error
     elif result.failed:
-        failure = failed_frames(result.failed, asked)
+        failure = failed_frames(result.failed, asked, ours=result.exit_code == ColorcliError.exit_code)
         dialect.failed(failure.message)
         raise failure
 
@@ -102,10 +102,35 @@ def list_failures(failed: "Sequence[FrameRecord]") -> None:
         console.warn(f"{len(failed) - FAILURES_LISTED} more failed", "colorcli manifest show OUT lists them all")
 
 
-def failed_frames(failed: "Sequence[FrameRecord]", asked: int) -> FrameError:
-    """The failure of a run in which some frames failed and the others are done."""
+def failed_frames(failed: "Sequence[FrameRecord]", asked: int, *, ours: bool) -> ColorcliError:
+    """The failure of a run in which some frames failed and the others are done, or (`ours`) a bug left none."""
     names = ", ".join(record.frame for record in failed[:4]) + (", ..." if len(failed) > 4 else "")
-    return FrameError(
-        f"{len(failed)} of {asked} frames failed: {names}",
-        hint="mend them and run the same command again: it colors only those",
-    )
+    message = f"{len(failed)} of {asked} frames failed: {names}"
+    if ours:
+        return ColorcliError(f"{message}, by a mistake of colorcli", hint="report it with the lines above")
+    return FrameError(message, hint="mend them and run the same command again: it colors only those")
+
+
+def write_previews(request: "ShotRequest") -> int:
+    """Write what the model will see of every shot, and give the exit status. Raises what stops it, or FrameError."""
+    from colorcli.shot.plan import plan_shots
+    from colorcli.shot.preview import write_preview
+
+    failed = []
+    plans = plan_shots(request)
+    for plan in plans:
+        for problem in plan.problems:
+            if problem.severity == "warning":  # errors come again, as failed frames
+                console.warn(problem.message, problem.hint)
+        preview = write_preview(plan, request.preset)
+        console.say(f"{plan.name}: {len(preview.pictures)} pictures in {plan.out}, begin with overview.png")
+        for job, failure in preview.failed:
+            console.warn(f"{job.name} failed: {failure.message}", failure.hint)
+            failed.append(job.name)
+    if failed:
+        asked = sum(len(plan.jobs) for plan in plans)
+        raise FrameError(
+            f"{len(failed)} of {asked} frames cannot be prepared: {', '.join(failed[:4])}",
+            hint="mend them, or take them out of the folder",
+        )
+    return 0
