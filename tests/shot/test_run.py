@@ -1,11 +1,13 @@
 """The runner, with a colorizer that counts."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import cv2
@@ -94,8 +96,9 @@ def test_a_held_drawing_is_colored_once_and_written_for_each_number(walk):
     shutil.copy(walk / "walk.0002.png", walk / "walk.0005.png")
     outcome = color(walk)
     assert outcome.colorizer.colored == 3
-    assert list(outcome.colored) == ["walk.0001", "walk.0002", "walk.0004"]
-    assert [name for name, status in outcome.listener.status().items() if status == "held"] == ["walk.0003", "walk.0005"]
+    assert outcome.colored == ["walk.0001", "walk.0002", "walk.0004"]
+    status = outcome.listener.status()
+    assert (status["walk.0003"], status["walk.0005"]) == ("held", "held")
     pictures = outcome.pictures()
     assert pictures["walk.0002.png"] == pictures["walk.0003.png"] == pictures["walk.0005.png"]
     held = next(record for record in outcome.listener.records if record.frame == "walk.0005")
@@ -382,3 +385,30 @@ def test_old_temporary_files_are_swept_and_young_ones_are_not(walk):
     color(walk)
     assert not old.exists()
     assert young.exists()
+
+
+def test_a_shot_that_is_killed_again_and_again_ends_as_if_it_never_was(tmp_path):
+    """SIGKILL, SIGTERM and SIGINT at moments of chance, also between a file, its name and its record."""
+    walk = draw_shot(tmp_path / "walk", range(1, 25))
+    wanted = color(walk, out=tmp_path / "calm").pictures()
+    program = textwrap.dedent(f"""
+        import time
+        from pathlib import Path
+        from tests.shot.studio import FakeColorizer, color
+        print("ready", flush=True)
+        slow = FakeColorizer(before_color=lambda count: time.sleep(0.02))
+        color({str(walk)!r}, out=Path({str(tmp_path / "rough")!r}), colorizer=slow)
+    """)
+    chance = random.Random(5)
+    for stop in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGKILL):
+        with subprocess.Popen(
+            [sys.executable, "-c", program], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(chance.uniform(0.02, 0.25))
+            process.send_signal(stop)
+    again = color(walk, out=tmp_path / "rough")
+    assert again.result.exit_code == 0
+    assert again.pictures() == wanted
+    assert not verify(tmp_path / "rough") or {finding.kind for finding in verify(tmp_path / "rough")} == {"journal"}
