@@ -120,8 +120,7 @@ def mask_from_lines(ink: Float) -> Float:
     barrier = (_pooled(ink, step) > LINE_LEVEL).astype(np.uint8)
     if not barrier.any():
         return np.zeros_like(ink)
-    outside = _grown_back(outside_paper(barrier), step, (ink < 0.4).astype(np.uint8))
-    return _softened(outside, ink)
+    return _at_full_size(outside_paper(barrier), step, ink, LINE_LEVEL)
 
 
 def mask_from_flat(color: Float, ink: Float) -> Float:
@@ -137,16 +136,12 @@ def mask_from_flat(color: Float, ink: Float) -> Float:
     away = cv2.absdiff(color, np.broadcast_to(paper, color.shape))
     red, green, blue = cv2.split(away)
     away = cv2.max(cv2.max(red, green), blue)
-    # Antialiased edges: half-way between paper and what lies beside it the character begins.
-    strongest = cv2.dilate(away, np.ones((5, 5), np.uint8))
-    free = (away < np.maximum(SAME_PAPER, 0.5 * strongest)).astype(np.uint8)
     step = max(1, -(-max(ink.shape) // WORK_SIDE))
     barrier = (_pooled(away, step) > SAME_PAPER).astype(np.uint8)
     outside = outside_paper(barrier)
     if paper.min() < 0.93:
         outside |= _wide_rooms(barrier)
-    outside = _grown_back(outside, step, free)
-    return _softened(outside, np.minimum(away / np.maximum(strongest, np.float32(SAME_PAPER)), 1))
+    return _at_full_size(outside, step, away, SAME_PAPER)
 
 
 def outside_paper(barrier: Bits) -> Bits:
@@ -340,21 +335,22 @@ def _pooled(values: Float, step: int) -> Float:
     return np.ascontiguousarray(result)
 
 
-def _grown_back(outside: Bits, step: int, free: Bits) -> Bits:
-    """Bring `outside` to full size and let it run through free pixels up to the lines it stopped before."""
-    rows, columns = free.shape
+def _at_full_size(outside: Bits, step: int, away: Float, same: float) -> Float:
+    """Make the mask of source size: `outside` runs on through free pixels, up to the lines it stopped before.
+
+    away: (H, W) how far each pixel is from paper, below `same` it is paper. The character begins half-way between paper
+    and the strongest pixel beside it; the first pixel outside keeps its share, so that edges stay smooth.
+    """
+    rows, columns = away.shape
+    strongest = cv2.max(cv2.dilate(away, np.ones((5, 5), np.uint8)), same)
+    free = (away < np.maximum(0.5 * strongest, same)).astype(np.uint8)
     if step > 1:
         outside = cv2.resize(outside, None, fx=step, fy=step, interpolation=cv2.INTER_NEAREST)[:rows, :columns]
     outside = outside & free
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     for _ in range(step + 1):
         outside = cv2.dilate(outside, cross) & free
-    return outside
-
-
-def _softened(outside: Bits, coverage: Float) -> Float:
-    """Make the mask: 1 inside; the first pixel outside keeps its share of the outline, so that edges stay smooth."""
     inside = 1 - outside
     rim = cv2.dilate(inside, np.ones((3, 3), np.uint8)) & outside
-    result: Float = np.where(rim > 0, np.minimum(coverage, 0.499), inside).astype(np.float32)
+    result: Float = np.where(rim > 0, np.minimum(away / strongest, 0.499), inside).astype(np.float32)
     return result
