@@ -124,7 +124,7 @@ def test_a_link_that_points_nowhere_is_a_frame_that_failed(walk):
 
 @pytest.mark.parametrize(
     "name",
-    ["-o.0001.png", "a b'c\"d.0001.png", "line\nbreak.0001.png", "動画é.0001.png", "x" * 230 + ".0001.png", "$(ls).1.png"],
+    ["-o.0001.png", "line\nbreak.1.png", "a b'c\"d.0001.png", "動画é.0001.png", "x" * 230 + ".0001.png", "$(ls).1.png"],
 )
 def test_names_that_would_upset_a_shell_are_names_like_others(tmp_path, name):
     draw(tmp_path / "shot" / name)
