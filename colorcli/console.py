@@ -50,6 +50,11 @@ def say_table(rows: Iterable[Sequence[str]], heading: Sequence[str] | None = Non
         say("  ".join([*cells, row[-1]]).rstrip())
 
 
+def say_columns(cells: Sequence[str], widths: Sequence[int]) -> None:
+    """Print one row of a table whose other rows are not known yet."""
+    say("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+
+
 def complain(kind: str, message: str, hint: str | None = None) -> None:
     """Print a failure: what and which file, what to do, and last a line that log scrapers find."""
     note(f"error: {message}")
@@ -286,7 +291,7 @@ class Bar:
         self._task = self._bar.add_task("starting", total=None, speed="", failures="")
         self._failed = 0
         self._colored = 0
-        self._first: float | None = None  # when the first frame was asked for: loading is no part of the speed
+        self._first: float | None = None  # when the first frame was there: loading is no part of the speed
 
     def begin(self, total: int) -> None:
         self._bar.update(self._task, total=total)
@@ -294,15 +299,17 @@ class Bar:
 
     def stage(self, text: str) -> None:
         self._bar.update(self._task, description=text)
-        self._first = time.monotonic()
 
     def frame(self, news: FrameNews) -> None:
         self._failed += news.status == "failed"
         self._colored += news.status == "written"
         if news.status == "failed":
             self._bar.console.print(news.sentence, style="red", markup=False)
-        since = time.monotonic() - (self._first or time.monotonic())
-        each = since / self._colored if self._colored else 0.0
+        if news.status == "written" and self._first is None:
+            self._first = time.monotonic()
+        each = news.seconds or 0.0
+        if self._first is not None and self._colored > 1:
+            each = (time.monotonic() - self._first) / (self._colored - 1)
         speed = "" if each <= 0 else f"{each:.1f} s/frame" if each >= 1 else f"{1 / each:.1f} frames/s"
         self._bar.update(
             self._task,

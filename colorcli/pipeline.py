@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, DiffusionPipeline
@@ -19,6 +20,7 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from colorcli.errors import DeviceError, WeightsError
+from colorcli.images import FORMATS, Picture
 from colorcli.model.autoencoder import MeanColorAutoencoder
 from colorcli.model.conditions import ConditionSettings, Encoders, KeyPictures, KeyTokens, frame_conditions, read_key
 from colorcli.model.match import KeyMap, PartMap, key_map, match_cells, paint_match, part_map
@@ -27,13 +29,26 @@ from colorcli.model.reference import ClusterProjection, TaggerTower, clip_pixels
 from colorcli.model.sketch_encoder import SketchEncoder
 from colorcli.model.unet import ColorUNet
 from colorcli.model.weights import require_whole, weights_folder
-from colorcli.prepare.frame import PreparedFrame
-from colorcli.prepare.key import PreparedKey
+from colorcli.prepare.canvas import from_canvas
+from colorcli.prepare.frame import PreparedFrame, prepare_frame
+from colorcli.prepare.key import PreparedKey, prepare_key
 from colorcli.prepare.palette import find_palette
 from colorcli.presets import Preset
 from colorcli.sampling import Guidance, frame_noise, guided, sample
+from colorcli.variants import VARIANTS
 
 Floats = NDArray[np.float32]
+
+
+Image = Picture | PIL.Image.Image | NDArray[Any]  # an array is (H, W) or (H, W, 3 or 4), uint8 or 0..1
+DEFAULT = Preset()
+
+
+@dataclass(frozen=True)
+class ColorizeOutput:
+    """What a call of the pipeline gives."""
+
+    images: list[Floats]   # (H, W, 3) in 0..1, one for each drawing
 
 
 @dataclass(frozen=True)
@@ -48,8 +63,8 @@ class ColorizePipeline(DiffusionPipeline):
     """Colors line art from a reference.
 
         pipe = ColorizePipeline.from_pretrained("mini")
-        reference = pipe.encode_reference(key, preset)
-        layers = pipe.color(frames, reference, preset)
+        reference = pipe.encode_reference(PIL.Image.open("key.png"))
+        layers = pipe(PIL.Image.open("walk.0001.png"), reference=reference).images
 
     A frame's layer depends on its own pixels, the reference and the settings only: its noise is drawn on the CPU from
     the seed, and frames never meet in a batch.
@@ -100,9 +115,25 @@ class ColorizePipeline(DiffusionPipeline):
             latent_scale=self.vae.config["scaling_factor"],
         )
 
+    def __call__(
+        self, lines: Image | Sequence[Image], reference: Reference | Image, preset: Preset = DEFAULT
+    ) -> ColorizeOutput:
+        """Color line art: the model's layers at the size of the drawings, not yet finished along the lines.
+
+        lines: one drawing or several; reference: the key, or what `encode_reference` gave for it.
+        """
+        drawings = [lines] if not isinstance(lines, Sequence) else lines
+        variant = VARIANTS["mini"]
+        known = reference if isinstance(reference, Reference) else self.encode_reference(reference, preset)
+        frames = [prepare_frame(picture_of(drawing), preset, variant) for drawing in drawings]
+        layers = self.color(frames, known, preset)
+        return ColorizeOutput([from_canvas(layer, f.canvas, 1.0) for layer, f in zip(layers, frames, strict=True)])
+
     @torch.inference_mode()
-    def encode_reference(self, key: PreparedKey, preset: Preset) -> Reference:
-        """Read a prepared key: once for a shot."""
+    def encode_reference(self, key: PreparedKey | Image, preset: Preset = DEFAULT) -> Reference:
+        """Read a key, as a picture or prepared: once for a shot."""
+        if not isinstance(key, PreparedKey):
+            key = prepare_key(picture_of(key), preset, VARIANTS["mini"])
         pictures = KeyPictures(_picture(key.color_canvas).to(self.device), _mask(key.mask_canvas).to(self.device))
         tokens = read_key(self.encoders, pictures, condition_settings(preset))
         parts = self._parts(key.ink_canvas, key.mask_canvas, key.color_canvas)
@@ -224,6 +255,18 @@ def condition_settings(preset: Preset) -> ConditionSettings:
         sketch_threshold=sketch.mask_threshold,
         strengths=reference.strength,
     )
+
+
+def picture_of(image: Image) -> Picture:
+    """Take a picture as it comes in Python: our own, Pillow's, or an array (H, W), (H, W, 3) or (H, W, 4)."""
+    if isinstance(image, Picture):
+        return image
+    if isinstance(image, PIL.Image.Image):
+        image = np.asarray(image.convert("RGBA" if "A" in image.getbands() else "RGB"))
+    array = image.astype(np.float32) / (255.0 if image.dtype == np.uint8 else 1.0)
+    color = array[..., :3] if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)
+    alpha = array[..., 3] if array.ndim == 3 and array.shape[2] == 4 else None
+    return Picture(np.ascontiguousarray(color), alpha, FORMATS["png8"], 3 if alpha is None else 4)
 
 
 def _picture(color: Floats) -> Tensor:

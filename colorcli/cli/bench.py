@@ -89,19 +89,19 @@ def time_of_a_frame(
 
     from colorcli.finish.finish import finish_frame
     from colorcli.images import PixelFormat, read_picture, write_picture
-    from colorcli.model.variants import VARIANTS
     from colorcli.prepare.frame import prepare_frame
     from colorcli.prepare.key import prepare_key
     from colorcli.train.drawings import design_character, draw
+    from colorcli.variants import VARIANTS
 
     png = PixelFormat("png", "uint8")
     character = design_character(CHARACTER)
     drawings = [
         draw(character, pose, size, view="front", background="plain", framing="full") for pose in range(count + 2)
     ]
-    write_picture(folder / "key.png", drawings[0].color.astype(np.float32) / 255, None, png)
+    write_picture(folder / "key.png", np.asarray(drawings[0].color / 255, np.float32), None, png)
     for number, drawing in enumerate(drawings[1:]):
-        line = np.repeat(drawing.line[:, :, None], 3, axis=2).astype(np.float32) / 255
+        line = np.asarray(np.repeat(drawing.line[:, :, None], 3, axis=2) / 255, np.float32)
         write_picture(folder / f"{number:04d}.png", line, None, png)
     variant = VARIANTS.get(preset.model, VARIANTS["mini"])
     key = prepare_key(read_picture(folder / "key.png"), preset, variant)

@@ -175,8 +175,8 @@ def _free_bytes(folder: Path) -> int:
 
 
 def about_models() -> Iterator[Finding]:
-    from colorcli.model.variants import VARIANTS
     from colorcli.model.weights import require_whole, verify, weights_digest, weights_folder
+    from colorcli.variants import VARIANTS
 
     for name, variant in VARIANTS.items():
         try:

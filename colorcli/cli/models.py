@@ -23,8 +23,8 @@ def models(context: typer.Context) -> None:
 def list_models() -> None:
     """List the models that colorcli knows, and whether their weights are here."""
     from colorcli.errors import WeightsError
-    from colorcli.model.variants import VARIANTS
     from colorcli.model.weights import require_whole, weights_folder
+    from colorcli.variants import VARIANTS
 
     rows = []
     for name, variant in VARIANTS.items():
@@ -39,8 +39,8 @@ def list_models() -> None:
 @models_app.command("info")
 def info(name: Name) -> None:
     """Tell all about one model: folder, license, canvas, files and hashes."""
-    from colorcli.model.variants import VARIANTS
     from colorcli.model.weights import require_whole, weights_digest, weights_folder
+    from colorcli.variants import VARIANTS
 
     folder = weights_folder(name)
     listed = require_whole(folder)
@@ -78,8 +78,8 @@ def verify_models(
 ) -> None:
     """Hash the weights and compare them with what was recorded."""
     from colorcli.errors import WeightsError
-    from colorcli.model.variants import VARIANTS
     from colorcli.model.weights import verify, weights_folder
+    from colorcli.variants import VARIANTS
 
     broken = []
     for name in names or [name for name, variant in VARIANTS.items() if variant.shipped]:

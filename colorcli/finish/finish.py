@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +13,6 @@ from colorcli.finish.regions import (
     shade_regions,
     snap_to_palette,
 )
-from colorcli.images import over_paper
 from colorcli.prepare.canvas import Canvas, from_canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey

@@ -18,7 +18,7 @@ from colorcli.model.reference import ClusterProjection, TaggerTower, clip_pixels
 from colorcli.model.scalars import SCALAR_DIM, canvas_vector
 from colorcli.model.sketch_encoder import SketchEncoder
 from colorcli.model.unet import ColorUNet, build_unet
-from colorcli.model.variants import Architecture
+from colorcli.variants import Architecture
 
 
 @dataclass

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from colorcli.errors import WeightsError
-from colorcli.model.variants import VARIANTS
+from colorcli.variants import VARIANTS
 
 LIST_NAME = "weights.json"
 DIFFUSERS_INDEX = "model_index.json"

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.images import Picture
-from colorcli.model.variants import Variant
 from colorcli.prepare.canvas import Canvas, bounds, fit_canvas, to_canvas, with_margin
 from colorcli.prepare.lineart import LineArt, read_lines
 from colorcli.prepare.masks import character_mask
 from colorcli.presets import CanvasSettings, Preset
+from colorcli.variants import Variant
 
 Float = NDArray[np.float32]
 

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.images import Picture, over_paper
-from colorcli.model.variants import Variant
 from colorcli.prepare.background import bleach
 from colorcli.prepare.canvas import Canvas, to_canvas
 from colorcli.prepare.frame import drawing_canvas
 from colorcli.prepare.lineart import lines_of_color
 from colorcli.prepare.masks import character_mask
 from colorcli.presets import Preset
+from colorcli.variants import Variant
 
 Float = NDArray[np.float32]
 

@@ -72,7 +72,7 @@ def pencil_lines(picture: Picture, settings: LineSettings) -> Float:
     typical = max(16 / 255, float(np.percentile(clear[:: max(1, clear.size // 100_000)], 60))) if clear.size else 1.0
     level = max(1 - settings.paper, 0.05)
     # Solid blacks are flat inside, so the high-pass is empty there.
-    return np.maximum(_ramp(stroke / typical, 0.35, 1.1), _ramp(darkness, 0.5, 0.9) * (smooth > level))
+    return np.maximum(_ramp(stroke / typical, 0.3, 1.05), _ramp(darkness, 0.5, 0.9) * (smooth > level))
 
 
 def extracted_lines(picture: Picture, settings: LineSettings) -> Float:

@@ -19,6 +19,8 @@ SURROUNDED = 0.8, 0.88, 0.95, 1.1  # share of directions in which a line is met:
 NARROW, PASSAGE = 1.2, 6.0   # behind a gap lie at least so many squares of its width; behind a passage so many more
 DIRECTIONS = 16        # in which lines are looked for
 SMALL_GAP = 2.5        # half the width of a gap that is closed whatever lies behind it, pixels at WORK_SIDE
+PAPER_BORDER = 0.6     # share of the upper border that has the paper's color, else the background is painted
+CUT_OUT_SIDE = 256     # longer side at which a figure is cut out of a painted background, pixels
 SAME_PAPER = 0.045     # largest difference in a channel that is still the paper's color
 
 
@@ -127,31 +129,32 @@ def mask_from_flat(color: Float, ink: Float) -> Float:
     """Find the character in a painted key: what the border's paper, coming in from the corners, does not reach.
 
     color: (H, W, 3) in 0..1. ink: (H, W) the key's lines. Paper of a color of its own is also taken out where the
-    character encloses it; enclosed white may be a shirt or an eye, and stays. Without one paper color along the border,
-    the key's lines are asked alone.
+    character encloses it; enclosed white may be a shirt or an eye, and stays. Before a painted background the figure is
+    cut out by its colors.
     """
     paper = _paper_color(color)
     if paper is None:
-        return mask_from_lines(ink)
+        return _cut_out(color)
     away = cv2.absdiff(color, np.broadcast_to(paper, color.shape))
     red, green, blue = cv2.split(away)
     away = cv2.max(cv2.max(red, green), blue)
     step = max(1, -(-max(ink.shape) // WORK_SIDE))
     barrier = (_pooled(away, step) > SAME_PAPER).astype(np.uint8)
-    outside = outside_paper(barrier)
+    outside = outside_paper(barrier, shoulders=False)
     if paper.min() < 0.93:
         outside |= _wide_rooms(barrier)
     return _at_full_size(outside, step, away, SAME_PAPER)
 
 
-def outside_paper(barrier: Bits) -> Bits:
+def outside_paper(barrier: Bits, *, shoulders: bool = True) -> Bits:
     """Tell which paper lies outside the character: (H, W), 1 = outside. barrier: 1 where a line stops the paper.
 
     The paper spreads from the corners over all that is not surrounded by lines. What it could still reach from there is
     let in if it is a passage, as between the legs or under an arm; it is kept out if the way in is a gap in a stroke.
+    shoulders: paper in a lower corner may be a body that the frame cuts off (not so where paper is told by its color).
     """
     barrier = barrier.copy()
-    seeds, cut_off = _border_paper(1 - barrier)
+    seeds, cut_off = _border_paper(1 - barrier, shoulders)
     if not seeds.any():
         return seeds
     # Where a body is cut off by the frame, the frame's edge is its outline.
@@ -252,7 +255,7 @@ def _stroke_directions(barrier: Bits) -> tuple[Float, Float, Float]:
     return dy * dy, -dx * dy, dx * dx
 
 
-def _border_paper(free: Bits) -> tuple[Bits, Bits]:
+def _border_paper(free: Bits, shoulders: bool) -> tuple[Bits, Bits]:
     """Part the free border pixels in background (the stretches of border that hold a corner) and cut-off bodies.
 
     A stretch between two lines that reach the border is a body cut off by the frame. If no corner is background, every
@@ -277,7 +280,7 @@ def _border_paper(free: Bits) -> tuple[Bits, Bits]:
     top = set(stretch[ring & sides & (ys == 0)].tolist())
     bottom = set(stretch[ring & sides & (ys == rows - 1)].tolist())
     # Straight below the upper background lie shoulders, with an outstretched arm between them it is background again.
-    body_low = {n for n in bottom - top if {(n - 1) % count, (n + 1) % count} & top}
+    body_low = {n for n in bottom - top if shoulders and {(n - 1) % count, (n + 1) % count} & top}
     kept = ring & np.isin(stretch, list((top | bottom) - body_low))
     kept = kept if kept.any() else ring
     background[ys[kept], xs[kept]] = 1
@@ -306,16 +309,35 @@ def _wide_rooms(barrier: Bits) -> Bits:
 
 
 def _paper_color(color: Float) -> Float | None:
-    """Give the color that dominates the border, (3,); None if none does."""
+    """Give the color that dominates the upper border, (3,); None if none does. Figures often cover the lower border."""
+    rows = color.shape[0]
     edge = max(1, min(color.shape[:2]) // 100)
-    border = np.concatenate(
-        [part.reshape(-1, 3) for part in (color[:edge], color[-edge:], color[:, :edge], color[:, -edge:])]
-    )
+    upper = color[: max(edge, rows // 2)]
+    border = np.concatenate([part.reshape(-1, 3) for part in (upper[:edge], upper[:, :edge], upper[:, -edge:])])
     bins = (border * 15.99).astype(np.int64) @ np.array([256, 16, 1])
     most = int(np.bincount(bins).argmax())
     paper = np.median(border[bins == most], axis=0).astype(np.float32)
     same = np.abs(border - paper).max(axis=1) < SAME_PAPER
-    return np.median(border[same], axis=0).astype(np.float32) if same.mean() > 0.35 else None
+    return np.median(border[same], axis=0).astype(np.float32) if same.mean() > PAPER_BORDER else None
+
+
+def _cut_out(color: Float) -> Float:
+    """Cut a figure out of a painted background by the colors of the border and of the middle (Rother et al. 2004)."""
+    rows, columns = color.shape[:2]
+    shrink = min(1.0, CUT_OUT_SIDE / max(rows, columns))
+    size = max(8, round(columns * shrink)), max(8, round(rows * shrink))
+    small = cv2.resize((color * 255).astype(np.uint8), size, interpolation=cv2.INTER_AREA)
+    width, height = size
+    guess = np.full((height, width), cv2.GC_PR_FGD, np.uint8)
+    guess[:, : width // 8] = guess[:, width - width // 8 :] = cv2.GC_PR_BGD
+    edge = max(1, min(size) // 40)
+    # The lower border is no evidence: figures stand on it or are cut off by it.
+    guess[:edge] = guess[:, :edge] = guess[:, -edge:] = cv2.GC_BGD
+    cv2.setRNGSeed(0)  # the color models start from random samples: one key has one mask
+    cv2.grabCut(small, guess, None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
+    figure = ((guess == cv2.GC_FGD) | (guess == cv2.GC_PR_FGD)).astype(np.float32)
+    result: Float = cv2.resize(figure, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    return result
 
 
 def _pooled(values: Float, step: int) -> Float:

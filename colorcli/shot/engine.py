@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 import colorcli
 from colorcli.errors import WeightsError
-from colorcli.model.variants import METHOD_VERSION, VARIANTS, Variant
 from colorcli.model.weights import read_list, weights_digest, weights_folder
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.presets import Preset
 from colorcli.shot.manifest import ModelEntry, sha256_of
+from colorcli.variants import METHOD_VERSION, VARIANTS, Variant
 
 Float = NDArray[np.float32]
 

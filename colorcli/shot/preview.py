@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from colorcli.errors import FrameError, KeyImageError
 from colorcli.images import PixelFormat, over_paper, read_picture, write_picture
-from colorcli.model.variants import VARIANTS
 from colorcli.model.weights import read_list, weights_folder
 from colorcli.prepare.canvas import Canvas, to_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
@@ -23,6 +22,7 @@ from colorcli.shot.frames import OUTPUT_MARKS
 from colorcli.shot.keys import read_key, read_mask
 from colorcli.shot.manifest import ModelEntry, write_atomically
 from colorcli.shot.plan import FrameJob, ShotPlan, make_out_folder
+from colorcli.variants import VARIANTS
 
 Float = NDArray[np.float32]
 

@@ -23,7 +23,6 @@ import colorcli
 from colorcli.errors import ColorcliError, DeviceError, FrameError, KeyImageError, OutputError
 from colorcli.finish.finish import finish_frame
 from colorcli.images import Picture, file_digest, format_named, picture_digest, read_picture, write_picture
-from colorcli.model.variants import METHOD_VERSION
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
 from colorcli.shot.engine import Colorizer, Engine, fingerprint, library_versions, settings_digest
@@ -46,6 +45,7 @@ from colorcli.shot.manifest import (
     write_atomically,
 )
 from colorcli.shot.plan import FrameJob, MissingFrame, ShotPlan, make_out_folder
+from colorcli.variants import METHOD_VERSION
 
 Float = NDArray[np.float32]
 

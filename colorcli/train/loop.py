@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from colorcli.model.build import Components, build_components, load_weights, save_weights
-from colorcli.model.variants import MINI
 from colorcli.train.dataset import CharacterSet, draw_shards
 from colorcli.train.drawings import PARTS, TAGS
 from colorcli.train.recipe import Recipe, StageSection, read_recipe, runs_folder
 from colorcli.train.stages import OBJECTIVES, TRAINED
+from colorcli.variants import MINI
 
 EMA_DECAY = 0.998
 GRADIENT_NORM = 1.0  # gradients longer than this are shortened to it

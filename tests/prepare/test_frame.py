@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from colorcli.model.variants import VARIANTS
 from colorcli.prepare.canvas import from_canvas
 from colorcli.prepare.frame import prepare_frame
 from colorcli.presets import CanvasSettings, LineSettings, Preset
+from colorcli.variants import VARIANTS
 from tests.prepare.drawn import figure, overlap, picture
 
 MINI = VARIANTS["mini"]

@@ -84,6 +84,17 @@ def test_a_noisy_key_is_no_harder() -> None:
     assert overlap(mask_from_flat(color, lines_of_color(picture(color), LineSettings()).ink), drawn.mask) > 0.97
 
 
+def test_a_figure_before_a_painted_background_is_cut_out() -> None:
+    drawn = figure()
+    rows, columns = np.mgrid[0:480, 0:640].astype(np.float32)
+    hills = np.stack([0.2 + rows / 4000, 0.7 - rows / 1200, 0.2 + 0.1 * np.sin(columns / 90)], axis=-1)
+    color = np.where(drawn.mask[:, :, None] > 0, drawn.color, hills).astype(np.float32)
+    source = picture(color)
+    one, two = (mask_from_flat(color, lines_of_color(source, LineSettings()).ink) for _ in range(2))
+    assert overlap(one, drawn.mask) > 0.85
+    np.testing.assert_array_equal(one, two)
+
+
 def test_alpha_that_says_nothing_is_not_taken_for_a_mask() -> None:
     drawn = figure()
     full = np.ones_like(drawn.mask)

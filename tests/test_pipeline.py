@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from colorcli.errors import WeightsError
+from colorcli.images import read_picture
+from colorcli.pipeline import ColorizePipeline, load_pipeline
+from colorcli.prepare.frame import prepare_frame
+from colorcli.prepare.key import prepare_key
+from colorcli.presets import Preset
+from colorcli.variants import VARIANTS
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+QUICK = Preset.model_validate({"sampling": {"steps": 2}})
+MINI = VARIANTS["mini"]
+
+
+@pytest.fixture(scope="module")
+def mini() -> ColorizePipeline:
+    return load_pipeline("mini", "cpu")
+
+
+@pytest.fixture(scope="module")
+def frames():
+    paths = sorted((SAMPLES / "walk").glob("*.png"))[:2]
+    return [prepare_frame(read_picture(path), QUICK, MINI) for path in paths]
+
+
+@pytest.fixture(scope="module")
+def reference(mini):
+    return mini.encode_reference(prepare_key(read_picture(SAMPLES / "walk_key.png"), QUICK, MINI), QUICK)
+
+
+def test_a_layer_has_the_size_of_its_canvas(mini, frames, reference):
+    layer = mini.color(frames[:1], reference, QUICK)[0]
+    assert layer.shape[:2] == frames[0].ink_canvas.shape
+    assert layer.min() >= 0 and layer.max() <= 1
+
+
+def test_a_frame_does_not_depend_on_the_others(mini, frames, reference):
+    alone = mini.color([frames[1]], reference, QUICK)[0]
+    together = mini.color(frames[::-1], reference, QUICK)[0]
+    assert np.array_equal(alone, together)
+
+
+def test_the_key_decides_the_colors(mini, frames):
+    key = read_picture(SAMPLES / "walk_key.png")
+    red = type(key)(key.color * np.array([1.0, 0.3, 0.3], np.float32), key.alpha, key.format, key.channels)
+    plain, reddened = (
+        mini.color(frames[:1], mini.encode_reference(prepare_key(picture, QUICK, MINI), QUICK), QUICK)[0]
+        for picture in (key, red)
+    )
+    inside = frames[0].mask_canvas > 0.9
+    redness = [layer[inside][:, 0].mean() - layer[inside][:, 1:].mean() for layer in (plain, reddened)]
+    assert redness[1] > redness[0] + 0.05
+
+
+def test_a_saved_model_colors_as_before(mini, frames, reference, tmp_path):
+    mini.save_pretrained(tmp_path)
+    again = ColorizePipeline.from_pretrained(tmp_path)
+    assert torch.equal(again.unet.conv_in.weight, mini.unet.conv_in.weight)
+    assert np.array_equal(again.color(frames[:1], reference, QUICK)[0], mini.color(frames[:1], reference, QUICK)[0])
+
+
+def test_pictures_of_pillow_are_taken_as_they_are(mini):
+    key = PIL.Image.open(SAMPLES / "walk_key.png")
+    lines = PIL.Image.open(SAMPLES / "walk" / "walk.0001.png")
+    output = mini(lines, reference=mini.encode_reference(key, QUICK), preset=QUICK)
+    assert output.images[0].shape == (lines.height, lines.width, 3)
+
+
+def test_guidance_changes_the_picture(mini, frames, reference):
+    guided = Preset.model_validate({"sampling": {"steps": 2}, "reference": {"guidance": 3.0}})
+    assert not np.array_equal(mini.color(frames[:1], reference, guided)[0], mini.color(frames[:1], reference, QUICK)[0])
+
+
+def test_a_model_that_is_not_there_is_refused_with_the_nearest_name():
+    with pytest.raises(WeightsError) as refused:
+        load_pipeline("mimi")
+    assert "mini" in (refused.value.hint or "")
