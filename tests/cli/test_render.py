@@ -15,7 +15,8 @@ OUT = Path("walk_color")
 
 
 def plan_of(count: int) -> ShotPlan:
-    jobs = tuple(FrameJob(n, Path(f"walk/walk.{n:04d}.png"), OUT / f"walk.{n:04d}.png") for n in range(1, count + 1))
+    names = [f"walk.{number:04d}.png" for number in range(1, count + 1)]
+    jobs = tuple(FrameJob(number=1, sequence="walk.", source=Path("walk") / name, output=OUT / name) for name in names)
     return ShotPlan("walk", Path("walk"), OUT, (Path("key.png"),), (), jobs, (), (), ShotRequest(("walk",)))
 
 
