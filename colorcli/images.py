@@ -100,7 +100,7 @@ def read_picture(path: Path) -> Picture:
     color, alpha = _split(pixels, depth)
     if premultiplied and alpha is not None:
         color = _unmultiplied(color, alpha)
-    if spec.get_int_attribute("oiio:ColorSpaceIsLinear", 0) or container == "exr":
+    if container == "exr":
         color = encode_srgb(color)
     if depth in ("half", "float"):
         color = np.clip(np.nan_to_num(color), 0, 1)

@@ -19,7 +19,7 @@ SURROUNDED = 0.8, 0.88, 0.95, 1.1  # share of directions in which a line is met:
 NARROW, PASSAGE = 1.2, 6.0   # behind a gap lie at least so many squares of its width; behind a passage so many more
 DIRECTIONS = 16        # in which lines are looked for
 SMALL_GAP = 2.5        # half the width of a gap that is closed whatever lies behind it, pixels at WORK_SIDE
-PAPER_BORDER = 0.6     # share of the upper border that has the paper's color, else the background is painted
+PAPER_BORDER = 0.85    # share of the upper border that has the paper's color, else the background is painted
 CUT_OUT_SIDE = 256     # longer side at which a figure is cut out of a painted background, pixels
 SAME_PAPER = 0.045     # largest difference in a channel that is still the paper's color
 
@@ -328,8 +328,8 @@ def _cut_out(color: Float) -> Float:
     size = max(8, round(columns * shrink)), max(8, round(rows * shrink))
     small = cv2.resize((color * 255).astype(np.uint8), size, interpolation=cv2.INTER_AREA)
     width, height = size
-    guess = np.full((height, width), cv2.GC_PR_FGD, np.uint8)
-    guess[:, : width // 8] = guess[:, width - width // 8 :] = cv2.GC_PR_BGD
+    guess = np.full((height, width), cv2.GC_PR_BGD, np.uint8)
+    guess[height // 12 :, width // 5 : width - width // 5] = cv2.GC_PR_FGD
     edge = max(1, min(size) // 40)
     # The lower border is no evidence: figures stand on it or are cut off by it.
     guess[:edge] = guess[:, :edge] = guess[:, -edge:] = cv2.GC_BGD
