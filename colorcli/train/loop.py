@@ -163,7 +163,8 @@ def run_stage(
         rate = stage.rate * min(1.0, (step + 1) / max(1, stage.warmup)) * (0.1 + 0.9 * cooling(step / stage.steps))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        losses = objective(components, train_set, rng, stage.batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+            losses = objective(components, train_set, rng, stage.batch)
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(weights.values(), GRADIENT_NORM)

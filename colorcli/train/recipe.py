@@ -41,6 +41,7 @@ class Recipe(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     seed: int = 1
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: matrix products in half the bits, where fast")
     drawings: DrawingsSection = DrawingsSection()
     stages: tuple[StageSection, ...]
     checkpoint_every: int = Field(50, ge=1, description="steps between two checkpoints")

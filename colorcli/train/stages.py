@@ -38,7 +38,7 @@ def part_loss(logits: Tensor, shares: Tensor) -> Tensor:
     if shares.shape[-2:] != logits.shape[-2:]:
         shares = F.adaptive_avg_pool2d(shares, (logits.shape[2], logits.shape[3]))
     weight = (1.0 - shares[:, 0]).clamp_min(BACKGROUND_WEIGHT)  # (B, h, w)
-    loss = -(shares * logits.log_softmax(1)).sum(1)
+    loss = -(shares * logits.float().log_softmax(1)).sum(1)
     return (loss * weight).sum() / weight.sum()
 
 
@@ -56,9 +56,9 @@ def part_accuracy(logits: Tensor, shares: Tensor) -> Tensor:
 def autoencoder_losses(components: Components, data: CharacterSet, rng: np.random.Generator, batch: int) -> Losses:
     """Reconstruct color layers: mean absolute error, plus the size of what the latents add to the mean color."""
     pictures = color_batch(data.pairs(rng, batch), rng).flat
-    latents = components.vae.encode(pictures).latents
+    latents = components.vae.encode(pictures).latents.float()
     noisy = latents + 0.03 * torch.randn(latents.shape, generator=_generator(rng))
-    error = (components.vae.decode(noisy).sample - pictures).abs().mean()
+    error = (components.vae.decode(noisy).sample.float() - pictures).abs().mean()
     drift = (latents[:, :3] - F.avg_pool2d(pictures, 8)).square().mean() + latents[:, 3:].square().mean()
     return {"loss": error + 0.02 * drift, "error": error.detach()}
 
@@ -76,8 +76,8 @@ def tagger_objective(components: Components, shown: TaggerBatch) -> Losses:
     logits = head.part_logits(tokens)
     parts = part_loss(logits, shown.parts)
     colored = shown.is_color
-    color = (head.colors(tokens[colored]) - shown.colors[colored]).abs().mean()
-    tags = F.binary_cross_entropy_with_logits(head.tag_logits(tokens), shown.tags)
+    color = (head.colors(tokens[colored]).float() - shown.colors[colored]).abs().mean()
+    tags = F.binary_cross_entropy_with_logits(head.tag_logits(tokens).float(), shown.tags)
     with torch.no_grad():
         on_color = part_accuracy(logits[colored], shown.parts[colored])
         on_line = part_accuracy(logits[~colored], shown.parts[~colored])
@@ -108,7 +108,7 @@ def colorizer_losses(components: Components, data: CharacterSet, rng: np.random.
     shown = color_batch(data.pairs(rng, batch), rng)
     generator = _generator(rng)
     with torch.no_grad():
-        latents = components.vae.encode(shown.flat).latents * components.vae.config["scaling_factor"]
+        latents = components.vae.encode(shown.flat).latents.float() * components.vae.config["scaling_factor"]
     noise = torch.randn(latents.shape, generator=generator)
     noise = noise + OFFSET_NOISE * torch.randn((*latents.shape[:2], 1, 1), generator=generator)
     steps = (torch.rand(batch, generator=generator).sqrt() * 1000).long().clamp(0, 999)
@@ -127,7 +127,7 @@ def colorizer_losses(components: Components, data: CharacterSet, rng: np.random.
     predicted = denoise(components.unet, noised, steps.float(), y, context, maps)
 
     weight = BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * shown.mask
-    diffusion = ((predicted - target).square() * weight).sum() / (weight.sum() * latents.shape[1])
+    diffusion = ((predicted.float() - target).square() * weight).sum() / (weight.sum() * latents.shape[1])
     logits = components.map_head(maps)
     parts = sum(
         (w * part_loss(level, shown.parts) for w, level in zip(MAP_WEIGHTS, logits, strict=True)), torch.zeros(())
