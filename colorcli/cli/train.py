@@ -8,7 +8,7 @@ import typer
 
 from colorcli import console
 from colorcli.cli.options import Verbose
-from colorcli.errors import PresetError
+from colorcli.errors import PresetError, UsageError
 
 
 def train(
@@ -29,11 +29,21 @@ def train(
     """Train a model; the same command goes on where it stopped."""
     console.start_logging(verbose)
     path = find_recipe(recipe)
+    check_stage(path, only)
 
     from colorcli.train.loop import train as run_recipe
 
     run = run_recipe(path, console.say, minutes=minutes or None, only=only, start_from=start_from)
     console.say(f"trained in {run}")
+
+
+def check_stage(path: Path, only: str | None) -> None:
+    """Raise UsageError if the recipe has no such stage, PresetError if it is no good one. Loads no torch."""
+    from colorcli.train.recipe import read_recipe
+
+    stages = [stage.name for stage in read_recipe(path).stages]
+    if only is not None and only not in stages:
+        raise UsageError(f"--only {only}: {path.name} has no such stage", hint=f"it has {', '.join(stages)}")
 
 
 def find_recipe(name: str) -> Path:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import colorcli
 from colorcli.errors import WeightsError
-from colorcli.model.weights import read_list, weights_digest, weights_folder
+from colorcli.model.weights import require_whole, weights_digest, weights_folder
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.presets import Preset
@@ -99,7 +99,7 @@ class Engine:
 def model_entry(name: str) -> ModelEntry:
     """Name, hash and license of a model, without loading it. Raises WeightsError."""
     folder = weights_folder(name)
-    listed = read_list(folder)
+    listed = require_whole(folder)
     return ModelEntry(name=listed.model, sha256=weights_digest(folder), license=listed.license)
 
 
