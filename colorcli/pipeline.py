@@ -22,12 +22,13 @@ from transformers.utils import logging as transformers_logging
 from colorcli.errors import DeviceError, WeightsError
 from colorcli.images import FORMATS, Picture
 from colorcli.model.autoencoder import MeanColorAutoencoder
+from colorcli.model.build import last_features
 from colorcli.model.conditions import ConditionSettings, Encoders, KeyPictures, KeyTokens, frame_conditions, read_key
 from colorcli.model.match import KeyMap, PartMap, key_map, match_cells, paint_match, part_map
-from colorcli.model.parts import MapPartHead, TokenPartHead
+from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
 from colorcli.model.reference import ClusterProjection, TaggerTower, clip_pixels, clip_tokens, tagger_pixels
 from colorcli.model.sketch_encoder import SketchEncoder
-from colorcli.model.unet import ColorUNet
+from colorcli.model.unet import ColorUNet, Sighting
 from colorcli.model.weights import require_whole, weights_folder
 from colorcli.prepare.canvas import from_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
@@ -39,6 +40,10 @@ from colorcli.variants import VARIANTS
 
 Floats = NDArray[np.float32]
 
+
+LAST_TIME = 999                      # of the noise schedule: pure noise
+KEY_TIME = 300                       # at which the colors of a key are still seen well
+READING_WEIGHTS = (0.6, 0.2, 0.2)    # of the network's, the sketch maps' and the tagger's reading of the parts
 
 Image = Picture | PIL.Image.Image | NDArray[Any]  # an array is (H, W) or (H, W, 3 or 4), uint8 or 0..1
 DEFAULT = Preset()
@@ -80,6 +85,7 @@ class ColorizePipeline(DiffusionPipeline):
         sketch_encoder: SketchEncoder,
         map_head: MapPartHead,
         unet: ColorUNet,
+        feature_head: FeaturePartHead,
         scheduler: DDIMScheduler,
     ) -> None:
         super().__init__()
@@ -93,6 +99,7 @@ class ColorizePipeline(DiffusionPipeline):
             sketch_encoder=sketch_encoder,
             map_head=map_head,
             unet=unet,
+            feature_head=feature_head,
             scheduler=scheduler,
         )
 
@@ -136,7 +143,7 @@ class ColorizePipeline(DiffusionPipeline):
             key = prepare_key(picture_of(key), preset, VARIANTS["mini"])
         pictures = KeyPictures(_picture(key.color_canvas).to(self.device), _mask(key.mask_canvas).to(self.device))
         tokens = read_key(self.encoders, pictures, condition_settings(preset))
-        parts = self._parts(key.ink_canvas, key.mask_canvas, key.color_canvas)
+        parts = self._parts(key.ink_canvas, key.mask_canvas, key.color_canvas, tokens, preset)
         palette = find_palette(key.color_canvas, key.ink_canvas, key.mask_canvas)
         return Reference(tokens, key_map(parts, palette))
 
@@ -154,9 +161,9 @@ class ColorizePipeline(DiffusionPipeline):
             ) from error
 
     @torch.inference_mode()
-    def match(self, frame: PreparedFrame, reference: Reference) -> Floats:
+    def match(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Floats:
         """Paint the color match (h, w, 3), 0..1: the key's colors on the frame's closed regions, by part and place."""
-        parts = self._parts(frame.ink_canvas, frame.mask_canvas, None)
+        parts = self._parts(frame.ink_canvas, frame.mask_canvas, None, reference.tokens, preset)
         votes = match_cells(parts, reference.match)
         return paint_match(votes, reference.match.palette, frame.ink_canvas, frame.mask_canvas)
 
@@ -171,7 +178,7 @@ class ColorizePipeline(DiffusionPipeline):
         noise = frame_noise([sampling.seed], (self.unet.config.in_channels, height // 8, width // 8)).to(self.device)
         start = None
         if sampling.start == "match":
-            painted = _picture(self.match(frame, reference)).to(self.device)
+            painted = _picture(self.match(frame, reference, preset)).to(self.device)
             start = self.vae.encode(painted).latents * scale
         conditions = frame_conditions(
             self.encoders,
@@ -194,17 +201,30 @@ class ColorizePipeline(DiffusionPipeline):
         decoded = self.vae.decode(latents / scale).sample
         return np.asarray(((decoded[0].float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy(), np.float32)
 
-    def _parts(self, ink: Floats, mask: Floats, color: Floats | None) -> PartMap:
-        """Read the parts of a canvas from its lines by the sketch encoder, and from the whole picture by the tagger.
+    def _parts(self, ink: Floats, mask: Floats, color: Floats | None, tokens: KeyTokens, preset: Preset) -> PartMap:
+        """Read the parts of a canvas in three ways, and take the weighted mean of the probabilities.
 
-        Both readings are probabilities; their mean is taken. Without color the tagger sees the white line art.
+        By the denoising network's last features, which see pure noise with the drawing's lines, or a key's colors under
+        some noise; by the sketch maps; by the tagger, which sees the whole picture, line art as white.
         """
         sketch = _sketch(ink).to(self.device)
-        lines = self.map_head(self.sketch_encoder(sketch))[0].softmax(1)  # (1, parts, h/8, w/8)
         shown = -sketch if color is None else _picture(color).to(self.device)
-        whole = self.token_head.part_logits(self.encoders.tagger(shown)).softmax(1)  # (1, parts, rows, columns)
-        whole = F.interpolate(whole, lines.shape[-2:], mode="bilinear", align_corners=False)
-        return part_map((0.5 * (lines + whole))[0].cpu(), mask)
+        conditions = frame_conditions(self.encoders, tokens, sketch, _mask(mask).to(self.device), ConditionSettings())
+        height, width = ink.shape
+        noise = frame_noise([preset.sampling.seed], (self.unet.config.in_channels, height // 8, width // 8))
+        noise = noise.to(self.device)
+        latents, time = noise, LAST_TIME
+        if color is not None:
+            own = self.vae.encode(shown).latents * self.vae.config["scaling_factor"]
+            latents, time = self.scheduler.add_noise(own, noise, torch.tensor([KEY_TIME])), KEY_TIME
+        seen = Sighting(last_features(self.unet))
+        self.unet(latents, float(time), conditions.y, conditions.context, conditions.sketch_maps, observe=seen)
+        by_network = self.feature_head(seen.features).softmax(1)  # (1, parts, h/8, w/8)
+        by_lines = self.map_head(list(conditions.sketch_maps))[0].softmax(1)
+        by_tagger = self.token_head.part_logits(self.encoders.tagger(shown)).softmax(1)  # (1, parts, rows, columns)
+        by_tagger = F.interpolate(by_tagger, by_lines.shape[-2:], mode="bilinear", align_corners=False)
+        mean = sum(weight * p for weight, p in zip(READING_WEIGHTS, (by_network, by_lines, by_tagger), strict=True))
+        return part_map(mean[0].cpu(), mask)
 
 
 def load_pipeline(model: str, device: str = "auto", attention: str = "auto") -> ColorizePipeline:

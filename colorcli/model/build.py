@@ -13,7 +13,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from colorcli.errors import WeightsError
 from colorcli.model.autoencoder import MeanColorAutoencoder
-from colorcli.model.parts import MapPartHead, TokenPartHead
+from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
 from colorcli.model.reference import ClusterProjection, TaggerTower, clip_pixels, clip_tokens, tagger_pixels
 from colorcli.model.scalars import SCALAR_DIM, canvas_vector
 from colorcli.model.sketch_encoder import SketchEncoder
@@ -33,6 +33,7 @@ class Components:
     sketch_encoder: SketchEncoder
     map_head: MapPartHead
     unet: ColorUNet
+    feature_head: FeaturePartHead
     scheduler: DDIMScheduler
 
     @property
@@ -101,6 +102,7 @@ def build_components(architecture: Architecture, parts: int, tags: int) -> Compo
         ),
         map_head=MapPartHead((a.channels[0], *a.channels), parts),
         unet=unet,
+        feature_head=FeaturePartHead(a.channels[0], parts),
         scheduler=DDIMScheduler(
             beta_start=0.00085,
             beta_end=0.012,
@@ -118,6 +120,11 @@ def reference_context(components: Components, picture: Tensor) -> Tensor:
     tokens = components.tagger(tagger_pixels(picture, components.tagger.config["image_size"]))
     clip = clip_tokens(components.image_encoder, clip_pixels(picture, components.image_encoder.config.image_size))
     return torch.as_tensor(components.projection(clip, tokens))
+
+
+def last_features(unet: ColorUNet) -> str:
+    """Give the name under which `denoise` tells its last features, (B, first width, h, w), to an observer."""
+    return f"output.{len(unet.up_blocks) * len(unet.up_blocks[0].resnets) - 1}"
 
 
 def size_condition(height: int, width: int) -> Tensor:

@@ -36,6 +36,20 @@ class TokenPartHead(ModelMixin, ConfigMixin):
         return torch.as_tensor(self.tag(tokens.mean(1)))
 
 
+class FeaturePartHead(ModelMixin, ConfigMixin):
+    """Reads parts from the last features of the denoising network, which sees more than the sketch maps do."""
+
+    @register_to_config
+    def __init__(self, width: int, parts: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(32, width)
+        self.part = nn.Conv2d(width, parts, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Give part logits (B, parts, h, w) of features (B, width, h, w)."""
+        return torch.as_tensor(self.part(F.silu(self.norm(features))))
+
+
 class MapPartHead(ModelMixin, ConfigMixin):
     """Reads parts from the four sketch maps, one 1x1 convolution for each map."""
 

@@ -90,6 +90,25 @@ class ColorUNet(UNet2DConditionModel, ModelMixin):
 Context = Tensor | Sequence[KeyValues]  # tokens, or the keys and values of every transformer block in order
 
 
+class Sighting:
+    """An observer that keeps one intermediate tensor."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._seen: list[Tensor] = []
+
+    def __call__(self, name: str, features: Tensor) -> None:
+        """Be told a tensor."""
+        if name == self.name:
+            self._seen.append(features)
+
+    @property
+    def features(self) -> Tensor:
+        """The tensor that was waited for; it was told once."""
+        (only,) = self._seen
+        return only
+
+
 def denoise(
     unet: UNet2DConditionModel,
     sample: Tensor,

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from colorcli.model.build import Components, reference_context, size_condition
-from colorcli.model.unet import denoise
+from colorcli.model.build import Components, last_features, reference_context, size_condition
+from colorcli.model.unet import Sighting, denoise
 from colorcli.train.batches import TaggerBatch, color_batch, sketch_batch, tagger_batch
 from colorcli.train.dataset import CharacterSet
 
@@ -19,11 +19,12 @@ TRAINED: dict[str, tuple[str, ...]] = {
     "autoencoder": ("vae",),
     "tagger": ("tagger", "token_head"),
     "sketch": ("sketch_encoder", "map_head"),
-    "colorizer": ("unet", "sketch_encoder", "map_head", "image_encoder", "projection"),
+    "colorizer": ("unet", "feature_head", "sketch_encoder", "map_head", "image_encoder", "projection"),
 }
 MAP_WEIGHTS = (1.0, 0.3, 0.2, 0.2)  # weight of each sketch map's part loss, finest first
 BACKGROUND_WEIGHT = 0.15  # weight of a cell outside the character in the diffusion loss
-PART_WEIGHT = 0.05  # keeps the sketch encoder's parts alive while the colorizer trains
+FEATURE_PART_WEIGHT = 0.2  # of the part loss on the U-Net's last features: parts first, color second
+MAP_PART_WEIGHT = 0.05     # keeps the parts in the sketch maps alive
 REFERENCE_DROPOUT = 0.1  # share of samples that see no reference
 MISMATCH_SHARE = 0.4               # share of samples that start from wrong colors
 MISMATCH_NOISE = 0.5               # standard deviation of the noise above which they do
@@ -124,18 +125,21 @@ def colorizer_losses(components: Components, data: CharacterSet, rng: np.random.
     maps = components.sketch_encoder(shown.sketch)
     height, width = shown.flat.shape[-2:]
     y = size_condition(height, width).expand(batch, -1)
-    predicted = denoise(components.unet, noised, steps.float(), y, context, maps)
+    seen = Sighting(last_features(components.unet))
+    predicted = denoise(components.unet, noised, steps.float(), y, context, maps, observe=seen)
 
-    weight = BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * shown.mask
-    diffusion = ((predicted.float() - target).square() * weight).sum() / (weight.sum() * latents.shape[1])
-    logits = components.map_head(maps)
-    parts = sum(
-        (w * part_loss(level, shown.parts) for w, level in zip(MAP_WEIGHTS, logits, strict=True)), torch.zeros(())
-    )
+    share = BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * shown.mask
+    diffusion = ((predicted.float() - target).square() * share).sum() / (share.sum() * latents.shape[1])
+    logits = components.feature_head(seen.features)
+    parts = part_loss(logits, shown.parts)
+    map_parts = torch.zeros(())
+    for weight, level in zip(MAP_WEIGHTS, components.map_head(maps), strict=True):
+        map_parts = map_parts + weight * part_loss(level, shown.parts)
     return {
-        "loss": diffusion + PART_WEIGHT * parts,
+        "loss": diffusion + FEATURE_PART_WEIGHT * parts + MAP_PART_WEIGHT * map_parts,
         "diffusion": diffusion.detach(),
-        "accuracy": part_accuracy(logits[0].detach(), shown.parts),
+        "parts": parts.detach(),
+        "accuracy": part_accuracy(logits.detach(), shown.parts),
     }
 
 
