@@ -23,7 +23,7 @@ def ciede2000(lab_a: NDArray[Any], lab_b: NDArray[Any]) -> NDArray[np.float64]:
 
     gray = chroma_a * chroma_b == 0  # a gray has no hue, so no hue difference either
     turn = np.where(gray, 0.0, (hue_b - hue_a + 180) % 360 - 180)
-    # Exactly opposite hues: the paper leaves +180, where the modulo gives -180. Only the sign of a product depends on it.
+    # Exactly opposite hues: the paper keeps the sign, the modulo loses it.
     turn = np.where(~gray & (np.abs(hue_b - hue_a) == 180), hue_b - hue_a, turn)
     delta_light = light_b - light_a
     delta_chroma = chroma_b - chroma_a

@@ -12,6 +12,7 @@ from colorcli.finish.regions import (
     region_colors,
     shade_regions,
     snap_to_palette,
+    split_by_color,
 )
 from colorcli.prepare.canvas import Canvas, from_canvas
 from colorcli.prepare.frame import PreparedFrame
@@ -71,10 +72,11 @@ def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, setting
     if not regions.count:
         return full
     blur_px = BLEED * canvas_pixel(frame.canvas)
+    if settings.fill == "flat":
+        regions = split_by_color(full, regions, blur_px)
     colors = region_colors(full, regions, blur_px)
     if settings.fill == "soft":
-        shaded = shade_regions(full, regions, blur_px, colors)
-        return shaded
+        return shade_regions(full, regions, blur_px, colors)
     if settings.palette == "key":
         palette = find_palette(key.color_canvas, key.ink_canvas, key.mask_canvas)
         colors[1:] = snap_to_palette(colors[1:], palette.colors, settings.palette_reach)

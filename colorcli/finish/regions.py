@@ -7,12 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.finish.difference import ciede2000, lab_of
+from colorcli.prepare.palette import lab
 
 Float = NDArray[np.float32]
 Labels = NDArray[np.int32]
 
 PAPER_BELOW = 0.15     # ink above this parts two regions
-SPECK_PX = 6           # smaller regions are holes between crossing strokes, in pixels at 1280; they take a neighbor's color
+SLIVER_BELOW = 0.4     # between two strokes closer than this lets bare paper show, ink below this is still a region
+SPECK_PX = 6           # smaller regions are holes where strokes cross, in pixels at 1280; a neighbor's color covers them
+MIN_SPLIT_PX = 60      # a region smaller than this is never parted by color, in pixels of the model's canvas
+MOST_PIECES = 4        # colors that one region may be parted into
+SMALLEST_PIECE = 0.05  # share of a region that a color needs to count
+FLAT_SPREAD = 7.0      # CIE76 distance over which the pixels of one flat color are spread, half of it
+CLEARLY = 0.8          # share of a region's pixels that must have one of its flat colors
 SAMPLES = 1500         # pixels of a region that its color is measured on, at most
 
 
@@ -33,9 +40,15 @@ class Regions:
 def closed_regions(ink: Float, mask: Float) -> Regions:
     """Find the 4-connected pieces of paper inside the mask.
 
-    ink, mask: (H, W) in 0..1. Specks of a few pixels between crossing strokes are no regions.
+    ink, mask: (H, W) in 0..1. A sliver between two strokes, too narrow to show bare paper, is a region as well; specks
+    of a few pixels where strokes cross are none.
     """
-    paper = ((ink < PAPER_BELOW) & (mask > 0.5)).astype(np.uint8)
+    inside = cv2.compare(mask, 0.5, cv2.CMP_GT)
+    bare = cv2.bitwise_and(cv2.compare(ink, PAPER_BELOW, cv2.CMP_LT), inside)
+    light = cv2.bitwise_and(cv2.compare(ink, SLIVER_BELOW, cv2.CMP_LT), inside)
+    # The soft edge of a stroke is as light as a sliver, but it lies beside bare paper.
+    slivers = cv2.bitwise_and(light, cv2.bitwise_not(cv2.dilate(bare, np.ones((3, 3), np.uint8))))
+    paper = cv2.bitwise_or(bare, slivers)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(paper, connectivity=4, ltype=cv2.CV_32S)
     areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
     areas[0] = 0
@@ -56,12 +69,7 @@ def nearest_region(regions: Regions) -> Labels:
     """
     if not regions.count:
         return regions.labels
-    lines = (regions.labels == 0).astype(np.uint8)
-    _, seeds = cv2.distanceTransformWithLabels(lines, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    paper = regions.labels > 0
-    numbers = np.zeros(int(seeds.max()) + 1, np.int32)
-    numbers[seeds[paper]] = regions.labels[paper]
-    return np.asarray(numbers[seeds], np.int32)
+    return _nearest(regions.labels, regions.labels > 0)
 
 
 def region_colors(layer: Float, regions: Regions, blur_px: float) -> Float:
@@ -101,6 +109,125 @@ def snap_to_palette(colors: Float, palette: Float, reach: float) -> Float:
     return np.where(near[:, None], palette[nearest], colors).astype(np.float32)
 
 
+def split_by_color(layer: Float, regions: Regions, blur_px: float) -> Regions:
+    """Part a region in which the layer clearly holds several flat colors: a shadow without a line, or an open line.
+
+    layer, blur_px: as for `region_colors`. Only a region with room for it is parted, and only if nearly all of its
+    clean pixels have one of a few colors with hardly any in between, each color in one place. A shaded or an uncertain
+    region stays whole.
+    """
+    labels, count = regions.labels, regions.count
+    columns = labels.shape[1]
+    room = MIN_SPLIT_PX * max(blur_px, 1.0) ** 2
+    for inside in pixels_of_regions(regions):
+        if len(inside) < room:
+            continue
+        some = inside[:: max(1, len(inside) // SAMPLES)]
+        clean = some[regions.depth.reshape(-1)[some] >= blur_px]
+        if len(clean) < 100 or len(clean) < 0.3 * len(some):
+            continue
+        colors = _flat_colors(layer.reshape(-1, 3)[clean])
+        if len(colors) < 2:
+            continue
+        number = labels.reshape(-1)[inside[0]]
+        box = _box(inside, columns)
+        piece = _pieces(layer[box], labels[box] == number, regions.depth[box] >= blur_px, colors, blur_px)
+        if piece is None:
+            continue
+        if labels is regions.labels:
+            labels = labels.copy()
+        labels[box][piece > 0] = count + piece[piece > 0]
+        count += len(colors) - 1
+    if labels is regions.labels:
+        return regions
+    areas = np.bincount(labels.reshape(-1), minlength=count + 1)
+    areas[0] = 0
+    return Regions(labels, regions.depth, areas)
+
+
+def _flat_colors(samples: Float) -> Float:
+    """Find the flat colors that make up nearly all of the samples (N, 3), most frequent first; one if it is unclear."""
+    samples_lab = lab(samples)
+    left = np.ones(len(samples), bool)
+    colors: list[Float] = []
+    explained = 0.0
+    while len(colors) < MOST_PIECES and left.sum() >= SMALLEST_PIECE * len(samples):
+        bins = (samples_lab[left] // 6).astype(np.int64) @ np.array([1 << 20, 1 << 10, 1])
+        _, where, counts = np.unique(bins, return_inverse=True, return_counts=True)
+        start = samples_lab[left][where == counts.argmax()].mean(axis=0)
+        near = np.linalg.norm(samples_lab - start, axis=1) < FLAT_SPREAD
+        share = float((near & left).mean())
+        if share < SMALLEST_PIECE:
+            break
+        center = samples_lab[near & left].mean(axis=0)
+        if all(_valley(samples_lab, center, other) for other in colors):
+            colors.append(center)
+            explained += share
+        left &= np.linalg.norm(samples_lab - start, axis=1) >= 1.4 * FLAT_SPREAD
+    return np.array(colors, np.float32) if explained >= CLEARLY else np.array(colors[:1], np.float32)
+
+
+def _valley(samples: Float, one: Float, other: Float) -> bool:
+    """Tell whether hardly any samples lie between two colors: else they are the ends of one shading."""
+    axis = other - one
+    place = (samples - one) @ axis / (axis @ axis)
+    middle = ((place > 1 / 3) & (place < 2 / 3)).mean()
+    sides = min(((place > -1 / 3) & (place <= 1 / 3)).mean(), ((place >= 2 / 3) & (place < 4 / 3)).mean())
+    return bool(middle < 0.5 * sides)
+
+
+def _pieces(
+    layer: Float, inside: NDArray[np.bool_], clean: NDArray[np.bool_], colors: Float, blur_px: float
+) -> Labels | None:
+    """Part one region by color: 0 for the first color (and outside), 1.. for the others; None if they do not hold.
+
+    layer: (h, w, 3). colors: (K, 3) in CIELAB. Where the layer is mixed with colors beyond a line, the nearest clean
+    pixels decide.
+    """
+    distance = ((lab(layer)[..., None, :] - colors) ** 2).sum(axis=-1)  # (h, w, K)
+    raw = distance.argmin(axis=-1)
+    clean = clean & inside
+    size = 2 * max(1, round(blur_px)) + 1
+    votes = [cv2.boxFilter((clean & (raw == k)).astype(np.float32), -1, (size, size)) for k in range(len(colors))]
+    wide = [cv2.boxFilter(vote, -1, (2 * size + 1, 2 * size + 1)) for vote in votes]
+    piece = (np.stack(votes) + 1e-3 * np.stack(wide)).argmax(axis=0)
+    agree = (piece == raw)[clean]
+    if agree.mean() < 0.9:
+        return None
+    piece[clean] = raw[clean]  # no rounded corners
+    piece[~inside] = 0
+    return _without_crumbs(piece, inside, round(4 * size * size))
+
+
+def _without_crumbs(piece: NDArray[np.int64], inside: NDArray[np.bool_], smallest: int) -> Labels | None:
+    """Give separate bits of less than `smallest` pixels to the color around them; None if one color is left."""
+    result = np.zeros(piece.shape, np.int32)
+    kept = np.zeros(piece.shape, bool)
+    for color in np.unique(piece[inside]):
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(
+            ((piece == color) & inside).astype(np.uint8), connectivity=8, ltype=cv2.CV_32S
+        )
+        large = stats[:, cv2.CC_STAT_AREA] >= smallest
+        large[0] = False
+        here = large[labels]
+        result[here] = color
+        kept |= here
+    crumbs = inside & ~kept
+    if crumbs.any() and kept.any():
+        result = np.where(crumbs, _nearest(result, kept), result).astype(np.int32)
+    return result if len(np.unique(result[inside])) > 1 else None
+
+
+def _nearest(values: Labels, known: NDArray[np.bool_]) -> Labels:
+    """Give each pixel the value of the nearest known one."""
+    _, seeds = cv2.distanceTransformWithLabels(
+        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    table = np.zeros(int(seeds.max()) + 1, np.int32)
+    table[seeds[known]] = values[known]
+    return np.asarray(table[seeds], np.int32)
+
+
 def shade_regions(layer: Float, regions: Regions, blur_px: float, colors: Float) -> Float:
     """Keep the model's shades, (H, W, 3), but let none of them cross a line.
 
@@ -108,10 +235,10 @@ def shade_regions(layer: Float, regions: Regions, blur_px: float, colors: Float)
     pixels around (normalised convolution, Knutsson and Westin 1993), and the region's color where there are none.
     """
     shaded = layer.copy()
-    rows, columns = regions.labels.shape
+    columns = regions.labels.shape[1]
     size = 2 * max(2, round(2.0 * blur_px)) + 1
-    for number, (left, top, width, height) in enumerate(_boxes(regions), start=1):
-        box = np.s_[top : top + height, left : left + width]
+    for number, pixels in enumerate(pixels_of_regions(regions), start=1):
+        box = _box(pixels, columns)
         inside = regions.labels[box] == number
         depth = regions.depth[box]
         clean = (inside & (depth >= min(blur_px, 0.6 * float(depth[inside].max())))).astype(np.float32)
@@ -124,12 +251,7 @@ def shade_regions(layer: Float, regions: Regions, blur_px: float, colors: Float)
     return shaded
 
 
-def _boxes(regions: Regions) -> list[tuple[int, int, int, int]]:
-    """Give left, top, width and height of the smallest box around each region."""
-    boxes = []
-    columns = regions.labels.shape[1]
-    for inside in pixels_of_regions(regions):
-        x = inside % columns
-        top, bottom, left, right = inside[0] // columns, inside[-1] // columns, x.min(), x.max()
-        boxes.append((int(left), int(top), int(right - left + 1), int(bottom - top + 1)))
-    return boxes
+def _box(inside: NDArray[np.int64], columns: int) -> tuple[slice, slice]:
+    """Give the smallest box around flat positions in reading order, as rows and columns."""
+    x = inside % columns
+    return slice(int(inside[0] // columns), int(inside[-1] // columns) + 1), slice(int(x.min()), int(x.max()) + 1)

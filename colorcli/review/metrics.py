@@ -75,7 +75,7 @@ def true_regions(line: Picture, truth: Picture) -> TrueRegions:
 
 
 def region_score(regions: TrueRegions, color: Float) -> Score:
-    """Count the regions whose median color looks like the true one (CIEDE2000 below 8). color: (H, W, 3), over white."""
+    """Count the regions whose median color looks like the true one, CIEDE2000 below 8. color: (H, W, 3), over white."""
     return _score(regions, _medians(color, regions.pixels))
 
 

@@ -79,7 +79,8 @@ def find_known_shots(data: Path) -> list[KnownShot]:
     """
     if not data.is_dir():
         raise ShotError(f"there is no folder {data}", hint="give the folder that holds the shots with known colors")
-    folders = [data] if (data / "line").is_dir() else sorted(path for path in data.iterdir() if (path / "line").is_dir())
+    inner = sorted(path for path in data.iterdir() if (path / "line").is_dir())
+    folders = [data] if (data / "line").is_dir() else inner
     if not folders:
         raise ShotError(f"{data} holds no shot with known colors", hint="each needs line/, color/ and key.png")
     return [_known_shot(folder) for folder in folders]
