@@ -1,25 +1,27 @@
 """The last step of a frame: the model's small layer of color becomes the picture that is delivered."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from colorcli.finish.lines import LineLayer, lift_lines
+from colorcli.finish.lines import NO_LINES, STROKE_REACH_PX, LineLayer, lift_lines, lines_of_alpha
 from colorcli.finish.regions import (
+    SPECK_PX,
     closed_regions,
-    nearest_region,
+    nearest_labelled,
     region_colors,
     shade_regions,
     snap_to_palette,
+    soften_borders,
     split_by_color,
 )
-from colorcli.prepare.canvas import Canvas, from_canvas
+from colorcli.prepare.canvas import Box, Canvas, bounds, from_canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
-from colorcli.prepare.lineart import alpha_is_lines
-from colorcli.prepare.palette import find_palette
-from colorcli.presets import FinishSettings, Preset
+from colorcli.prepare.lineart import LineArt, alpha_is_lines
+from colorcli.presets import Preset
 
 Float = NDArray[np.float32]
 
@@ -27,11 +29,11 @@ BLEED = 1.0  # how far the model's colors run over a line, in pixels of its canv
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A frame as its lines see it: what was drawn, on which paper, and how much of each pixel is there at all."""
+class Cel:
+    """A frame taken apart."""
 
-    lines: LineLayer
-    presence: Float | None  # (H, W) alpha of the whole cel; None: all of it, or only the lines have one
+    lines: LineLayer  # off their paper
+    mask: Float       # (H, W) character; of a pixel that is half there, the share of that half
 
 
 def finish_frame(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Preset) -> tuple[Float, Float | None]:
@@ -40,47 +42,50 @@ def finish_frame(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: P
     layer: (h, w, 3) the model's colors at canvas size, 0..1. Colors stay inside the lines, the frame's own lines are
     laid over them, and outside the character lies what the preset's background rule says.
     """
-    drawing = _read_drawing(frame)
-    mask = frame.mask
-    if drawing.presence is not None:
-        # The color of a straight pixel does not know how much of the pixel is there.
-        mask = np.divide(mask, drawing.presence, out=np.zeros_like(mask), where=drawing.presence > 0)
-        mask = np.minimum(mask, np.float32(1))
-    filled = fill_character(layer, frame, key, preset.finish)
+    width, height = frame.canvas.source
+    scale = max(width, height) / 1280
     cut_out = preset.background.rule == "transparent" or preset.output.alpha == "mask"
-    lines = drawing.lines if preset.finish.lines == "original" else None
-    if preset.background.rule == "model":
-        behind = from_canvas(layer, frame.canvas, 1)
-    else:
-        behind = np.broadcast_to(background_color(key, preset), filled.shape)
+    behind = background_color(key, preset)
+    color = np.empty((height, width, 3), np.float32)
+    color[:] = behind
+    cover = np.zeros((height, width), np.float32)  # of color and lines, over what is behind
+    box = (0, 0, width, height) if preset.background.rule == "model" else _used_box(frame)
+    if box is not None:
+        rows, columns = slice(box[1], box[1] + box[3]), slice(box[0], box[0] + box[2])
+        part = _cut(frame, box)
+        cel = _take_apart(part, _paper_color(frame), scale)
+        if preset.finish.lines == "none":
+            cel = replace(cel, lines=NO_LINES)
+        if preset.background.rule == "model" and not cut_out:
+            cel = replace(cel, mask=np.ones_like(cel.mask))  # the model painted everywhere
+        filled = fill_character(layer, part, key, preset, scale)
+        color[rows, columns], cover[rows, columns] = _lay(cel, filled, None if cut_out else behind)
+    return _settle_alpha(color, cover if cut_out else None, frame, preset)
 
-    color = behind + (filled - behind) * mask[..., None] if not cut_out else filled * mask[..., None]
-    cover = mask if cut_out else np.ones_like(mask)
-    if lines is not None:
-        left = 1 - lines.cover
-        color = color * left[..., None] + lines.ink_color
-        cover = lines.cover + cover * left
-    if cut_out:
-        color = np.divide(color, cover[..., None], out=np.ones_like(color), where=cover[..., None] > 0)
-    return _with_alpha(np.clip(color, 0, 1), cover if cut_out else None, frame, drawing, preset)
 
+def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Preset, scale: float) -> Float:
+    """Give the color under the lines, (H, W, 3), by the preset's `fill`; it runs on past the character's edge.
 
-def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, settings: FinishSettings) -> Float:
-    """Give the color under the lines, (H, W, 3), by the preset's `fill`; it runs on past the character's edge."""
+    scale: size of the whole frame relative to one whose longer side is 1280 pixels.
+    """
+    settings = preset.finish
     full = from_canvas(layer, frame.canvas, 1)
-    regions = closed_regions(frame.lines.ink, frame.mask)
+    mask = np.ones_like(frame.mask) if preset.background.rule == "model" else frame.mask
+    regions = closed_regions(frame.lines.ink, mask, SPECK_PX * max(1.0, scale))
     if not regions.count:
         return full
     blur_px = BLEED * canvas_pixel(frame.canvas)
-    if settings.fill == "flat":
-        regions = split_by_color(full, regions, blur_px)
-    colors = region_colors(full, regions, blur_px)
     if settings.fill == "soft":
-        return shade_regions(full, regions, blur_px, colors)
+        colors = region_colors(full, regions, blur_px)
+        shaded = shade_regions(full, regions, blur_px, colors)
+        return shaded.reshape(-1, 3)[nearest_labelled(regions.labels)]
+    whole, regions = regions, split_by_color(full, regions, blur_px)
+    colors = region_colors(full, regions, blur_px)
     if settings.palette == "key":
-        palette = find_palette(key.color_canvas, key.ink_canvas, key.mask_canvas)
-        colors[1:] = snap_to_palette(colors[1:], palette.colors, settings.palette_reach)
-    return colors[nearest_region(regions)]
+        colors[1:] = snap_to_palette(colors[1:], key.palette.colors, settings.palette_reach)
+    labels = regions.labels.reshape(-1)[nearest_labelled(regions.labels)]
+    filled = np.take(colors, labels, axis=0)
+    return filled if regions is whole else soften_borders(filled, labels, whole.labels)
 
 
 def canvas_pixel(canvas: Canvas) -> float:
@@ -97,35 +102,87 @@ def background_color(key: PreparedKey, preset: Preset) -> Float:
     return np.median(outside, axis=0).astype(np.float32) if len(outside) else white
 
 
-def _read_drawing(frame: PreparedFrame) -> Drawing:
+def _lay(cel: Cel, color: Float, behind: Float | None) -> tuple[Float, Float]:
+    """Lay the lines over the color and both over what is behind: color (H, W, 3) and how much of each pixel it covers.
+
+    color: (H, W, 3), also beyond the character's edge; it is written over. behind: (3,) color, or None for a cut-out,
+    whose color stays straight.
+    """
+    cover = cel.mask.copy()
+    pixels, covers = color.reshape(-1, 3), cover.reshape(-1)
+    if behind is not None:
+        outside = np.flatnonzero(covers < 1)
+        pixels[outside] = behind + (pixels[outside] - behind) * covers[outside, None]
+    lines = cel.lines
+    if len(lines.where):
+        there = covers[lines.where]
+        left = 1 - lines.cover if behind is not None else (1 - lines.cover) * there
+        laid = pixels[lines.where] * left[:, None] + lines.ink_color
+        if behind is None:
+            laid /= (lines.cover + left)[:, None]
+        pixels[lines.where] = np.minimum(laid, np.float32(1))
+        covers[lines.where] = lines.cover + (1 - lines.cover) * there
+    return color, cover
+
+
+def _take_apart(frame: PreparedFrame, paper: Float, scale: float) -> Cel:
     """Take the lines off the paper, whether they are drawn on paper, on an opaque cel, or lie alone in the alpha."""
-    picture, ink = frame.picture, frame.lines.ink
-    white = np.ones(3, np.float32)
+    picture, ink, mask = frame.picture, frame.lines.ink, frame.mask
+    reach = max(2, round(STROKE_REACH_PX * scale))
     if picture.alpha is None:
-        return Drawing(lift_lines(picture.color, ink, _paper_color(picture.color, ink)), None)
+        return Cel(lift_lines(picture.color, ink, paper, reach), mask)
     if alpha_is_lines(picture.alpha):
-        # Nothing to take apart: the file says how much of each pixel is line.
-        return Drawing(LineLayer(picture.alpha, picture.color * picture.alpha[..., None]), None)
-    ink = np.divide(ink, picture.alpha, out=np.zeros_like(ink), where=picture.alpha > 0)
-    return Drawing(lift_lines(picture.color, np.minimum(ink, np.float32(1)), white), picture.alpha)
+        return Cel(lines_of_alpha(picture.color, picture.alpha), mask)
+    # Straight color does not know how much of the pixel is there, ink and mask do.
+    share = 1 / np.maximum(picture.alpha, np.float32(1 / 255))
+    ink, mask = np.minimum(ink * share, np.float32(1)), np.minimum(mask * share, np.float32(1))
+    return Cel(lift_lines(picture.color, ink, paper, reach), mask)
 
 
-def _paper_color(color: Float, ink: Float) -> Float:
-    """Measure the color of the paper, (3,), on every fourth pixel without ink; white if there is none."""
-    bare = color[::4, ::4][ink[::4, ::4] == 0]
-    return np.median(bare, axis=0).astype(np.float32) if len(bare) else np.ones(3, np.float32)
+def _paper_color(frame: PreparedFrame) -> Float:
+    """Measure the color of the paper, (3,), on every fourth pixel without ink; white under a cel."""
+    white = np.ones(3, np.float32)
+    if frame.picture.alpha is not None:
+        return white
+    bare = frame.picture.color[::4, ::4][frame.lines.ink[::4, ::4] == 0]
+    return np.median(bare, axis=0).astype(np.float32) if len(bare) else white
 
 
-def _with_alpha(
-    color: Float, cover: Float | None, frame: PreparedFrame, drawing: Drawing, preset: Preset
+def _used_box(frame: PreparedFrame) -> Box | None:
+    """Give the smallest box around character and lines; None for an empty frame."""
+    used = cv2.bitwise_or(cv2.compare(frame.mask, 0, cv2.CMP_GT), cv2.compare(frame.lines.ink, 0, cv2.CMP_GT))
+    if frame.picture.alpha is not None:
+        used = cv2.bitwise_or(used, cv2.compare(frame.picture.alpha, 0, cv2.CMP_GT))
+    return bounds(used)
+
+
+def _cut(frame: PreparedFrame, box: Box) -> PreparedFrame:
+    """Cut a box out of a frame; its canvas stays where it lies."""
+    left, top, width, height = box
+    part = np.s_[top : top + height, left : left + width]
+    picture, canvas = frame.picture, frame.canvas
+    crop = (canvas.crop[0] - left, canvas.crop[1] - top, canvas.crop[2], canvas.crop[3])
+    return replace(
+        frame,
+        picture=replace(
+            picture, color=picture.color[part], alpha=None if picture.alpha is None else picture.alpha[part]
+        ),
+        lines=LineArt(np.ascontiguousarray(frame.lines.ink[part])),
+        mask=np.ascontiguousarray(frame.mask[part]),
+        canvas=replace(canvas, source=(width, height), crop=crop),
+    )
+
+
+def _settle_alpha(
+    color: Float, cover: Float | None, frame: PreparedFrame, preset: Preset
 ) -> tuple[Float, Float | None]:
     """Settle the alpha by the preset's rule; a picture that loses its alpha is laid over white paper."""
     own = frame.picture.alpha
-    alpha: Float | None = drawing.presence
-    if own is not None and drawing.presence is None:
-        alpha = own + (1 - own) * frame.mask  # the lines had it alone, now there is color between them
-    if cover is not None:
-        alpha = cover if drawing.presence is None else drawing.presence * cover
+    alpha = own
+    if own is not None and alpha_is_lines(own):
+        alpha = own + (1 - own) * frame.mask if cover is None else cover  # there is color between the lines now
+    elif cover is not None:
+        alpha = cover if own is None else own * cover
     if preset.output.alpha == "none" and alpha is not None:
         return (color - 1) * alpha[..., None] + 1, None
     return color, alpha

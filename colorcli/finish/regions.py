@@ -14,7 +14,7 @@ Labels = NDArray[np.int32]
 
 PAPER_BELOW = 0.15     # ink above this parts two regions
 SLIVER_BELOW = 0.4     # between two strokes closer than this lets bare paper show, ink below this is still a region
-SPECK_PX = 6           # smaller regions are holes where strokes cross, in pixels at 1280; a neighbor's color covers them
+SPECK_PX = 6           # smaller regions are holes where strokes cross; they take a neighbor's color
 MIN_SPLIT_PX = 60      # a region smaller than this is never parted by color, in pixels of the model's canvas
 MOST_PIECES = 4        # colors that one region may be parted into
 SMALLEST_PIECE = 0.05  # share of a region that a color needs to count
@@ -27,8 +27,8 @@ SAMPLES = 1500         # pixels of a region that its color is measured on, at mo
 class Regions:
     """The closed regions of one drawing."""
 
-    labels: Labels           # (H, W) 1..count inside a region, 0 on lines and outside the mask
-    depth: Float             # (H, W) distance to the nearest line or border of the mask, in pixels; 0 on lines
+    labels: Labels            # (H, W) 1..count inside a region, 0 on lines and outside the mask
+    depth: Float              # (H, W) distance to the nearest line or border of the mask, in pixels; 0 on lines
     areas: NDArray[np.int64]  # (count + 1,) pixels of each region; areas[0] is 0
 
     @property
@@ -37,39 +37,53 @@ class Regions:
         return len(self.areas) - 1
 
 
-def closed_regions(ink: Float, mask: Float) -> Regions:
+def closed_regions(ink: Float, mask: Float, speck_px: float = SPECK_PX) -> Regions:
     """Find the 4-connected pieces of paper inside the mask.
 
-    ink, mask: (H, W) in 0..1. A sliver between two strokes, too narrow to show bare paper, is a region as well; specks
-    of a few pixels where strokes cross are none.
+    ink, mask: (H, W) in 0..1. A region has bare paper, and all the lighter pixels between the same dark strokes belong
+    to it; a sliver too narrow to show bare paper is a region as well. Less than `speck_px` pixels are none.
     """
     inside = cv2.compare(mask, 0.5, cv2.CMP_GT)
     bare = cv2.bitwise_and(cv2.compare(ink, PAPER_BELOW, cv2.CMP_LT), inside)
     light = cv2.bitwise_and(cv2.compare(ink, SLIVER_BELOW, cv2.CMP_LT), inside)
-    # The soft edge of a stroke is as light as a sliver, but it lies beside bare paper.
-    slivers = cv2.bitwise_and(light, cv2.bitwise_not(cv2.dilate(bare, np.ones((3, 3), np.uint8))))
-    paper = cv2.bitwise_or(bare, slivers)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(paper, connectivity=4, ltype=cv2.CV_32S)
-    areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
+    rooms, room, _ = _components(light, speck_px)
+    bare = cv2.bitwise_and(bare, cv2.compare(room, 0, cv2.CMP_GT))
+    _, labels, areas = _components(bare, speck_px)
+    # A room between dark strokes without bare paper is a sliver: all of it is one region.
+    furnished = np.zeros(rooms + 1, bool)
+    furnished[room[labels > 0]] = True
+    furnished[0] = True
+    numbers = np.zeros(rooms + 1, np.int32)
+    numbers[~furnished] = len(areas) + np.arange((~furnished).sum())
+    if not furnished.all():
+        labels = np.where(labels > 0, labels, numbers[room]).astype(np.int32)
+    depth = cv2.distanceTransform((labels > 0).astype(np.uint8), cv2.DIST_L2, 3)
+    # The light edges of strokes go to the region nearest in the same room, not to the one beyond the stroke.
+    edges = np.flatnonzero((labels == 0) & (room > 0))
+    if len(edges):
+        near = nearest_labelled(labels).reshape(-1)[edges]
+        here, there = room.reshape(-1)[edges], room.reshape(-1)[near]
+        only = np.zeros(rooms + 1, np.int32)
+        only[room.reshape(-1)[np.flatnonzero(labels)]] = labels.reshape(-1)[np.flatnonzero(labels)]
+        labels.reshape(-1)[edges] = np.where(here == there, labels.reshape(-1)[near], only[here])
+    areas = np.bincount(labels.reshape(-1), minlength=1)
     areas[0] = 0
-    scale = max(1.0, max(ink.shape) / 1280)
-    kept = areas >= SPECK_PX * scale
-    if not kept[1:].all():
-        numbers = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
-        labels, areas = numbers[labels], np.concatenate([[0], areas[kept]])
-        paper = (labels > 0).astype(np.uint8)
-    depth = cv2.distanceTransform(paper, cv2.DIST_L2, 3)
     return Regions(labels, depth, areas)
 
 
-def nearest_region(regions: Regions) -> Labels:
-    """Give every pixel the number of the region nearest to it, (H, W): color goes on under the lines, with no rim.
+def nearest_labelled(labels: Labels) -> NDArray[np.int64]:
+    """Give every pixel the flat position of the labelled pixel nearest to it (itself if it has one), (H, W).
 
-    All 0 if there is no region.
+    At least one pixel must have a label above 0.
     """
-    if not regions.count:
-        return regions.labels
-    return _nearest(regions.labels, regions.labels > 0)
+    known = labels > 0
+    _, seeds = cv2.distanceTransformWithLabels(
+        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    places = np.flatnonzero(known)
+    positions = np.zeros(len(places) + 1, np.int64)
+    positions[seeds.reshape(-1)[places]] = places
+    return np.asarray(positions[seeds], np.int64)
 
 
 def region_colors(layer: Float, regions: Regions, blur_px: float) -> Float:
@@ -137,7 +151,7 @@ def split_by_color(layer: Float, regions: Regions, blur_px: float) -> Regions:
         if labels is regions.labels:
             labels = labels.copy()
         labels[box][piece > 0] = count + piece[piece > 0]
-        count += len(colors) - 1
+        count += int(piece.max())
     if labels is regions.labels:
         return regions
     areas = np.bincount(labels.reshape(-1), minlength=count + 1)
@@ -179,7 +193,7 @@ def _valley(samples: Float, one: Float, other: Float) -> bool:
 def _pieces(
     layer: Float, inside: NDArray[np.bool_], clean: NDArray[np.bool_], colors: Float, blur_px: float
 ) -> Labels | None:
-    """Part one region by color: 0 for the first color (and outside), 1.. for the others; None if they do not hold.
+    """Part one region by color: 0 for one color (and outside), 1.. for the others; None if they do not hold.
 
     layer: (h, w, 3). colors: (K, 3) in CIELAB. Where the layer is mixed with colors beyond a line, the nearest clean
     pixels decide.
@@ -214,18 +228,10 @@ def _without_crumbs(piece: NDArray[np.int64], inside: NDArray[np.bool_], smalles
         kept |= here
     crumbs = inside & ~kept
     if crumbs.any() and kept.any():
-        result = np.where(crumbs, _nearest(result, kept), result).astype(np.int32)
-    return result if len(np.unique(result[inside])) > 1 else None
-
-
-def _nearest(values: Labels, known: NDArray[np.bool_]) -> Labels:
-    """Give each pixel the value of the nearest known one."""
-    _, seeds = cv2.distanceTransformWithLabels(
-        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    table = np.zeros(int(seeds.max()) + 1, np.int32)
-    table[seeds[known]] = values[known]
-    return np.asarray(table[seeds], np.int32)
+        result[crumbs] = result.reshape(-1)[nearest_labelled(kept.astype(np.int32))[crumbs]]
+    present, numbers = np.unique(result[inside], return_inverse=True)
+    result[inside] = numbers
+    return result if len(present) > 1 else None
 
 
 def shade_regions(layer: Float, regions: Regions, blur_px: float, colors: Float) -> Float:
@@ -255,3 +261,32 @@ def _box(inside: NDArray[np.int64], columns: int) -> tuple[slice, slice]:
     """Give the smallest box around flat positions in reading order, as rows and columns."""
     x = inside % columns
     return slice(int(inside[0] // columns), int(inside[-1] // columns) + 1), slice(int(x.min()), int(x.max()) + 1)
+
+
+def _components(bits: NDArray[np.uint8], smallest: float) -> tuple[int, Labels, NDArray[np.int64]]:
+    """Find 4-connected pieces of at least `smallest` pixels: how many, (H, W) their numbers from 1, their areas."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(bits, connectivity=4, ltype=cv2.CV_32S)
+    areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
+    kept = areas >= smallest
+    kept[0], areas[0] = True, 0
+    if not kept.all():
+        labels = np.where(kept, np.cumsum(kept) - 1, 0).astype(np.int32)[labels]
+        areas = areas[kept]
+    return len(areas) - 1, labels, areas
+
+
+def soften_borders(filled: Float, labels: Labels, whole: Labels) -> Float:
+    """Smooth the steps along a border between two colors that has no line on it, one pixel wide.
+
+    filled: (H, W, 3) flat colors. labels: (H, W) pieces, also under lines. whole: (H, W) the regions as the lines close
+    them, before they were parted by color.
+    """
+    step = np.zeros(labels.shape, np.uint8)
+    step[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    step[1:] |= labels[1:] != labels[:-1]
+    step[:, :-1] |= step[:, 1:]
+    step[:-1] |= step[1:]
+    places = np.flatnonzero((step > 0) & (cv2.erode((whole > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0))
+    result = filled.copy()
+    result.reshape(-1, 3)[places] = cv2.blur(filled, (3, 3)).reshape(-1, 3)[places]
+    return result

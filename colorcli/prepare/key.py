@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.images import Picture, over_paper
 from colorcli.prepare.background import bleach
-from colorcli.prepare.canvas import Canvas, to_canvas
+from colorcli.prepare.canvas import Canvas, from_canvas, to_canvas
 from colorcli.prepare.frame import drawing_canvas
 from colorcli.prepare.lineart import lines_of_color
 from colorcli.prepare.masks import character_mask
+from colorcli.prepare.palette import Palette, find_palette
 from colorcli.presets import Preset
 from colorcli.variants import Variant
 
@@ -29,6 +31,11 @@ class PreparedKey:
     mask_canvas: Float      # (h, w)
     ink_canvas: Float       # (h, w) the key's outlines as a frame of the same character would show them
     bleached_canvas: Float  # (h, w, 3) the key with its character taken out
+
+    @cached_property
+    def palette(self) -> Palette:
+        """The flat colors of the key's character at its own size; found when first asked for, once for a shot."""
+        return find_palette(over_paper(self.picture), from_canvas(self.ink_canvas, self.canvas, 0), self.mask)
 
 
 def prepare_key(picture: Picture, preset: Preset, variant: Variant, given_masks: Sequence[Float] = ()) -> PreparedKey:
