@@ -122,10 +122,13 @@ def evaluate_shots(
 def mean_row(rows: Sequence[EvaluationRow]) -> EvaluationRow:
     """Sum several rows up: sums of counts, plain means of the rest."""
     assert rows, "nothing to sum up"
-    counts = {name: sum(getattr(row, name) for row in rows) for name in ("frames", "regions")}
-    others = [name for name in asdict(rows[0]) if name not in ("shot", "key", *counts)]
-    means = {name: float(np.mean([getattr(row, name) for row in rows])) for name in others}
-    return replace(rows[0], shot="mean", key="", **counts, **means)
+    summed = {name: sum(getattr(row, name) for row in rows) for name in ("frames", "regions")}
+    means = {
+        name: float(np.mean([getattr(row, name) for row in rows]))
+        for name in asdict(rows[0])
+        if name not in ("shot", "key", *summed)
+    }
+    return EvaluationRow(shot="mean", key="", **summed, **means)  # type: ignore[arg-type]
 
 
 def _known_shot(folder: Path) -> KnownShot:
