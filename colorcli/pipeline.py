@@ -165,7 +165,7 @@ class ColorizePipeline(DiffusionPipeline):
         """Paint the color match (h, w, 3), 0..1: the key's colors on the frame's closed regions, by part and place."""
         parts = self._parts(frame.ink_canvas, frame.mask_canvas, None, reference.tokens, preset)
         votes = match_cells(parts, reference.match)
-        return paint_match(votes, reference.match.palette, frame.ink_canvas, frame.mask_canvas)
+        return paint_match(votes, reference.match.palette, frame)
 
     def describe(self) -> dict[str, str]:
         """Tell the device and the attention backend, for the manifest."""

@@ -7,20 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.finish.lines import NO_LINES, STROKE_REACH_PX, LineLayer, lift_lines, lines_of_alpha
-from colorcli.finish.regions import (
-    SPECK_PX,
-    closed_regions,
-    nearest_labelled,
-    region_colors,
-    shade_regions,
-    snap_to_palette,
-    soften_borders,
-    split_by_color,
-)
+from colorcli.finish.regions import region_colors, shade_regions, snap_to_palette, soften_borders, split_by_color
 from colorcli.prepare.canvas import Box, Canvas, bounds, from_canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.lineart import LineArt, alpha_is_lines
+from colorcli.prepare.regions import SPECK_PX, closed_regions, nearest_labelled
 from colorcli.presets import Preset
 
 Float = NDArray[np.float32]

@@ -1,6 +1,4 @@
-"""Closed regions of paper between the lines, and one color, or its own shades, for each."""
-
-from dataclasses import dataclass
+"""One color, or its own shades, for each closed region of a drawing."""
 
 import cv2
 import numpy as np
@@ -8,82 +6,16 @@ from numpy.typing import NDArray
 
 from colorcli.finish.difference import ciede2000, lab_of
 from colorcli.prepare.palette import lab
+from colorcli.prepare.regions import Labels, Regions, nearest_labelled, pixels_of_regions
 
 Float = NDArray[np.float32]
-Labels = NDArray[np.int32]
 
-PAPER_BELOW = 0.15     # ink above this parts two regions
-SLIVER_BELOW = 0.4     # between two strokes closer than this lets bare paper show, ink below this is still a region
-SPECK_PX = 6           # smaller regions are holes where strokes cross; they take a neighbor's color
 MIN_SPLIT_PX = 60      # a region smaller than this is never parted by color, in pixels of the model's canvas
 MOST_PIECES = 4        # colors that one region may be parted into
 SMALLEST_PIECE = 0.05  # share of a region that a color needs to count
 FLAT_SPREAD = 7.0      # CIE76 distance over which the pixels of one flat color are spread, half of it
 CLEARLY = 0.8          # share of a region's pixels that must have one of its flat colors
 SAMPLES = 1500         # pixels of a region that its color is measured on, at most
-
-
-@dataclass(frozen=True)
-class Regions:
-    """The closed regions of one drawing."""
-
-    labels: Labels            # (H, W) 1..count inside a region, 0 on lines and outside the mask
-    depth: Float              # (H, W) distance to the nearest line or border of the mask, in pixels; 0 on lines
-    areas: NDArray[np.int64]  # (count + 1,) pixels of each region; areas[0] is 0
-
-    @property
-    def count(self) -> int:
-        """How many regions there are."""
-        return len(self.areas) - 1
-
-
-def closed_regions(ink: Float, mask: Float, speck_px: float = SPECK_PX) -> Regions:
-    """Find the 4-connected pieces of paper inside the mask.
-
-    ink, mask: (H, W) in 0..1. A region has bare paper, and all the lighter pixels between the same dark strokes belong
-    to it; a sliver too narrow to show bare paper is a region as well. Less than `speck_px` pixels are none.
-    """
-    inside = cv2.compare(mask, 0.5, cv2.CMP_GT)
-    bare = cv2.bitwise_and(cv2.compare(ink, PAPER_BELOW, cv2.CMP_LT), inside)
-    light = cv2.bitwise_and(cv2.compare(ink, SLIVER_BELOW, cv2.CMP_LT), inside)
-    rooms, room, _ = _components(light, speck_px)
-    bare = cv2.bitwise_and(bare, cv2.compare(room, 0, cv2.CMP_GT))
-    _, labels, areas = _components(bare, speck_px)
-    # A room between dark strokes without bare paper is a sliver: all of it is one region.
-    furnished = np.zeros(rooms + 1, bool)
-    furnished[room[labels > 0]] = True
-    furnished[0] = True
-    numbers = np.zeros(rooms + 1, np.int32)
-    numbers[~furnished] = len(areas) + np.arange((~furnished).sum())
-    if not furnished.all():
-        labels = np.where(labels > 0, labels, numbers[room]).astype(np.int32)
-    depth = cv2.distanceTransform((labels > 0).astype(np.uint8), cv2.DIST_L2, 3)
-    # The light edges of strokes go to the region nearest in the same room, not to the one beyond the stroke.
-    edges = np.flatnonzero((labels == 0) & (room > 0))
-    if len(edges):
-        near = nearest_labelled(labels).reshape(-1)[edges]
-        here, there = room.reshape(-1)[edges], room.reshape(-1)[near]
-        only = np.zeros(rooms + 1, np.int32)
-        only[room.reshape(-1)[np.flatnonzero(labels)]] = labels.reshape(-1)[np.flatnonzero(labels)]
-        labels.reshape(-1)[edges] = np.where(here == there, labels.reshape(-1)[near], only[here])
-    areas = np.bincount(labels.reshape(-1), minlength=1)
-    areas[0] = 0
-    return Regions(labels, depth, areas)
-
-
-def nearest_labelled(labels: Labels) -> NDArray[np.int64]:
-    """Give every pixel the flat position of the labelled pixel nearest to it (itself if it has one), (H, W).
-
-    At least one pixel must have a label above 0.
-    """
-    known = labels > 0
-    _, seeds = cv2.distanceTransformWithLabels(
-        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    places = np.flatnonzero(known)
-    positions = np.zeros(len(places) + 1, np.int64)
-    positions[seeds.reshape(-1)[places]] = places
-    return np.asarray(positions[seeds], np.int64)
 
 
 def region_colors(layer: Float, regions: Regions, blur_px: float) -> Float:
@@ -101,16 +33,6 @@ def region_colors(layer: Float, regions: Regions, blur_px: float) -> Float:
         core = some[here >= min(blur_px, 0.6 * float(here.max()))]
         colors[number] = np.median(pixels[core], axis=0)
     return colors
-
-
-def pixels_of_regions(regions: Regions) -> list[NDArray[np.int64]]:
-    """List the flat pixel positions of each region, in reading order."""
-    paper = np.flatnonzero(regions.labels)
-    numbers = regions.labels.reshape(-1)[paper]
-    # NumPy sorts 16-bit whole numbers by radix, ten times as fast.
-    small = numbers.astype(np.uint16) if regions.count < 65536 else numbers
-    ordered = paper[np.argsort(small, kind="stable")]
-    return np.split(ordered, np.cumsum(regions.areas[1:])[:-1]) if regions.count else []
 
 
 def snap_to_palette(colors: Float, palette: Float, reach: float) -> Float:
@@ -261,18 +183,6 @@ def _box(inside: NDArray[np.int64], columns: int) -> tuple[slice, slice]:
     """Give the smallest box around flat positions in reading order, as rows and columns."""
     x = inside % columns
     return slice(int(inside[0] // columns), int(inside[-1] // columns) + 1), slice(int(x.min()), int(x.max()) + 1)
-
-
-def _components(bits: NDArray[np.uint8], smallest: float) -> tuple[int, Labels, NDArray[np.int64]]:
-    """Find 4-connected pieces of at least `smallest` pixels: how many, (H, W) their numbers from 1, their areas."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(bits, connectivity=4, ltype=cv2.CV_32S)
-    areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
-    kept = areas >= smallest
-    kept[0], areas[0] = True, 0
-    if not kept.all():
-        labels = np.where(kept, np.cumsum(kept) - 1, 0).astype(np.int32)[labels]
-        areas = areas[kept]
-    return len(areas) - 1, labels, areas
 
 
 def soften_borders(filled: Float, labels: Labels, whole: Labels) -> Float:

@@ -13,7 +13,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from colorcli.prepare.canvas import Canvas, to_canvas
+from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.palette import Palette
+from colorcli.prepare.regions import closed_regions, nearest_labelled
 
 Floats = NDArray[np.float32]
 
@@ -81,34 +84,33 @@ def match_cells(
     return votes.view(*frame.parts.shape[1:], -1)
 
 
-def paint_match(votes: Tensor, palette: Tensor, ink: Floats, mask: Floats) -> Floats:
-    """Paint the canvas (h, w, 3) 0..1: each closed region gets the color most voted for in it; outside is white.
+def paint_match(votes: Tensor, palette: Tensor, frame: PreparedFrame) -> Floats:
+    """Paint the frame's canvas, (h, w, 3) in 0..1: each closed region has the color most voted for in it.
 
-    votes: (rows, columns, K). ink, mask: (h, w) 0..1.
+    votes: (rows, columns, K) of the canvas' cells. palette: (K, 3). The regions are found at the size of the drawing,
+    where thin lines still close; color runs on under the lines; outside the character is white.
     """
-    height, width = ink.shape
-    fine = F.interpolate(votes.permute(2, 0, 1)[None], (height, width), mode="bilinear", align_corners=False)[
-        0
-    ]  # (K, h, w)
-    open_paper = ((ink < INK_BOUND) & (mask > 0.5)).astype(np.uint8)
-    count, labels = cv2.connectedComponents(open_paper, connectivity=4)
-    flat_labels = torch.from_numpy(labels.ravel().astype(np.int64))
-    totals = torch.zeros(count, fine.shape[0]).index_add_(0, flat_labels, fine.flatten(1).mT.contiguous())
-    chosen = palette[totals.argmax(1)].numpy()  # (count, 3)
-    chosen[0] = 1.0
-    painted = chosen[labels].astype(np.float32)
-    return spread_under_lines(painted, labels, mask)
+    regions = closed_regions(frame.lines.ink, frame.mask)
+    if not regions.count:
+        return np.ones((*frame.ink_canvas.shape, 3), np.float32)
+    places = np.flatnonzero(regions.labels)
+    cells = cells_of(places, frame.canvas, votes.shape[1])
+    numbers = regions.labels.reshape(-1)[places].astype(np.int64) - 1
+    count = regions.count * votes.shape[0] * votes.shape[1]
+    pixels = np.bincount(numbers * (votes.shape[0] * votes.shape[1]) + cells, minlength=count)
+    shares = torch.from_numpy(pixels.reshape(regions.count, -1).astype(np.float32))  # (regions, cells)
+    totals = shares @ votes.flatten(0, 1)  # (regions, K)
+    chosen = palette[totals.argmax(1)].numpy()
+    painted = chosen[regions.labels.reshape(-1)[nearest_labelled(regions.labels)] - 1]  # (H, W, 3)
+    painted = np.where((frame.mask > 0.5)[..., None], painted, np.float32(1))
+    return to_canvas(painted.astype(np.float32), frame.canvas, 1.0)
 
 
-def spread_under_lines(painted: Floats, labels: NDArray[np.int32], mask: Floats) -> Floats:
-    """Give line pixels of the character, label 0, the color of the nearest region; outside the mask stays white."""
-    if not labels.any():
-        return painted
-    _, nearest = cv2.distanceTransformWithLabels(
-        (labels == 0).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    sources = np.zeros(int(nearest.max()) + 1, np.int64)
-    filled = np.flatnonzero(labels.ravel())
-    sources[nearest.ravel()[filled]] = filled
-    spread = painted.reshape(-1, 3)[sources[nearest]]
-    return np.where((mask > 0.5)[..., None], spread, 1.0).astype(np.float32)
+def cells_of(places: NDArray[np.int64], canvas: Canvas, columns: int) -> NDArray[np.int64]:
+    """Give the number of the canvas cell under each flat position of the drawing; cells are counted by rows."""
+    y, x = np.divmod(places, canvas.source[0])
+    (left, top, width, height), (to_left, to_top, to_width, to_height) = canvas.crop, canvas.window
+    column = ((x + 0.5 - left) * to_width / width + to_left) / CELL
+    row = ((y + 0.5 - top) * to_height / height + to_top) / CELL
+    rows = canvas.size[1] // CELL
+    return np.clip(row, 0, rows - 1).astype(np.int64) * columns + np.clip(column, 0, columns - 1).astype(np.int64)

@@ -26,7 +26,7 @@ BACKGROUND_WEIGHT = 0.15  # weight of a cell outside the character in the diffus
 FEATURE_PART_WEIGHT = 0.2  # of the part loss on the U-Net's last features: parts first, color second
 MAP_PART_WEIGHT = 0.05     # keeps the parts in the sketch maps alive
 REFERENCE_DROPOUT = 0.1  # share of samples that see no reference
-MISMATCH_SHARE = 0.4               # share of samples that start from wrong colors
+MISMATCH_SHARE = 0.15              # share of samples that start from wrong colors
 MISMATCH_NOISE = 0.5               # standard deviation of the noise above which they do
 OFFSET_NOISE = 0.05                # one more normal draw for each sample and channel
 

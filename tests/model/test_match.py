@@ -1,7 +1,11 @@
 import numpy as np
 import torch
 
+from colorcli.images import FORMATS, Picture
 from colorcli.model.match import key_map, match_cells, paint_match, part_map
+from colorcli.prepare.canvas import Canvas
+from colorcli.prepare.frame import PreparedFrame
+from colorcli.prepare.lineart import LineArt
 from colorcli.prepare.palette import find_palette
 
 RED, BLUE = (0.9, 0.1, 0.1), (0.1, 0.2, 0.9)
@@ -24,10 +28,13 @@ def key():
     return key_map(part_map(halves(1, 2), mask), find_palette(color, ink, mask))
 
 
-def paint(parts: torch.Tensor, ink: np.ndarray) -> np.ndarray:
-    mask = np.ones((SIDE, SIDE), np.float32)
+def paint(parts: torch.Tensor, ink: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    mask = np.ones((SIDE, SIDE), np.float32) if mask is None else mask
+    whole = (0, 0, SIDE, SIDE)
+    picture = Picture(1 - np.repeat(ink[..., None], 3, 2), None, FORMATS["png8"], 3)
+    frame = PreparedFrame(picture, LineArt(ink), mask, Canvas((SIDE, SIDE), whole, (SIDE, SIDE), whole), ink, mask)
     reference = key()
-    return paint_match(match_cells(part_map(parts, mask), reference), reference.palette, ink, mask)
+    return paint_match(match_cells(part_map(parts, mask), reference), reference.palette, frame)
 
 
 def line_across() -> np.ndarray:
@@ -56,7 +63,6 @@ def test_a_closed_region_has_one_color():
 def test_there_is_color_under_the_lines_and_white_outside():
     mask = np.zeros((SIDE, SIDE), np.float32)
     mask[8:56, 8:56] = 1
-    reference = key()
-    painted = paint_match(match_cells(part_map(halves(1, 2), mask), reference), reference.palette, line_across(), mask)
+    painted = paint(halves(1, 2), line_across(), mask)
     assert np.allclose(painted[:8], 1) and np.allclose(painted[:, :8], 1)
     assert painted[31:33, 10:54].min(-1).max() < 0.5

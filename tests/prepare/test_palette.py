@@ -9,7 +9,8 @@ COLORS = ((0.8, 0.2, 0.2), (0.2, 0.6, 0.3), (0.15, 0.15, 0.5))
 
 def disks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Three antialiased disks with black outlines: color, ink, mask."""
-    color, ink, mask = np.ones((120, 300, 3), np.float32), np.zeros((120, 300), np.float32), np.zeros((120, 300), np.float32)
+    color = np.ones((120, 300, 3), np.float32)
+    ink, mask = np.zeros((120, 300), np.float32), np.zeros((120, 300), np.float32)
     for i, flat in enumerate(COLORS):
         center = (50 + 100 * i, 60)
         cv2.circle(color, center, 40 - 8 * i, flat, -1, cv2.LINE_AA)
