@@ -12,7 +12,7 @@ from colorcli.prepare.canvas import Box, Canvas, bounds, from_canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.lineart import LineArt, alpha_is_lines
-from colorcli.prepare.regions import SPECK_PX, closed_regions, nearest_labelled
+from colorcli.prepare.regions import PAPER_BELOW, SPECK_PX, closed_regions, nearest_labelled
 from colorcli.presets import Preset
 
 Float = NDArray[np.float32]
@@ -122,13 +122,29 @@ def _take_apart(frame: PreparedFrame, paper: Float, scale: float) -> Cel:
     picture, ink, mask = frame.picture, frame.lines.ink, frame.mask
     reach = max(2, round(STROKE_REACH_PX * scale))
     if picture.alpha is None:
-        return Cel(lift_lines(picture.color, ink, paper, reach), mask)
+        return Cel(lift_lines(picture.color, ink, paper, reach), _without_outer_edges(mask, ink))
     if alpha_is_lines(picture.alpha):
-        return Cel(lines_of_alpha(picture.color, picture.alpha), mask)
+        return Cel(lines_of_alpha(picture.color, picture.alpha), _without_outer_edges(mask, ink))
     # Straight color does not know how much of the pixel is there, ink and mask do.
     share = 1 / np.maximum(picture.alpha, np.float32(1 / 255))
     ink, mask = np.minimum(ink * share, np.float32(1)), np.minimum(mask * share, np.float32(1))
     return Cel(lift_lines(picture.color, ink, paper, reach), mask)
+
+
+def _without_outer_edges(mask: Float, ink: Float) -> Float:
+    """Take the outer edge of the outline out of the mask, (H, W): what shows through it is not the character.
+
+    Half way from the paper outside to the paper inside the outline is its middle, where nothing shows through.
+    """
+    sides = np.where(mask > 0.5, np.int32(1), np.int32(2))
+    sides[ink > PAPER_BELOW] = 0
+    if not (sides == 2).any() or not (sides == 1).any():
+        return mask
+    lines = np.flatnonzero(sides == 0)
+    nearest = sides.reshape(-1)[nearest_labelled(sides).reshape(-1)[lines]]
+    result = mask.copy()
+    result.reshape(-1)[lines[nearest == 2]] = 0
+    return result
 
 
 def _paper_color(frame: PreparedFrame) -> Float:
@@ -141,11 +157,17 @@ def _paper_color(frame: PreparedFrame) -> Float:
 
 
 def _used_box(frame: PreparedFrame) -> Box | None:
-    """Give the smallest box around character and lines; None for an empty frame."""
+    """Give the smallest box around character and lines, with a little around; None for an empty frame."""
     used = cv2.bitwise_or(cv2.compare(frame.mask, 0, cv2.CMP_GT), cv2.compare(frame.lines.ink, 0, cv2.CMP_GT))
     if frame.picture.alpha is not None:
         used = cv2.bitwise_or(used, cv2.compare(frame.picture.alpha, 0, cv2.CMP_GT))
-    return bounds(used)
+    box = bounds(used)
+    if box is None:
+        return None
+    # One pixel of paper around it, so that the outline has an outside here as well.
+    left, top = max(box[0] - 1, 0), max(box[1] - 1, 0)
+    right, bottom = min(box[0] + box[2] + 1, used.shape[1]), min(box[1] + box[3] + 1, used.shape[0])
+    return left, top, right - left, bottom - top
 
 
 def _cut(frame: PreparedFrame, box: Box) -> PreparedFrame:
