@@ -1,0 +1,1 @@
+"""How fast colorcli is: `python -m benchmarks.frames` and `python -m benchmarks.startup`."""

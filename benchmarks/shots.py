@@ -1,0 +1,27 @@
+"""Shots to measure on: drawings of one generated character, the same ones every time."""
+
+from pathlib import Path
+
+import numpy as np
+
+from colorcli.images import FORMATS, write_picture
+from colorcli.train.drawings import design_character, draw
+
+CHARACTER = 7  # the seed of the character
+SIZES = ((512, 512), (1280, 720))
+
+
+def write_shot(folder: Path, size: tuple[int, int], frames: int) -> tuple[Path, Path]:
+    """Draw a shot of line art and its key: (folder of the frames, key). size: (width, height)."""
+    character = design_character(CHARACTER)
+    shot = folder / f"shot_{size[0]}x{size[1]}"
+    shot.mkdir(parents=True)
+    for number in range(frames + 1):
+        drawing = draw(character, number, size, view="front", background="plain", framing="full")
+        if number == 0:
+            key = folder / f"key_{size[0]}x{size[1]}.png"
+            write_picture(key, np.asarray(drawing.color / 255, np.float32), None, FORMATS["png8"])
+        else:
+            line = np.asarray(np.repeat(drawing.line[:, :, None], 3, axis=2) / 255, np.float32)
+            write_picture(shot / f"walk.{number:04}.png", line, None, FORMATS["png8"])
+    return shot, key
