@@ -6,6 +6,7 @@ hide behind the network where there is a core to spare. The sizes take turns, so
 
 import argparse
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -88,7 +89,7 @@ def time_a_frame(
     marks.append(perf_counter())
     write_picture(output, color, alpha, picture.format)
     marks.append(perf_counter())
-    return {stage: after - before for stage, before, after in zip(STAGES, marks, marks[1:], strict=True)}
+    return {stage: after - before for stage, (before, after) in zip(STAGES, pairwise(marks), strict=True)}
 
 
 def summed_up(times: list[dict[str, float]]) -> dict[str, Any]:
