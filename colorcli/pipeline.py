@@ -23,8 +23,16 @@ from colorcli.errors import DeviceError, WeightsError
 from colorcli.images import FORMATS, Picture
 from colorcli.model.autoencoder import MeanColorAutoencoder
 from colorcli.model.build import last_features
-from colorcli.model.conditions import ConditionSettings, Encoders, KeyPictures, KeyTokens, frame_conditions, read_key
-from colorcli.model.match import KeyMap, PartMap, key_map, match_cells, paint_match, part_map
+from colorcli.model.conditions import (
+    Conditions,
+    ConditionSettings,
+    Encoders,
+    KeyPictures,
+    KeyTokens,
+    frame_conditions,
+    read_key,
+)
+from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
 from colorcli.model.reference import ClusterProjection, TaggerTower, clip_pixels, clip_tokens, tagger_pixels
 from colorcli.model.sketch_encoder import SketchEncoder
@@ -33,7 +41,6 @@ from colorcli.model.weights import require_whole, weights_folder
 from colorcli.prepare.canvas import from_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
-from colorcli.prepare.palette import find_palette
 from colorcli.presets import Preset
 from colorcli.sampling import Guidance, frame_noise, guided, sample
 from colorcli.variants import VARIANTS
@@ -44,6 +51,8 @@ Floats = NDArray[np.float32]
 LAST_TIME = 999                      # of the noise schedule: pure noise
 KEY_TIME = 300                       # at which the colors of a key are still seen well
 READING_WEIGHTS = (0.6, 0.2, 0.2)    # of the network's, the sketch maps' and the tagger's reading of the parts
+
+UNSURE_CELLS = 8.0                   # a region of so many latents is colored half by the match, half by the model
 
 Image = Picture | PIL.Image.Image | NDArray[Any]  # an array is (H, W) or (H, W, 3 or 4), uint8 or 0..1
 DEFAULT = Preset()
@@ -143,9 +152,7 @@ class ColorizePipeline(DiffusionPipeline):
             key = prepare_key(picture_of(key), preset, VARIANTS["mini"])
         pictures = KeyPictures(_picture(key.color_canvas).to(self.device), _mask(key.mask_canvas).to(self.device))
         tokens = read_key(self.encoders, pictures, condition_settings(preset))
-        parts = self._parts(key.ink_canvas, key.mask_canvas, key.color_canvas, tokens, preset)
-        palette = find_palette(key.color_canvas, key.ink_canvas, key.mask_canvas)
-        return Reference(tokens, key_map(parts, palette))
+        return Reference(tokens, key_map(self._key_parts(key, tokens, preset), key))
 
     @torch.inference_mode()
     def color(self, frames: Sequence[PreparedFrame], reference: Reference, preset: Preset) -> list[Floats]:
@@ -163,9 +170,7 @@ class ColorizePipeline(DiffusionPipeline):
     @torch.inference_mode()
     def match(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Floats:
         """Paint the color match (h, w, 3), 0..1: the key's colors on the frame's closed regions, by part and place."""
-        parts = self._parts(frame.ink_canvas, frame.mask_canvas, None, reference.tokens, preset)
-        votes = match_cells(parts, reference.match)
-        return paint_match(votes, reference.match.palette, frame)
+        return self._match(frame, reference, self._conditions(frame, reference, preset), preset).color
 
     def describe(self) -> dict[str, str]:
         """Tell the device and the attention backend, for the manifest."""
@@ -173,24 +178,19 @@ class ColorizePipeline(DiffusionPipeline):
         return {"device": name, "attention": self.attention, "threads": str(torch.get_num_threads())}
 
     def _color(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Floats:
-        height, width = frame.ink_canvas.shape
         sampling, scale = preset.sampling, self.vae.config["scaling_factor"]
-        noise = frame_noise([sampling.seed], (self.unet.config.in_channels, height // 8, width // 8)).to(self.device)
-        start = None
+        conditions = self._conditions(frame, reference, preset)
+        painted = start = None
         if sampling.start == "match":
-            painted = _picture(self.match(frame, reference, preset)).to(self.device)
-            start = self.vae.encode(painted).latents * scale
-        conditions = frame_conditions(
-            self.encoders,
-            reference.tokens,
-            _sketch(frame.ink_canvas).to(self.device),
-            _mask(frame.mask_canvas).to(self.device),
-            condition_settings(preset),
-        )
-        guidance = Guidance(preset.reference.guidance, preset.sketch.guidance, sampling.window, sampling.off_window)
+            painted = self._match(frame, reference, conditions, preset)
+            start = self.vae.encode(_picture(painted.color).to(self.device)).latents * scale
         latents = sample(
-            guided(self.unet, conditions, guidance),
-            noise,
+            guided(
+                self.unet,
+                conditions,
+                Guidance(preset.reference.guidance, preset.sketch.guidance, sampling.window, sampling.off_window),
+            ),
+            self._noise(frame.ink_canvas, preset),
             sampler=sampling.sampler,
             count=sampling.steps,
             schedule=self.scheduler.config,
@@ -198,33 +198,57 @@ class ColorizePipeline(DiffusionPipeline):
             start=start,
             level=sampling.start_level if start is not None else 1.0,
         )
-        decoded = self.vae.decode(latents / scale).sample
-        return np.asarray(((decoded[0].float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy(), np.float32)
+        layer = self.vae.decode(latents / scale).sample
+        if painted is not None and start is not None:
+            # What the model changed is laid over the match. A region of few latents is left to the match, which knows
+            # it at full size.
+            change = layer - self.vae.decode(start / scale).sample
+            trust = _mask(painted.cells / (painted.cells + UNSURE_CELLS)).to(self.device)
+            layer = _picture(painted.color).to(self.device) + trust * change
+        return np.asarray(((layer[0].float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy(), np.float32)
 
-    def _parts(self, ink: Floats, mask: Floats, color: Floats | None, tokens: KeyTokens, preset: Preset) -> PartMap:
-        """Read the parts of a canvas in three ways, and take the weighted mean of the probabilities.
+    def _conditions(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Conditions:
+        return frame_conditions(
+            self.encoders,
+            reference.tokens,
+            _sketch(frame.ink_canvas).to(self.device),
+            _mask(frame.mask_canvas).to(self.device),
+            condition_settings(preset),
+        )
 
-        By the denoising network's last features, which see pure noise with the drawing's lines, or a key's colors under
-        some noise; by the sketch maps; by the tagger, which sees the whole picture, line art as white.
+    def _noise(self, ink: Floats, preset: Preset) -> Tensor:
+        """Draw the noise of a canvas (h, w): (1, C, h/8, w/8) of unit variance."""
+        shape = (self.unet.config.in_channels, ink.shape[0] // 8, ink.shape[1] // 8)
+        return frame_noise([preset.sampling.seed], shape).to(self.device)
+
+    def _match(self, frame: PreparedFrame, reference: Reference, conditions: Conditions, preset: Preset) -> Painted:
+        white = -_sketch(frame.ink_canvas).to(self.device)
+        parts = self._parts(white, conditions, self._noise(frame.ink_canvas, preset), LAST_TIME)
+        return paint_match(part_map(parts, frame.mask_canvas), frame, reference.match)
+
+    def _key_parts(self, key: PreparedKey, tokens: KeyTokens, preset: Preset) -> PartMap:
+        """Read the parts of a key from its lines and its colors."""
+        sketch, mask = _sketch(key.ink_canvas).to(self.device), _mask(key.mask_canvas).to(self.device)
+        conditions = frame_conditions(self.encoders, tokens, sketch, mask, condition_settings(preset))
+        shown = _picture(key.color_canvas).to(self.device)
+        latents = self.vae.encode(shown).latents * self.vae.config["scaling_factor"]
+        noised = self.scheduler.add_noise(latents, self._noise(key.ink_canvas, preset), torch.tensor([KEY_TIME]))
+        return part_map(self._parts(shown, conditions, noised, KEY_TIME), key.mask_canvas)
+
+    def _parts(self, shown: Tensor, conditions: Conditions, latents: Tensor, time: int) -> Tensor:
+        """Read the parts of a canvas in three ways: the weighted mean of their probabilities, (parts, h/8, w/8).
+
+        By the denoising network's last features, which see pure noise with a drawing's lines, or a key's colors under
+        some noise; by the sketch maps; by the tagger, which sees the picture `shown`, line art as dark on white.
         """
-        sketch = _sketch(ink).to(self.device)
-        shown = -sketch if color is None else _picture(color).to(self.device)
-        conditions = frame_conditions(self.encoders, tokens, sketch, _mask(mask).to(self.device), ConditionSettings())
-        height, width = ink.shape
-        noise = frame_noise([preset.sampling.seed], (self.unet.config.in_channels, height // 8, width // 8))
-        noise = noise.to(self.device)
-        latents, time = noise, LAST_TIME
-        if color is not None:
-            own = self.vae.encode(shown).latents * self.vae.config["scaling_factor"]
-            latents, time = self.scheduler.add_noise(own, noise, torch.tensor([KEY_TIME])), KEY_TIME
         seen = Sighting(last_features(self.unet))
         self.unet(latents, float(time), conditions.y, conditions.context, conditions.sketch_maps, observe=seen)
         by_network = self.feature_head(seen.features).softmax(1)  # (1, parts, h/8, w/8)
         by_lines = self.map_head(list(conditions.sketch_maps))[0].softmax(1)
         by_tagger = self.token_head.part_logits(self.encoders.tagger(shown)).softmax(1)  # (1, parts, rows, columns)
         by_tagger = F.interpolate(by_tagger, by_lines.shape[-2:], mode="bilinear", align_corners=False)
-        mean = sum(weight * p for weight, p in zip(READING_WEIGHTS, (by_network, by_lines, by_tagger), strict=True))
-        return part_map(mean[0].cpu(), mask)
+        readings = zip(READING_WEIGHTS, (by_network, by_lines, by_tagger), strict=True)
+        return torch.stack([weight * reading[0] for weight, reading in readings]).sum(0).cpu()
 
 
 def load_pipeline(model: str, device: str = "auto", attention: str = "auto") -> ColorizePipeline:

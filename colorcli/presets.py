@@ -108,14 +108,14 @@ class SamplingSettings(Group):
     """How the picture is drawn out of noise."""
 
     sampler: Literal["ddim", "euler", "dpm++2m"] = Field("ddim", description="the rule of a step")
-    steps: int = Field(6, ge=1, le=100, description="steps out of noise; more is slower and finer")
+    steps: int = Field(1, ge=1, le=100, description="steps out of noise; more is slower and finer")
     seed: int = Field(
         7, ge=0, lt=2**32, description="the same noise for every frame of the shot keeps the color steady"
     )
     start: Literal["match", "noise"] = Field(
         "match", description="match: begin from the key's colors matched to the frame's parts"
     )
-    start_level: Unit = Field(0.6, description="for match: how much of the noise schedule is run, 1 is all of it")
+    start_level: Unit = Field(0.3, description="for match: how much of the noise schedule is run, 1 is all of it")
     window: tuple[Unit, Unit] = Field((0.0, 1.0), description="progress between which the reference is seen")
     off_window: tuple[float, float] = Field((-0.05, -0.05), description="progress between which it is not seen")
 

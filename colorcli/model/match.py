@@ -1,7 +1,7 @@
-"""The color match: every part of the frame gets the color that the same part has in the key.
+"""The color match: every region of the frame gets the color of the region of the key that it is most like.
 
-It is where mini starts from instead of pure noise. The parts are read by the heads that trained the encoders, so frame
-and key are compared by what is drawn, and by where it is in the figure; a closed region gets one color.
+It is where mini starts from instead of pure noise. Regions are alike if the same parts of the body are read in them by
+the networks, if they lie at about the same place in the figure, and if they are about as large.
 """
 
 from dataclasses import dataclass
@@ -15,102 +15,185 @@ from torch import Tensor
 
 from colorcli.prepare.canvas import Canvas, to_canvas
 from colorcli.prepare.frame import PreparedFrame
+from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.palette import Palette
-from colorcli.prepare.regions import closed_regions, nearest_labelled
+from colorcli.prepare.regions import Regions, closed_regions, nearest_labelled
 
 Floats = NDArray[np.float32]
 
-CELL = 8  # pixels of a cell of the sketch encoder's finest map
-POSITION_SIGMA = 0.12  # how far a part may wander inside the figure, as a fraction of the figure's height
-PART_SHARPNESS = 3.0  # exponent of the agreement between two part readings
-INK_BOUND = 0.25  # ink above this bounds a region
+CELL = 8        # pixels of a cell of the part readings, on the canvas
+SPECK_PX = 8    # smaller spots of color in the key are no regions
+
+
+@dataclass(frozen=True)
+class MatchRule:
+    """How much each likeness counts. The values were chosen on generated characters of styles never trained on."""
+
+    part_power: float = 16.0       # exponent of the Bhattacharyya coefficient of two part readings
+    place_sigma: float = 0.12      # how far a region may wander in the figure, in heights of the figure
+    size_sigma: float = 1.5        # standard deviation of the logarithm of the ratio of two areas
+    cell_power: float = 0.25       # how much the likeness of single cells counts beside that of whole regions
+    faint: float = 1e-3            # likeness that every color has at least
+
+
+RULE = MatchRule()
 
 
 @dataclass(frozen=True)
 class PartMap:
     """What is drawn where on a canvas."""
 
-    parts: Tensor  # (P, rows, columns) probabilities of the parts in each cell
-    places: Tensor  # (2, rows, columns) x and y in the figure, 0..1 of its height, from its top middle
-    inside: Tensor  # (rows, columns) share of the character, 0..1
+    parts: Tensor      # (P, rows, columns) probabilities of the parts in each cell
+    places: Tensor     # (2, rows, columns) x and y in the figure, in its heights, from its top middle
+
+
+@dataclass(frozen=True)
+class RegionReadings:
+    """What is drawn in each region of a picture, and where."""
+
+    parts: Tensor      # (R, P) mean probabilities
+    places: Tensor     # (R, 2) middle, in heights of the figure
+    sizes: Tensor      # (R,) logarithm of the area, in squared heights of the figure
+    cells: Tensor      # (R, rows * columns) share of the region in each cell of the canvas
 
 
 @dataclass(frozen=True)
 class KeyMap:
-    """The key's parts and which palette colors they have."""
+    """The key's parts and regions, and which palette colors they have."""
 
     map: PartMap
-    colors: Tensor  # (rows, columns, K) share of each palette color in each cell
-    palette: Tensor  # (K, 3) 0..1
+    cell_colors: Tensor      # (rows, columns, K) share of each palette color in each cell
+    regions: RegionReadings
+    region_colors: Tensor    # (R,) number of each region's palette color
+    palette: Tensor          # (K, 3) 0..1
 
 
 def part_map(probabilities: Tensor, mask: Floats) -> PartMap:
     """Give the part map of a canvas; probabilities (P, rows, columns), mask (h, w) 0..1 on the canvas."""
     rows, columns = probabilities.shape[1:]
-    inside = torch.from_numpy(np.asarray(cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_AREA)))
-    filled = np.flatnonzero(mask.max(1) > 0.5), np.flatnonzero(mask.max(0) > 0.5)
-    top, bottom = (filled[0][0], filled[0][-1] + 1) if len(filled[0]) else (0, mask.shape[0])
-    left, right = (filled[1][0], filled[1][-1] + 1) if len(filled[1]) else (0, mask.shape[1])
-    y = ((torch.arange(rows) + 0.5) * CELL - top) / (bottom - top)
-    x = ((torch.arange(columns) + 0.5) * CELL - (left + right) / 2) / (bottom - top)
-    places = torch.stack(torch.meshgrid(x, y, indexing="xy"))
-    return PartMap(probabilities, places.float(), inside)
+    left, top, width, height = _figure(mask)
+    y = ((torch.arange(rows) + 0.5) * CELL - top) / height
+    x = ((torch.arange(columns) + 0.5) * CELL - (left + width / 2)) / height
+    return PartMap(probabilities, torch.stack(torch.meshgrid(x, y, indexing="xy")).float())
 
 
-def key_map(parts: PartMap, palette: Palette) -> KeyMap:
-    """Count the palette colors in every cell of the key; the palette's index has the canvas' size."""
-    rows, columns = parts.parts.shape[1:]
-    index = torch.from_numpy(palette.index.astype(np.int64))
-    one_hot = F.one_hot(index + 1, len(palette.colors) + 1)[..., 1:].float()  # (h, w, K)
-    shares = F.adaptive_avg_pool2d(one_hot.permute(2, 0, 1), (rows, columns)).permute(1, 2, 0)
-    return KeyMap(parts, shares, torch.from_numpy(palette.colors))
+def key_map(parts: PartMap, key: PreparedKey) -> KeyMap:
+    """Find the regions of one color in the key, and read their parts."""
+    palette = key.palette
+    regions, colors = color_regions(palette)
+    readings = read_regions(regions, parts, key.canvas, key.mask_canvas)
+    count, cells = len(palette.colors), parts.parts.shape[1] * parts.parts.shape[2]
+    shown = np.flatnonzero(palette.index >= 0)
+    numbers = cells_of(shown, key.canvas) * count + palette.index.reshape(-1)[shown]
+    shares = np.bincount(numbers, minlength=cells * count).reshape(*parts.parts.shape[1:], count) / CELL**2
+    cell_colors = torch.from_numpy(shares.astype(np.float32))
+    return KeyMap(parts, cell_colors, readings, torch.from_numpy(colors), torch.from_numpy(palette.colors))
 
 
-def match_cells(
-    frame: PartMap, key: KeyMap, *, sigma: float = POSITION_SIGMA, sharpness: float = PART_SHARPNESS
-) -> Tensor:
-    """Give the likelihood of each palette color in each cell of the frame, (rows, columns, K).
+def color_regions(palette: Palette) -> tuple[Regions, NDArray[np.int64]]:
+    """Find the connected spots of one palette color: the regions, and the number of each one's color."""
+    labels = np.zeros(palette.index.shape, np.int32)
+    colors: list[int] = []
+    for color in range(len(palette.colors)):
+        spots = (palette.index == color).astype(np.uint8)
+        count, found, stats, _ = cv2.connectedComponentsWithStats(spots, connectivity=4, ltype=cv2.CV_32S)
+        large = [n for n in range(1, count) if stats[n, cv2.CC_STAT_AREA] >= SPECK_PX]
+        renumbered = np.zeros(count, np.int32)
+        renumbered[large] = len(colors) + 1 + np.arange(len(large))
+        labels += renumbered[found]
+        colors += [color] * len(large)
+    areas = np.bincount(labels.reshape(-1), minlength=len(colors) + 1)
+    areas[0] = 0
+    return Regions(labels, np.zeros((0, 0), np.float32), areas), np.array(colors, np.int64)
 
-    A key cell speaks to a frame cell by the agreement of their part readings, sum_p f_p k_p to the power `sharpness`,
-    times a Gaussian of their distance in the figure; it speaks for the colors that it holds.
+
+def read_regions(regions: Regions, parts: PartMap, canvas: Canvas, mask: Floats) -> RegionReadings:
+    """Take the mean of the part readings and of the place over each region; mask is that of the canvas, (h, w)."""
+    cells = parts.parts.shape[1] * parts.parts.shape[2]
+    places = np.flatnonzero(regions.labels)
+    numbers = (regions.labels.reshape(-1)[places].astype(np.int64) - 1) * cells + cells_of(places, canvas)
+    pixels = np.bincount(numbers, minlength=regions.count * cells).reshape(regions.count, cells)
+    shares = torch.from_numpy((pixels / np.maximum(pixels.sum(1, keepdims=True), 1)).astype(np.float32))
+    canvas_pixels = regions.areas[1:] * (canvas.window[2] / canvas.crop[2]) ** 2
+    sizes = np.log(np.maximum(canvas_pixels, 1.0) / _figure(mask)[3] ** 2)
+    return RegionReadings(
+        parts=shares @ parts.parts.flatten(1).mT,
+        places=shares @ parts.places.flatten(1).mT,
+        sizes=torch.from_numpy(sizes.astype(np.float32)),
+        cells=shares,
+    )
+
+
+def match_colors(frame: PartMap, regions: RegionReadings, key: KeyMap, rule: MatchRule = RULE) -> Tensor:
+    """Give the number of the key's palette color for each region of the frame, (R,).
+
+    A color speaks with its most alike region of the key, and with the cells that show it: a key cell speaks to a frame
+    cell by the agreement of their part readings and the nearness of their places.
     """
-    f, k = frame.parts.flatten(1), key.map.parts.flatten(1)  # (P, N), (P, M)
-    f, k = F.normalize(f, dim=0), F.normalize(k, dim=0)
-    agreement = (f.mT @ k).clamp_min(1e-4) ** sharpness  # (N, M)
-    distance = torch.cdist(frame.places.flatten(1).mT, key.map.places.flatten(1).mT)
-    weight = agreement * (torch.exp(-0.5 * (distance / sigma) ** 2) + 0.02)
-    votes = weight @ key.colors.flatten(0, 1)  # (N, K)
-    votes = votes / votes.sum(1, keepdim=True).clamp_min(1e-8)
-    return votes.view(*frame.parts.shape[1:], -1)
+    alike = _likeness(regions.parts, key.regions.parts, rule) * _nearness(regions.places, key.regions.places, rule)
+    ratio = regions.sizes[:, None] - key.regions.sizes[None]
+    alike = alike * torch.exp(-0.5 * (ratio / rule.size_sigma) ** 2)  # (R, key regions)
+    count = len(key.palette)
+    best = torch.zeros(len(alike), count)
+    best.scatter_reduce_(1, key.region_colors[None].expand_as(alike), alike, "amax")  # (R, K)
+    cells = _likeness(frame.parts.flatten(1).mT, key.map.parts.flatten(1).mT, rule)
+    cells = cells * _nearness(frame.places.flatten(1).mT, key.map.places.flatten(1).mT, rule)  # (cells, key cells)
+    votes = cells @ key.cell_colors.flatten(0, 1)
+    votes = regions.cells @ (votes / votes.sum(1, keepdim=True).clamp_min(1e-8))  # (R, K)
+    return ((best + rule.faint).log() + rule.cell_power * (votes + rule.faint).log()).argmax(1)
 
 
-def paint_match(votes: Tensor, palette: Tensor, frame: PreparedFrame) -> Floats:
-    """Paint the frame's canvas, (h, w, 3) in 0..1: each closed region has the color most voted for in it.
+@dataclass(frozen=True)
+class Painted:
+    """The color match on a frame's canvas."""
 
-    votes: (rows, columns, K) of the canvas' cells. palette: (K, 3). The regions are found at the size of the drawing,
-    where thin lines still close; color runs on under the lines; outside the character is white.
+    color: Floats   # (h, w, 3) in 0..1, white outside the character
+    cells: Floats   # (h, w) area of the region that each pixel is in, in cells of the canvas
+
+
+def paint_match(parts: PartMap, frame: PreparedFrame, key: KeyMap, rule: MatchRule = RULE) -> Painted:
+    """Paint the frame's canvas with the matched colors.
+
+    The regions are found at the size of the drawing, where thin lines still close. Color runs on under the lines.
     """
     regions = closed_regions(frame.lines.ink, frame.mask)
-    if not regions.count:
-        return np.ones((*frame.ink_canvas.shape, 3), np.float32)
-    places = np.flatnonzero(regions.labels)
-    cells = cells_of(places, frame.canvas, votes.shape[1])
-    numbers = regions.labels.reshape(-1)[places].astype(np.int64) - 1
-    count = regions.count * votes.shape[0] * votes.shape[1]
-    pixels = np.bincount(numbers * (votes.shape[0] * votes.shape[1]) + cells, minlength=count)
-    shares = torch.from_numpy(pixels.reshape(regions.count, -1).astype(np.float32))  # (regions, cells)
-    totals = shares @ votes.flatten(0, 1)  # (regions, K)
-    chosen = palette[totals.argmax(1)].numpy()
-    painted = chosen[regions.labels.reshape(-1)[nearest_labelled(regions.labels)] - 1]  # (H, W, 3)
-    painted = np.where((frame.mask > 0.5)[..., None], painted, np.float32(1))
-    return to_canvas(painted.astype(np.float32), frame.canvas, 1.0)
+    if not regions.count or not len(key.region_colors):
+        blank = np.zeros(frame.ink_canvas.shape, np.float32)
+        return Painted(np.ones((*blank.shape, 3), np.float32), blank)
+    readings = read_regions(regions, parts, frame.canvas, frame.mask_canvas)
+    chosen = key.palette[match_colors(parts, readings, key, rule)].numpy()  # (R, 3)
+    numbers = regions.labels.reshape(-1)[nearest_labelled(regions.labels)] - 1  # (H, W)
+    inside = frame.mask > 0.5
+    color = np.where(inside[..., None], chosen[numbers], np.float32(1)).astype(np.float32)
+    areas = regions.areas[1:] * (frame.canvas.window[2] / frame.canvas.crop[2]) ** 2 / CELL**2
+    cells = np.where(inside, areas[numbers], 0).astype(np.float32)
+    return Painted(to_canvas(color, frame.canvas, 1.0), to_canvas(cells, frame.canvas, 0.0))
 
 
-def cells_of(places: NDArray[np.int64], canvas: Canvas, columns: int) -> NDArray[np.int64]:
-    """Give the number of the canvas cell under each flat position of the drawing; cells are counted by rows."""
+def cells_of(places: NDArray[np.int64], canvas: Canvas) -> NDArray[np.int64]:
+    """Give the number of the canvas cell under each flat position of the picture; cells are counted by rows."""
     y, x = np.divmod(places, canvas.source[0])
     (left, top, width, height), (to_left, to_top, to_width, to_height) = canvas.crop, canvas.window
     column = ((x + 0.5 - left) * to_width / width + to_left) / CELL
     row = ((y + 0.5 - top) * to_height / height + to_top) / CELL
-    rows = canvas.size[1] // CELL
+    columns, rows = canvas.size[0] // CELL, canvas.size[1] // CELL
     return np.clip(row, 0, rows - 1).astype(np.int64) * columns + np.clip(column, 0, columns - 1).astype(np.int64)
+
+
+def _likeness(one: Tensor, other: Tensor, rule: MatchRule) -> Tensor:
+    """Compare part readings (N, P) and (M, P): (N, M), 1 for equal ones."""
+    one, other = F.normalize(one, p=1, dim=1), F.normalize(other, p=1, dim=1)
+    return (one.sqrt() @ other.sqrt().mT).clamp(1e-6, 1.0) ** rule.part_power
+
+
+def _nearness(one: Tensor, other: Tensor, rule: MatchRule) -> Tensor:
+    """Compare places (N, 2) and (M, 2): (N, M), 1 for the same; a part that is far off still counts a little."""
+    return torch.exp(-0.5 * (torch.cdist(one, other) / rule.place_sigma) ** 2) + 0.02
+
+
+def _figure(mask: Floats) -> tuple[int, int, int, int]:
+    """Give the box of the figure on its canvas: left, top, width, height; all of it if there is none."""
+    rows, columns = np.flatnonzero(mask.max(1) > 0.5), np.flatnonzero(mask.max(0) > 0.5)
+    if not len(rows):
+        return 0, 0, mask.shape[1], mask.shape[0]
+    return int(columns[0]), int(rows[0]), int(columns[-1] - columns[0]) + 1, int(rows[-1] - rows[0]) + 1

@@ -2,14 +2,15 @@ import numpy as np
 import torch
 
 from colorcli.images import FORMATS, Picture
-from colorcli.model.match import key_map, match_cells, paint_match, part_map
+from colorcli.model.match import key_map, paint_match, part_map
 from colorcli.prepare.canvas import Canvas
 from colorcli.prepare.frame import PreparedFrame
+from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.lineart import LineArt
-from colorcli.prepare.palette import find_palette
 
 RED, BLUE = (0.9, 0.1, 0.1), (0.1, 0.2, 0.9)
 SIDE = 64  # of the canvas, 8 x 8 cells
+WHOLE = Canvas((SIDE, SIDE), (0, 0, SIDE, SIDE), (SIDE, SIDE), (0, 0, SIDE, SIDE))
 
 
 def halves(first: int, second: int) -> torch.Tensor:
@@ -20,21 +21,21 @@ def halves(first: int, second: int) -> torch.Tensor:
     return parts
 
 
-def key():
-    """A key whose upper half is part 1 in red and whose lower half is part 2 in blue."""
+def prepared_key() -> PreparedKey:
+    """A key whose upper half is red and whose lower half is blue."""
     color = np.empty((SIDE, SIDE, 3), np.float32)
     color[:32], color[32:] = RED, BLUE
     ink, mask = np.zeros((SIDE, SIDE), np.float32), np.ones((SIDE, SIDE), np.float32)
-    return key_map(part_map(halves(1, 2), mask), find_palette(color, ink, mask))
+    return PreparedKey(Picture(color, None, FORMATS["png8"], 3), mask, WHOLE, color, mask, ink, color)
 
 
 def paint(parts: torch.Tensor, ink: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Paint a drawing of which `parts` are read, from a key with part 1 above part 2."""
     mask = np.ones((SIDE, SIDE), np.float32) if mask is None else mask
-    whole = (0, 0, SIDE, SIDE)
     picture = Picture(1 - np.repeat(ink[..., None], 3, 2), None, FORMATS["png8"], 3)
-    frame = PreparedFrame(picture, LineArt(ink), mask, Canvas((SIDE, SIDE), whole, (SIDE, SIDE), whole), ink, mask)
-    reference = key()
-    return paint_match(match_cells(part_map(parts, mask), reference), reference.palette, frame)
+    frame = PreparedFrame(picture, LineArt(ink), mask, WHOLE, ink, mask)
+    key = prepared_key()
+    return paint_match(part_map(parts, mask), frame, key_map(part_map(halves(1, 2), key.mask_canvas), key)).color
 
 
 def line_across() -> np.ndarray:
