@@ -4,6 +4,7 @@
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -78,6 +79,7 @@ def main() -> None:
     folder = Path(__file__).parent
     (folder / "walk").mkdir(exist_ok=True)
     character = design_character(SEED, FAMILY)
+    character = replace(character, pen=replace(character.pen, gaps=0.0, missing=0.0))  # clean, closed lines
     for frame in range(FRAMES):
         line = draw_pose(character, walk_pose(frame / FRAMES), YAW).line
         color = cv2.cvtColor(line, cv2.COLOR_GRAY2RGB).astype(np.float32) / 255

@@ -19,6 +19,8 @@ SURROUNDED = 0.8, 0.88, 0.95, 1.1  # share of directions in which a line is met:
 NARROW, PASSAGE = 1.2, 6.0   # behind a gap lie at least so many squares of its width; behind a passage so many more
 DIRECTIONS = 16        # in which lines are looked for
 SMALL_GAP = 2.5        # half the width of a gap that is closed whatever lies behind it, pixels at WORK_SIDE
+BITE = 0.045          # radius of the largest notch that a gap may leave, as a share of the longer side
+BARE_RIM = 0.4        # share of a notch's rim that must be paper of the character
 PAPER_BORDER = 0.85    # share of the upper border that has the paper's color, else the background is painted
 CUT_OUT_SIDE = 256     # longer side at which a figure is cut out of a painted background, pixels
 SAME_PAPER = 0.045     # largest difference in a channel that is still the paper's color
@@ -179,7 +181,27 @@ def outside_paper(barrier: Bits, *, shoulders: bool = True) -> Bits:
     for _ in range(int(SMALL_GAP) + 1):
         outside, inside = cv2.dilate(outside, cross) & free & (1 - inside), cv2.dilate(inside, cross) & free
         inside &= 1 - outside
-    return outside
+    return _without_bites(outside, barrier)
+
+
+def _without_bites(outside: Bits, barrier: Bits) -> Bits:
+    """Give back what the paper has bitten out of the character through a gap: a notch whose rim is paper, not line.
+
+    The outline then runs straight across the gap. A notch between two lines, as between fingers, is left as it is.
+    """
+    radius = max(3, round(BITE * max(barrier.shape)))
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    figure = np.pad(1 - outside, radius)
+    notches = cv2.morphologyEx(figure, cv2.MORPH_CLOSE, disk)[radius:-radius, radius:-radius] & outside
+    count, labels = cv2.connectedComponents(notches, connectivity=4)
+    if count == 1:
+        return outside
+    rim = cv2.dilate(labels.astype(np.float32), np.ones((3, 3), np.uint8)).astype(np.int32) * (1 - outside)
+    length = np.bincount(rim.reshape(-1), minlength=count)
+    bare = np.bincount(rim.reshape(-1)[barrier.reshape(-1) == 0], minlength=count)
+    bitten = bare > BARE_RIM * length
+    bitten[0] = False
+    return outside & (1 - bitten[labels].astype(np.uint8))
 
 
 def _judge_rooms(

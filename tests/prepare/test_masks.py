@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -155,3 +156,12 @@ def test_real_frames_show_their_figure_without_their_alpha(kind: str, good: floa
                 mask = mask_from_flat(flat.color, lines_of_color(flat, LineSettings()).ink)
             overlaps.append(overlap(mask, source.alpha))
     assert np.mean(overlaps) > good, overlaps
+
+
+def test_a_gap_in_an_outline_leaves_no_bite_in_the_character():
+    ink = np.zeros((300, 300), np.float32)
+    cv2.rectangle(ink, (60, 40), (240, 260), 1.0, 2)
+    ink[140:160, 236:244] = 0  # a gap in the right side
+    mask = mask_from_lines(ink)
+    assert mask[145:155, 150:236].min() > 0.5
+    assert mask[145:155, 246:].max() < 0.5
