@@ -62,7 +62,9 @@ def test_a_saved_model_colors_as_before(mini, frames, reference, tmp_path):
     mini.save_pretrained(tmp_path)
     again = ColorizePipeline.from_pretrained(tmp_path)
     assert torch.equal(again.unet.conv_in.weight, mini.unet.conv_in.weight)
-    assert np.array_equal(again.color(frames[:1], reference, QUICK)[0], mini.color(frames[:1], reference, QUICK)[0])
+    # Where the weights lie in memory may change the last bit of a sum.
+    before, after = (pipe.color(frames[:1], reference, QUICK)[0] for pipe in (mini, again))
+    assert np.abs(before - after).max() < 1e-5
 
 
 def test_pictures_of_pillow_are_taken_as_they_are(mini):

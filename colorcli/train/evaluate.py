@@ -1,6 +1,5 @@
 """Measure a model on shots whose true colors are known, along the same path that a user's shot takes."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -32,7 +31,6 @@ from colorcli.variants import Variant
 
 Float = NDArray[np.float32]
 
-DATA_VARIABLE = "COLORCLI_DATA"
 PICTURES = {".png", ".tif", ".tiff", ".tga", ".jpg", ".jpeg", ".exr"}
 
 
@@ -65,11 +63,6 @@ class EvaluationRow:
     def as_dict(self) -> dict[str, Any]:
         """The row as plain values, for JSON."""
         return asdict(self)
-
-
-def default_data() -> Path:
-    """Where the shots with known colors are: the folder that COLORCLI_DATA names, else ../shared/data."""
-    return Path(os.environ.get(DATA_VARIABLE) or "../shared/data")
 
 
 def find_known_shots(data: Path) -> list[KnownShot]:

@@ -223,5 +223,5 @@ def test_presets_explain_says_where_a_value_came_from(capsys: pytest.CaptureFixt
     _, out, _ = run(capsys, "presets", "explain", "draft", "--set", "sampling.seed=3")
     rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in out.splitlines()}
     assert rows["sampling.seed"] == ["3", "--set sampling.seed=3"]
-    assert rows["sampling.steps"][1].startswith("draft.yaml:")
+    assert rows["canvas.area"][1].startswith("draft.yaml:")
     assert rows["sampling.sampler"] == ["ddim", "default"]

@@ -1,6 +1,8 @@
 """Colors are compared as people see them, and the measures say what the definition says."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from colorcli.review.metrics import (
     region_score,
     true_regions,
 )
-from colorcli.train.evaluate import default_data, find_known_shots
+from colorcli.train.evaluate import find_known_shots
 
 # Sharma, Wu, Dalal 2005, table 1: two colors in CIELAB and their difference.
 SHARMA = np.array(
@@ -64,6 +66,9 @@ BASELINES = [
     ("saha_side", "saha_side", 0.64, 0.75),
     ("saha_side", "saha_front", 0.32, 0.30),
 ]
+
+BESIDE = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+KNOWN_SHOTS = Path(os.environ.get("COLORCLI_DATA") or BESIDE)
 
 
 def test_color_differences_are_those_of_the_published_table():
@@ -142,11 +147,11 @@ def test_what_truly_moves_is_no_flicker():
 
 @pytest.mark.parametrize(("shot", "key", "painted", "copied"), BASELINES)
 def test_the_simple_ways_to_color_reach_their_known_scores(shot, key, painted, copied):
-    if not default_data().is_dir():
-        pytest.skip(f"the known shots are not in {default_data()} (COLORCLI_DATA)")
-    shots = {known.name: known for known in find_known_shots(default_data())}
+    if not KNOWN_SHOTS.is_dir():
+        pytest.skip(f"the known shots are not in {KNOWN_SHOTS} (COLORCLI_DATA)")
+    shots = {known.name: known for known in find_known_shots(KNOWN_SHOTS)}
     if not {shot, key} <= set(shots):
-        pytest.skip(f"no {shot} in {default_data()}")
+        pytest.skip(f"no {shot} in {KNOWN_SHOTS}")
     picture = read_picture(shots[key].key)
     truths = zip(shots[shot].lines, shots[shot].colors, strict=True)
     regions = [true_regions(read_picture(line), read_picture(color)) for line, color in truths]
