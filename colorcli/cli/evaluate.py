@@ -1,5 +1,7 @@
 """`colorcli evaluate`: color shots whose true colors are known, and say how many regions are right."""
 
+import contextlib
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +14,20 @@ from colorcli.cli.color import with_short_cuts
 if TYPE_CHECKING:
     from colorcli.train.evaluate import EvaluationRow
 
+GENERATED = Path("generated")
+GENERATED_SHOTS = 24
 HEADING = ("shot", "key", "frames", "right", "by area", "painted key", "copied key", "flicker", "s/frame")
 WIDTHS = (20, 20, 6, 6, 7, 11, 10, 7, 7)
 
 
 def evaluate(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="A folder of shots, each with line/, color/ and key.png")
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder of shots, each with line/, color/ and key.png; or the word generated: characters that are "
+            "drawn now, in styles never trained on",
+        ),
     ],
     cross: Annotated[bool, typer.Option("--cross", help="Pair every key with every other shot, too.")] = False,
     out: Annotated[
@@ -40,22 +49,27 @@ def evaluate(
     from colorcli.presets import load_preset
     from colorcli.shot.engine import model_entry, variant_of
     from colorcli.train.evaluate import evaluate_shots, find_known_shots, mean_row
+    from colorcli.train.validation import write_validation_shots
 
     check_engine(device, attention.value)
     settings = load_preset(preset, with_short_cuts(overrides or (), model, None))
-    find_known_shots(data)  # what is wrong with the data is told before the model loads
-    variant = variant_of(model_entry(settings.model), settings.model)
-    engine = load_engine(settings.model, device, attention.value)
-    if not as_json:
-        console.say_columns(HEADING, WIDTHS)
+    with contextlib.ExitStack() as stack:
+        if data == GENERATED and not data.exists():
+            data = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            write_validation_shots(data, GENERATED_SHOTS)
+        find_known_shots(data)  # what is wrong with the data is told before the model loads
+        variant = variant_of(model_entry(settings.model), settings.model)
+        engine = load_engine(settings.model, device, attention.value)
+        if not as_json:
+            console.say_columns(HEADING, WIDTHS)
 
-    def tell(row: "EvaluationRow") -> None:
-        if as_json:
-            console.say_json(row.as_dict())
-        else:
-            console.say_columns(cells_of(row), WIDTHS)
+        def tell(row: "EvaluationRow") -> None:
+            if as_json:
+                console.say_json(row.as_dict())
+            else:
+                console.say_columns(cells_of(row), WIDTHS)
 
-    rows = evaluate_shots(data, settings, cross=cross, out=out, colorizer=engine, variant=variant, on_row=tell)
+        rows = evaluate_shots(data, settings, cross=cross, out=out, colorizer=engine, variant=variant, on_row=tell)
     if len(rows) > 1 and not as_json:
         tell(mean_row(rows))
 

@@ -2,16 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from colorcli.errors import WeightsError
 from colorcli.model.autoencoder import MeanColorAutoencoder
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
 from colorcli.model.reference import ClusterProjection, TaggerTower, clip_pixels, clip_tokens, tagger_pixels
@@ -130,27 +126,3 @@ def last_features(unet: ColorUNet) -> str:
 def size_condition(height: int, width: int) -> Tensor:
     """Give the vector condition y (1, 512) of a canvas, in pixels."""
     return canvas_vector(torch.tensor([float(height)]), torch.tensor([float(width)]))
-
-
-def save_weights(components: Components, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write the weights of every network to `folder`/<name>.safetensors."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, module in components.modules():
-        tensors = {
-            key: value.detach().to(dtype if value.is_floating_point() else value.dtype).contiguous()
-            for key, value in module.state_dict().items()
-        }
-        save_file(tensors, folder / f"{name}.partial")
-        (folder / f"{name}.partial").rename(folder / f"{name}.safetensors")
-
-
-def load_weights(components: Components, folder: Path) -> None:
-    """Read what `save_weights` wrote; raises WeightsError naming the file that is missing or of another shape."""
-    for name, module in components.modules():
-        path = folder / f"{name}.safetensors"
-        try:
-            module.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise WeightsError(
-                f"{path} does not fit the model: {error}", hint="train again, or start from other weights"
-            ) from error

@@ -7,11 +7,24 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from colorcli.errors import WeightsError
 from colorcli.model.build import Components
 from colorcli.model.weights import write_list
-from colorcli.pipeline import ColorizePipeline
+from colorcli.pipeline import ColorizePipeline, load_pipeline, quiet_libraries
 
 LARGEST_BYTES = 40_000_000  # of a model that ships in the package
+
+
+def give_weights(components: Components, folder: Path) -> None:
+    """Give the networks the weights of a model folder. Raises WeightsError if it is none, or of other sizes."""
+    given = load_pipeline(str(folder.resolve()), "cpu").components
+    for name, module in components.modules():
+        try:
+            module.load_state_dict(given[name].state_dict())
+        except RuntimeError as error:
+            raise WeightsError(
+                f"{folder} does not fit: {error}", hint="start from a model of the same sizes"
+            ) from error
 
 
 def export_model(components: Components, folder: Path, name: str, license: str) -> int:
@@ -20,7 +33,8 @@ def export_model(components: Components, folder: Path, name: str, license: str) 
     The networks are loaded as float32 again: half precision is for the size of the package only.
     """
     pipeline = ColorizePipeline(**{field.name: getattr(components, field.name) for field in fields(Components)})
-    pipeline.save_pretrained(folder)
+    with quiet_libraries():
+        pipeline.save_pretrained(folder)
     for path in sorted(folder.rglob("*.safetensors")):
         tensors = {
             key: value.half() if value.dtype == torch.float32 else value for key, value in load_file(path).items()

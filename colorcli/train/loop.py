@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from colorcli.model.build import Components, build_components, load_weights, save_weights
+from colorcli.model.build import Components, build_components
 from colorcli.train.dataset import CharacterSet, draw_shards
 from colorcli.train.drawings import PARTS, TAGS
+from colorcli.train.export import export_model, give_weights
 from colorcli.train.recipe import Recipe, StageSection, read_recipe, runs_folder
 from colorcli.train.stages import OBJECTIVES, TRAINED
 from colorcli.variants import MINI
@@ -44,7 +45,7 @@ def train(
     torch.manual_seed(recipe.seed)
     components = build_components(MINI, len(PARTS), len(TAGS))
     if start_from:
-        load_weights(components, start_from)
+        give_weights(components, start_from)
     drawings = recipe.drawings
     shards = draw_shards(run / "drawings", drawings.characters, drawings.poses, False, tell)
     checks = draw_shards(run / "drawings", drawings.validation_characters, drawings.poses, True, tell)
@@ -57,7 +58,7 @@ def train(
         if step < stage.steps and (only is None or only == stage.name) and time.monotonic() < deadline:
             run_stage(recipe, stage, components, train_set, check_set, checkpoint, tell, deadline)
             checkpoint.restore_averages(components, stage.name)
-            save_weights(components, run / "model")
+            export_model(components, run / "model", recipe.name, recipe.license)
         if checkpoint.step() < stage.steps and only is None:
             break
     return run

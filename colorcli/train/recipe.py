@@ -40,6 +40,7 @@ class Recipe(Section):
     """A training run."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    license: str = Field("Apache-2.0", description="SPDX id that the weights are given")
     seed: int = 1
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: matrix products in half the bits, where fast")
     drawings: DrawingsSection = DrawingsSection()

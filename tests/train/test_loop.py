@@ -54,8 +54,8 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch, 
             run_tiny(tmp_path / "broken", monkeypatch, kill_after=moment)
     run_tiny(tmp_path / "broken", monkeypatch)
     for name in ("vae", "tagger", "sketch_encoder", "unet"):
-        whole = load_file(tmp_path / "whole" / "tiny" / "model" / f"{name}.safetensors")
-        broken = load_file(tmp_path / "broken" / "tiny" / "model" / f"{name}.safetensors")
+        whole = load_file(tmp_path / "whole" / "tiny" / "model" / name / "diffusion_pytorch_model.safetensors")
+        broken = load_file(tmp_path / "broken" / "tiny" / "model" / name / "diffusion_pytorch_model.safetensors")
         assert whole.keys() == broken.keys()
         for key, value in whole.items():
             assert torch.equal(value, broken[key]), (name, key)
