@@ -52,7 +52,7 @@ LAST_TIME = 999                      # of the noise schedule: pure noise
 KEY_TIME = 300                       # at which the colors of a key are still seen well
 READING_WEIGHTS = (0.6, 0.2, 0.2)    # of the network's, the sketch maps' and the tagger's reading of the parts
 
-UNSURE_CELLS = 8.0                   # a region of so many latents is colored half by the match, half by the model
+UNSURE_CELLS = 64.0                  # a region of so many latents is colored half by the match, half by the model
 
 Image = Picture | PIL.Image.Image | NDArray[Any]  # an array is (H, W) or (H, W, 3 or 4), uint8 or 0..1
 DEFAULT = Preset()
