@@ -34,7 +34,8 @@ from colorcli.model.conditions import (
 )
 from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
-from colorcli.model.reference import ClusterProjection, TaggerTower, clip_pixels, clip_tokens, tagger_pixels
+from colorcli.model.preprocess import clip_pixels, tagger_pixels
+from colorcli.model.reference import ClusterProjection, TaggerTower, clip_tokens
 from colorcli.model.sketch_encoder import SketchEncoder
 from colorcli.model.unet import ColorUNet, Sighting
 from colorcli.model.weights import require_whole, weights_folder

@@ -10,7 +10,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from colorcli.model.autoencoder import MeanColorAutoencoder
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
-from colorcli.model.reference import ClusterProjection, TaggerTower, clip_pixels, clip_tokens, tagger_pixels
+from colorcli.model.preprocess import clip_pixels, tagger_pixels
+from colorcli.model.reference import ClusterProjection, TaggerTower, clip_tokens
 from colorcli.model.scalars import SCALAR_DIM, canvas_vector
 from colorcli.model.sketch_encoder import SketchEncoder
 from colorcli.model.unet import ColorUNet, build_unet

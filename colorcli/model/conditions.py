@@ -4,20 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from colorcli.model.attention import Adapter, AttentionPlan, KeyValues, Region, Source
+from colorcli.model.preprocess import crop_to_aspect, latent_mask, stretch
 from colorcli.model.reference import ClusterProjection
-from colorcli.model.reference_net import (
-    ReferenceNet,
-    aspect_crop_fractions,
-    latent_mask,
-    reference_net_input,
-    stretch,
-)
+from colorcli.model.reference_net import ReferenceNet, reference_net_input
 from colorcli.model.scalars import canvas_vector, crop_vector
 from colorcli.model.unet import Context
+from colorcli.prepare.background import aspect_crop_fractions
 
 XL_LATENT_SCALE = 0.13025
 BLANK_SKETCH = -1.0   # paper, in the polarity the networks see
@@ -158,7 +153,7 @@ def frame_conditions(
     )
     found = replace(plain, context=key.context, region=region, adapters=encoders.adapters)
     if settings.latent_copy:
-        copied = encoders.latent_scale * encoders.latents(crop_to_aspect(key.picture, height, width))
+        copied = encoders.latent_scale * encoders.latents(crop_to_aspect(key.picture, (height, width)))
         return replace(found, background_latents=copied)
     if encoders.reference_net is None:
         return found
@@ -211,13 +206,6 @@ def bleach(picture: Tensor, mask: Tensor, threshold: float) -> Tensor:
     return torch.where(mask < threshold, picture, WHITE)
 
 
-def crop_to_aspect(picture: Tensor, height: int, width: int) -> Tensor:
-    """Cut a picture (B, 3, H, W) at the right or the bottom to the aspect of a size, and resize it."""
-    ch, cw = aspect_crop_fractions((height, width), (picture.shape[2], picture.shape[3]))
-    cut = picture[:, :, : int(ch * picture.shape[2]), : int(cw * picture.shape[3])]
-    return F.interpolate(cut, (height, width), mode="bilinear", align_corners=False, antialias=True)
-
-
 def _scaled(maps: Sequence[Tensor], levels: Sequence[float]) -> tuple[Tensor, ...]:
     return tuple(scale * x for scale, x in zip(levels, maps, strict=True))
 
@@ -225,7 +213,7 @@ def _scaled(maps: Sequence[Tensor], levels: Sequence[float]) -> tuple[Tensor, ..
 def _bank(encoders: Encoders, key: KeyTokens, sketch_mask: Tensor) -> list[Tensor]:
     assert encoders.reference_net is not None and key.picture is not None
     rows, _, height, width = sketch_mask.shape
-    latents = encoders.latent_scale * encoders.latents(stretch(key.picture, height, width))
+    latents = encoders.latent_scale * encoders.latents(stretch(key.picture, (height, width)))
     mask = key.mask if key.mask is not None else torch.zeros_like(sketch_mask[:1])
     ch, cw = aspect_crop_fractions((height, width), (key.picture.shape[2], key.picture.shape[3]))
     corner = latents.new_zeros(1)

@@ -1,7 +1,5 @@
 """Pictures as the networks want them: sizes, value ranges and order of channels. Tensors are (B, C, H, W) in -1..1."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,9 +10,6 @@ from colorcli.prepare.background import aspect_crop_fractions
 from colorcli.prepare.canvas import Box
 from colorcli.prepare.lineart import standard_line_art
 
-if TYPE_CHECKING:
-    pass
-
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -22,15 +17,15 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 # --- inside the conditions ---------------------------------------------------------------------------------------
 
 
-def clip_preprocess(image: Tensor, size: int) -> Tensor:
-    """Give the picture as the CLIP tower wants it: (B, 3, size, size), its own mean and deviation."""
+def clip_pixels(image: Tensor, size: int = 224) -> Tensor:
+    """Squash pictures (B, 3, H, W) to CLIP's square, its mean and deviation taken out: (B, 3, size, size)."""
     unit = (_encoder_square(image, size) + 1) / 2
     mean, std = (image.new_tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     return (unit - mean) / std
 
 
-def tagger_preprocess(image: Tensor, size: int) -> Tensor:
-    """Give the picture as the tagger wants it: (B, 3, size, size), BGR, still -1..1."""
+def tagger_pixels(image: Tensor, size: int = 448) -> Tensor:
+    """Squash pictures (B, 3, H, W) to the tagger's square, as BGR in about -1..1: (B, 3, size, size)."""
     return _encoder_square(image, size).flip(1)
 
 
@@ -49,7 +44,7 @@ def scale_nearest(image: Tensor, factor: float) -> Tensor:
     return F.interpolate(image, scale_factor=factor, mode="nearest")
 
 
-def aspect_crop(background: Tensor, size: tuple[int, int]) -> Tensor:
+def crop_to_aspect(background: Tensor, size: tuple[int, int]) -> Tensor:
     """Take the top left part of a background that has the aspect of `size` = (height, width), resized to it."""
     rows, columns = background.shape[-2:]
     down, across = aspect_crop_fractions(size, (rows, columns))
@@ -57,7 +52,13 @@ def aspect_crop(background: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(part, size, mode="bilinear", antialias=True, align_corners=False)
 
 
+def latent_mask(mask: Tensor) -> Tensor:
+    """Take every eighth pixel of a canvas mask (B, 1, H, W): (B, 1, H/8, W/8)."""
+    return scale_nearest(mask, 1 / 8)
+
+
 def _encoder_square(image: Tensor, size: int) -> Tensor:
+    """Squash to a square; aligned corners together with anti-aliasing are what the projection was trained with."""
     return F.interpolate(image, (size, size), mode="bicubic", antialias=True, align_corners=True)
 
 

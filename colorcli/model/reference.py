@@ -9,9 +9,6 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection, Swinv2Config, Swinv2Model
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
 
 class TaggerTower(ModelMixin, ConfigMixin):
     """The backbone of the tagger: one feature vector for each cell of the picture, rows first.
@@ -116,23 +113,3 @@ def clip_tokens(model: CLIPVisionModelWithProjection, pixels: Tensor) -> Tensor:
     tower = getattr(model.vision_model, "vision_model", model.vision_model)
     tokens = tower(pixel_values=pixels).last_hidden_state  # (B, 1 + patches, hidden)
     return model.visual_projection(tower.post_layernorm(tokens))
-
-
-def clip_pixels(picture: Tensor, size: int = 224) -> Tensor:
-    """Squash pictures (B, 3, H, W) in -1..1 to CLIP's square, normalised as it expects: (B, 3, size, size)."""
-    mean = picture.new_tensor(CLIP_MEAN)[:, None, None]
-    std = picture.new_tensor(CLIP_STD)[:, None, None]
-    return ((square(picture, size) + 1) / 2 - mean) / std
-
-
-def tagger_pixels(picture: Tensor, size: int = 448) -> Tensor:
-    """Squash pictures (B, 3, H, W) in -1..1 to the tagger's square, as BGR in about -1..1: (B, 3, size, size)."""
-    return square(picture, size).flip(1)
-
-
-def square(picture: Tensor, size: int) -> Tensor:
-    """Squash a picture to a square whatever its aspect; values may overshoot.
-
-    Aligned corners together with anti-aliasing are unusual, and what the projection was trained with.
-    """
-    return F.interpolate(picture, (size, size), mode="bicubic", align_corners=True, antialias=True)

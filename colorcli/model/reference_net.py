@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
+from colorcli.model.preprocess import latent_mask, stretch
 from colorcli.model.unet import decoder_banks, transformer_blocks, unet_config
 
 IN_CHANNELS = 6  # latents of the background, the sketch's mask, the reference's mask
@@ -59,25 +59,5 @@ def reference_net_input(latents: Tensor, sketch_mask: Tensor, reference_mask: Te
     The masks are stretched to the canvas, 8 times the latents, whatever their aspect, and every eighth pixel is taken.
     """
     rows, _, height, width = latents.shape
-    masks = [latent_mask(stretch(mask, 8 * height, 8 * width)) for mask in (sketch_mask, reference_mask)]
+    masks = [latent_mask(stretch(mask, (8 * height, 8 * width))) for mask in (sketch_mask, reference_mask)]
     return torch.cat([latents, *(mask.expand(rows, -1, -1, -1).to(latents) for mask in masks)], dim=1)
-
-
-def stretch(picture: Tensor, height: int, width: int) -> Tensor:
-    """Resize (B, C, H, W) to a size whatever its aspect: bicubic, no anti-aliasing, not clamped."""
-    if picture.shape[-2:] == (height, width):
-        return picture
-    return F.interpolate(picture, (height, width), mode="bicubic", align_corners=False)
-
-
-def latent_mask(mask: Tensor) -> Tensor:
-    """Take every eighth pixel of a canvas mask (B, 1, H, W): (B, 1, H/8, W/8)."""
-    return F.interpolate(mask, scale_factor=1 / 8, mode="nearest")
-
-
-def aspect_crop_fractions(canvas: tuple[int, int], background: tuple[int, int]) -> tuple[float, float]:
-    """Tell which part (height, width), 0..1, of a background of (height, width) has the canvas' aspect."""
-    (height, width), (bh, bw) = canvas, background
-    if width / height > bw / bh:
-        return (height / width) * (bw / bh), 1.0
-    return 1.0, (width / height) * (bh / bw)

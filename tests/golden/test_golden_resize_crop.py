@@ -9,9 +9,10 @@ from tests.golden.fixture import load
 
 def test_golden_stretch_and_aspect_crop() -> None:
     fixture = load("resize_crop")
+    image = fixture.inputs["image"]
     for height, width in fixture.config["targets_hw"]:
-        fixture.check(f"stretch.{height}x{width}", preprocess.stretch(fixture.inputs["image"], (height, width)))
-        fixture.check(f"aspect_crop.{height}x{width}", preprocess.aspect_crop(fixture.inputs["image"], (height, width)))
+        fixture.check(f"stretch.{height}x{width}", preprocess.stretch(image, (height, width)))
+        fixture.check(f"aspect_crop.{height}x{width}", preprocess.crop_to_aspect(image, (height, width)))
 
 
 def test_golden_scale() -> None:
@@ -31,5 +32,5 @@ def test_golden_crop_fractions() -> None:
 def test_golden_encoder_preparation() -> None:
     fixture = load("resize_crop")
     image, config = fixture.inputs["image"], fixture.config
-    fixture.check("clip_preprocess", preprocess.clip_preprocess(image, config["clip_image_size"]))
-    fixture.check("tagger_preprocess", preprocess.tagger_preprocess(image, config["tagger_image_size"]))
+    fixture.check("clip_preprocess", preprocess.clip_pixels(image, config["clip_image_size"]))
+    fixture.check("tagger_preprocess", preprocess.tagger_pixels(image, config["tagger_image_size"]))

@@ -12,10 +12,10 @@ from colorcli.model.conditions import (
     KeyPictures,
     bleach,
     branch_rows,
-    crop_to_aspect,
     frame_conditions,
     read_key,
 )
+from colorcli.model.preprocess import crop_to_aspect
 from colorcli.model.reference import ClusterProjection
 from colorcli.model.sketch_encoder import SketchEncoder
 from colorcli.model.unet import project_context
@@ -123,7 +123,7 @@ def test_bleaching_spares_what_is_below_the_threshold():
 
 def test_latent_copy_takes_the_left_of_a_wide_background():
     ramp = torch.linspace(0, 1, 100).expand(1, 3, 40, 100)
-    assert float(crop_to_aspect(ramp, 40, 40).max()) < 0.42
+    assert float(crop_to_aspect(ramp, (40, 40)).max()) < 0.42
 
 
 def test_reference_only_attention_begins_when_it_is_told_to(encoders, net):

@@ -5,11 +5,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from colorcli.model.reference import ClusterProjection, TaggerTower, clip_pixels, clip_tokens, tagger_pixels
-from colorcli.model.reference_net import ReferenceNet, aspect_crop_fractions
+from colorcli.model.preprocess import clip_pixels, tagger_pixels
+from colorcli.model.reference import ClusterProjection, TaggerTower, clip_tokens
+from colorcli.model.reference_net import ReferenceNet
 from colorcli.model.scalars import canvas_vector, crop_vector, embed_scalar
 from colorcli.model.sketch_encoder import SketchEncoder, grid_angles, rotate
 from colorcli.model.unet import ColorUNet, denoise, places
+from colorcli.prepare.background import aspect_crop_fractions
 from tests.model.tiny import CONTEXT_DIM, WIDTHS, normal, randomised, reference_net, unet
 
 
