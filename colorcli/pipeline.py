@@ -3,7 +3,7 @@
 import contextlib
 import importlib.util
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from colorcli.errors import DeviceError, WeightsError
 from colorcli.images import FORMATS, Picture
+from colorcli.model.attention import AttentionPlan
 from colorcli.model.autoencoder import MeanColorAutoencoder
 from colorcli.model.build import last_features
 from colorcli.model.conditions import (
@@ -48,11 +49,9 @@ from colorcli.variants import VARIANTS
 
 Floats = NDArray[np.float32]
 
-
 LAST_TIME = 999                      # of the noise schedule: pure noise
 KEY_TIME = 300                       # at which the colors of a key are still seen well
 READING_WEIGHTS = (0.6, 0.2, 0.2)    # of the network's, the sketch maps' and the tagger's reading of the parts
-
 UNSURE_CELLS = 64.0                  # a region of so many latents is colored half by the match, half by the model
 
 Image = Picture | PIL.Image.Image | NDArray[Any]  # an array is (H, W) or (H, W, 3 or 4), uint8 or 0..1
@@ -115,7 +114,7 @@ class ColorizePipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "ColorizePipeline":
-        """Load a model by name ("mini"), from a folder in the diffusers layout, or by what diffusers takes."""
+        """Load a model by name ("mini") or from a folder in the diffusers layout. Raises WeightsError without one."""
         return super().from_pretrained(weights_folder(str(pretrained_model_name_or_path)), **kwargs)
 
     @property
@@ -171,7 +170,7 @@ class ColorizePipeline(DiffusionPipeline):
     @torch.inference_mode()
     def match(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Floats:
         """Paint the color match (h, w, 3), 0..1: the key's colors on the frame's closed regions, by part and place."""
-        return self._match(frame, reference, self._conditions(frame, reference, preset), preset).color
+        return self._match(frame, reference, self._conditions(frame, reference.tokens, preset), preset).color
 
     def describe(self) -> dict[str, str]:
         """Tell the device and the attention backend, for the manifest."""
@@ -180,7 +179,7 @@ class ColorizePipeline(DiffusionPipeline):
 
     def _color(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Floats:
         sampling, scale = preset.sampling, self.vae.config["scaling_factor"]
-        conditions = self._conditions(frame, reference, preset)
+        conditions = self._conditions(frame, reference.tokens, preset)
         painted = start = None
         if sampling.start == "match":
             painted = self._match(frame, reference, conditions, preset)
@@ -208,14 +207,10 @@ class ColorizePipeline(DiffusionPipeline):
             layer = _picture(painted.color).to(self.device) + trust * change
         return np.asarray(((layer[0].float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy(), np.float32)
 
-    def _conditions(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Conditions:
-        return frame_conditions(
-            self.encoders,
-            reference.tokens,
-            _sketch(frame.ink_canvas).to(self.device),
-            _mask(frame.mask_canvas).to(self.device),
-            condition_settings(preset),
-        )
+    def _conditions(self, picture: PreparedFrame | PreparedKey, tokens: KeyTokens, preset: Preset) -> Conditions:
+        sketch, mask = _sketch(picture.ink_canvas).to(self.device), _mask(picture.mask_canvas).to(self.device)
+        conditions = frame_conditions(self.encoders, tokens, sketch, mask, condition_settings(preset))
+        return replace(conditions, backend=self.attention)
 
     def _noise(self, ink: Floats, preset: Preset) -> Tensor:
         """Draw the noise of a canvas (h, w): (1, C, h/8, w/8) of unit variance."""
@@ -229,8 +224,7 @@ class ColorizePipeline(DiffusionPipeline):
 
     def _key_parts(self, key: PreparedKey, tokens: KeyTokens, preset: Preset) -> PartMap:
         """Read the parts of a key from its lines and its colors."""
-        sketch, mask = _sketch(key.ink_canvas).to(self.device), _mask(key.mask_canvas).to(self.device)
-        conditions = frame_conditions(self.encoders, tokens, sketch, mask, condition_settings(preset))
+        conditions = self._conditions(key, tokens, preset)
         shown = _picture(key.color_canvas).to(self.device)
         latents = self.vae.encode(shown).latents * self.vae.config["scaling_factor"]
         noised = self.scheduler.add_noise(latents, self._noise(key.ink_canvas, preset), torch.tensor([KEY_TIME]))
@@ -243,7 +237,8 @@ class ColorizePipeline(DiffusionPipeline):
         some noise; by the sketch maps; by the tagger, which sees the picture `shown`, line art as dark on white.
         """
         seen = Sighting(last_features(self.unet))
-        self.unet(latents, float(time), conditions.y, conditions.context, conditions.sketch_maps, observe=seen)
+        plan = AttentionPlan(backend=conditions.backend)
+        self.unet(latents, float(time), conditions.y, conditions.context, conditions.sketch_maps, plan, seen)
         by_network = self.feature_head(seen.features).softmax(1)  # (1, parts, h/8, w/8)
         by_lines = self.map_head(list(conditions.sketch_maps))[0].softmax(1)
         by_tagger = self.token_head.part_logits(self.encoders.tagger(shown)).softmax(1)  # (1, parts, rows, columns)
@@ -299,6 +294,7 @@ def condition_settings(preset: Preset) -> ConditionSettings:
         reference_threshold=reference.mask_threshold,
         sketch_threshold=sketch.mask_threshold,
         strengths=reference.strength,
+        blank=sketch.guidance > 1,
     )
 
 

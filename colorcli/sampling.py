@@ -488,7 +488,6 @@ def guided(
     guidance: Guidance,
     levels: NoiseLevels | None = None,
     reference_only: ReferenceOnly | None = None,
-    backend: str = "sdpa",
 ) -> Predictor:
     """Make the guided prediction of the frames of `conditions`; `levels` are needed for reference-only attention."""
     branches = guidance.branches
@@ -496,7 +495,7 @@ def guided(
     def predict(x: Tensor, time: float) -> Tensor:
         seen = guidance.sees_reference(time)
         rows = branch_rows(conditions, branches, len(x), sees_reference=seen)
-        plan = replace(rows.plan, backend=backend)
+        plan = rows.plan
         if reference_only is not None and 1 - time / (TRAINING_STEPS - 1) >= reference_only.start:
             assert levels is not None
             own = range(len(x), 2 * len(x)) if "uncond_reference" in branches else ()

@@ -79,6 +79,15 @@ def test_guidance_changes_the_picture(mini, frames, reference):
     assert not np.array_equal(mini.color(frames[:1], reference, guided)[0], mini.color(frames[:1], reference, QUICK)[0])
 
 
+def test_the_chosen_attention_reaches_every_call_of_the_network(frames, reference):
+    pipeline = load_pipeline("mini", "cpu", "xformers")  # on the CPU it is named, but SDPA does the work
+    plans = []
+    pipeline.unet.register_forward_pre_hook(lambda module, given: plans.append(given[5]))
+    pipeline.color(frames[:1], reference, QUICK)
+    assert len(plans) == 1 + QUICK.sampling.steps  # one for the parts of the frame
+    assert {plan.backend for plan in plans} == {"xformers"}
+
+
 def test_a_model_that_is_not_there_is_refused_with_the_nearest_name():
     with pytest.raises(WeightsError) as refused:
         load_pipeline("mimi")

@@ -48,6 +48,7 @@ class ConditionSettings:
     reference_threshold: float = 0.5  # reference mask from here on is character, and bleached
     sketch_threshold: float = 0.05    # sketch mask above this is character
     strengths: float | Sequence[float] = 1.0   # reference strength, one or one for each transformer block
+    blank: bool = True                # encode an empty sheet too; only sketch guidance needs it
     latent_copy: bool = False         # the background's latents are laid in on the way, instead of being read
     compat: bool = False              # as the published program does it, see `Region`
 
@@ -89,7 +90,7 @@ class Conditions:
 
     context: Context                     # (1 or B, M, D), or its keys and values
     sketch_maps: tuple[Tensor, ...]      # finest first
-    blank_maps: tuple[Tensor, ...]       # the maps of an empty sheet, for sketch guidance
+    blank_maps: tuple[Tensor, ...]       # the maps of an empty sheet, for sketch guidance; may be none
     y: Tensor                            # (1 or B, y_dim)
     region: Region | None = None
     bank: Sequence[Source] = ()
@@ -141,7 +142,9 @@ def frame_conditions(
     height, width = sketch.shape[2:]
     side = sketch.new_tensor([height]), sketch.new_tensor([width])
     maps = _scaled(encoders.sketch(sketch), settings.sketch_levels)
-    blank = _scaled(encoders.sketch(torch.full_like(sketch[:1], BLANK_SKETCH)), settings.sketch_levels)
+    blank: tuple[Tensor, ...] = ()
+    if settings.blank:
+        blank = _scaled(encoders.sketch(torch.full_like(sketch[:1], BLANK_SKETCH)), settings.sketch_levels)
     y = canvas_vector(*side) if score is None else canvas_vector(*side, score)
     plain = Conditions(key.reference, maps, blank, y, strengths=settings.strengths)
     if not settings.split:
