@@ -18,7 +18,7 @@ from colorcli.errors import DeviceError, OutputError, WeightsError
 from colorcli.images import read_picture
 from colorcli.presets import OutputSettings, Preset, SamplingSettings
 from colorcli.shot import stages
-from colorcli.shot.manifest import ModelEntry, read_journal, read_manifest, read_records, verify
+from colorcli.shot.manifest import ModelEntry, read_manifest, read_records, verify
 from colorcli.shot.plan import ShotRequest, plan_shots
 from colorcli.shot.run import run_plans
 from tests.shot.studio import FakeColorizer, Listener, cannot_color, color, draw, draw_key, draw_shot, drawing
@@ -273,7 +273,7 @@ def test_the_manifest_tells_how_the_shot_was_made(walk):
     assert manifest.models[0].license == "Apache-2.0"
     assert manifest.runs[0].device == "cpu"
     assert manifest.totals.written == 4
-    record = read_journal(outcome.plans[0].out / "frames.jsonl")[0]
+    record = read_records(outcome.plans[0].out)[0]  # by number; the journal has them in the order they were done
     assert (record.source, record.output, record.seed) == ("walk.0001.png", "walk.0001.tga", 7)
     assert record.seconds is not None and record.seconds > 0
 
