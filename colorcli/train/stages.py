@@ -104,7 +104,8 @@ def sketch_losses(components: Components, data: CharacterSet, rng: np.random.Gen
 def colorizer_losses(components: Components, data: CharacterSet, rng: np.random.Generator, batch: int) -> Losses:
     """v-prediction on color latents, the character weighted over the background.
 
-    Timesteps lean to high noise (square root of a uniform draw), where the color of a part is decided.
+    Half of the timesteps are uniform, half lean to high noise (square root of a uniform draw), where the color of a
+    part is decided.
     """
     shown = color_batch(data.pairs(rng, batch), rng)
     generator = _generator(rng)
@@ -112,7 +113,9 @@ def colorizer_losses(components: Components, data: CharacterSet, rng: np.random.
         latents = components.vae.encode(shown.flat).latents.float() * components.vae.config["scaling_factor"]
     noise = torch.randn(latents.shape, generator=generator)
     noise = noise + OFFSET_NOISE * torch.randn((*latents.shape[:2], 1, 1), generator=generator)
-    steps = (torch.rand(batch, generator=generator).sqrt() * 1000).long().clamp(0, 999)
+    draws = torch.rand(batch, generator=generator)
+    draws[batch // 2 :] = draws[batch // 2 :].sqrt()
+    steps = (draws * 1000).long().clamp(0, 999)
     alphas = components.alphas_cumprod[steps][:, None, None, None]
     begun = torch.where((1 - alphas).sqrt() > MISMATCH_NOISE, mismatched(latents, shown.parts, generator), latents)
     noised = alphas.sqrt() * begun + (1 - alphas).sqrt() * noise
