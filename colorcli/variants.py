@@ -1,13 +1,15 @@
 """The models by name, and every number of them. No torch here."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 METHOD_VERSION = "1"  # part of every frame's fingerprint: raise it when the same settings give another picture
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What a model asks of its canvas."""
+    """What a model asks of its canvas, what it has, and the settings it is best at."""
 
     name: str
     canvas_area: int  # pixels; the frame is scaled so that its canvas has about this area
@@ -16,11 +18,32 @@ class Variant:
     max_side: int  # longest canvas side in pixels
     license: str  # SPDX id of the weights
     shipped: bool  # the weights are inside the package
+    has_match: bool = False  # networks that read parts, so that a run can start from the key's colors
+    has_reference_net: bool = False  # the background plugin: ReferenceNet and low-rank adapter
+    key_view: Literal["canvas", "whole"] = "canvas"  # the towers see the key's canvas, or all of it at its own size
+    settings: Mapping[str, Any] = field(default_factory=dict)  # dotted preset keys -> values, laid under every preset
 
+
+XL_SETTINGS: Mapping[str, Any] = {
+    "canvas.crop": "frame",
+    "reference.guidance": 4.0,
+    "sampling.sampler": "dpm++3m-sde",
+    "sampling.steps": 20,
+    "sampling.start": "noise",
+}
 
 VARIANTS = {
     "mini": Variant(
-        "mini", canvas_area=320 * 320, multiple_of=32, min_side=128, max_side=1024, license="Apache-2.0", shipped=True
+        "mini", canvas_area=320 * 320, multiple_of=32, min_side=128, max_side=1024, license="Apache-2.0", shipped=True,
+        has_match=True,
+    ),
+    "xl": Variant(
+        "xl", canvas_area=1024 * 1024, multiple_of=32, min_side=768, max_side=1536, license="CC-BY-NC-SA-4.0",
+        shipped=False, key_view="whole", settings=XL_SETTINGS,
+    ),
+    "xlv2": Variant(
+        "xlv2", canvas_area=1024 * 1024, multiple_of=32, min_side=768, max_side=1536, license="CC-BY-NC-SA-4.0",
+        shipped=False, has_reference_net=True, key_view="whole", settings=XL_SETTINGS,
     ),
 }
 

@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parent.parent / "colorcli"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("settings",),
-    ("presets",),
     ("variants",),
+    ("presets",),
     ("images",),
     ("prepare",),
     ("model",),
