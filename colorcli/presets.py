@@ -1,10 +1,10 @@
 """Presets: every setting of a render, in groups, with unit, range and default."""
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
@@ -21,10 +21,17 @@ from colorcli.settings import (
     read_layer,
     shown,
 )
+from colorcli.variants import VARIANTS, Variant
 
 MAX_EXTENDS = 16  # files in one chain of `extends:`
 
+# Settings that name files: in a preset file they are meant from its folder, on the command line from the working one.
+PATH_KEYS = ("background.image", "masks.network", "masks.key_network", "lines.network")
+
+TRAINING_STEPS = 1000  # in the noise schedule of every model
+
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Progress = Annotated[float, Field(ge=-0.05, le=1.0)]
 
 
 class CanvasSettings(Group):
@@ -54,16 +61,28 @@ class LineSettings(Group):
     min_stroke_px: int = Field(
         4, ge=0, le=1000, description="smaller separate marks are dust, in pixels of area at source size"
     )
-    extractor: Literal["xdog", "highpass"] = Field(
-        "xdog", description="for extract: XDoG, or the high-pass line filter"
+    extractor: Literal["xdog", "highpass", "network"] = Field(
+        "xdog", description="for extract: XDoG, the high-pass line filter, or the network of lines.network"
     )
+    network: str | None = Field(None, min_length=1, description="an ONNX file that finds lines in a color drawing")
 
 
 class MaskSettings(Group):
     """Where the character is."""
 
-    source: Literal["auto", "alpha", "files", "paper", "none"] = Field(
-        "auto", description="auto: --masks if given, else alpha if the picture has one that means something, else paper"
+    source: Literal["auto", "alpha", "files", "paper", "network", "none"] = Field(
+        "auto",
+        description="auto: --masks if given, else alpha if the picture has one that means something, else paper; "
+        "network: the networks below",
+    )
+    network: str | None = Field(
+        None, min_length=1, description="an ONNX file that finds the character in line art; null: as auto does"
+    )
+    key_network: str | None = Field(
+        None, min_length=1, description="an ONNX file that finds the character in the key; null: as auto does"
+    )
+    network_kind: Literal["auto", "isnet", "birefnet"] = Field(
+        "auto", description="what the networks expect and give; auto: told from the file"
     )
     merge: Literal["union", "first"] = Field("union", description="how several mask directories become one mask")
     grow_px: int = Field(0, ge=0, le=200, description="the mask is grown by this radius, in source pixels")
@@ -73,6 +92,13 @@ class ReferenceSettings(Group):
     """How strongly the key speaks."""
 
     strength: Unit = Field(1.0, description="multiplies every reference attention")
+    encoder: Unit = Field(1.0, description="multiplies strength in the network's first half")
+    middle: Unit = Field(1.0, description="multiplies strength in the network's middle")
+    low: Unit = Field(1.0, description="multiplies strength in the blocks with the smallest maps: what is where")
+    high: Unit = Field(1.0, description="multiplies strength in the blocks with the larger maps: color and texture")
+    blocks: tuple[Unit, ...] | None = Field(
+        None, description="multiplies strength block by block, in the network's order; null: 1 everywhere"
+    )
     foreground_strength: Unit = Field(1.0, description="strength inside the character mask")
     background_strength: Unit = Field(1.0, description="strength outside the character mask")
     merge: Unit = Field(0.0, description="how much of the background's colors goes into the character (merging scale)")
@@ -101,13 +127,48 @@ class BackgroundSettings(Group):
         "white",
         description="white or transparent paper; keep: the key's flat background color; model: what the model paints",
     )
-    split: bool = Field(False, description="split attention: the background sees only the bleached key")
+    split: bool = Field(False, description="split attention: the background sees only the bleached key, or the image")
+    image: str | None = Field(
+        None, min_length=1, description="a picture of the background, for split; {shot} is the shot's name"
+    )
+    remove_foreground: bool = Field(False, description="the character in the background picture is painted white")
+    reference_net: bool = Field(True, description="with split, on a model that has one: texture through ReferenceNet")
+    adapter: float = Field(
+        1.0, ge=0.0, le=2.0, description="with split, on a model that has one: strength of its low-rank adapter"
+    )
+    latent_copy: bool = Field(
+        False, description="the background picture itself is laid in behind the character, after each step but the last"
+    )
+
+
+class InjectionSettings(Group):
+    """Reference-only attention: the network reads the noised key itself; twice the time."""
+
+    on: bool = Field(False, description="read the key in every self-attention too")
+    fidelity: Unit = Field(0.5, description="how much the rows without a reference keep to themselves")
+    sketch: float = Field(0.0, ge=0.0, le=2.0, description="strength of the key's own lines while it is read")
+    start: Unit = Field(0.0, description="progress from which the key is read")
+
+
+SamplerName = Literal[
+    "ddim", "euler", "euler-a", "heun", "lms", "dpm2", "dpm2-a", "dpm-fast", "dpm-adaptive", "dpm++2m", "dpm++2s-a",
+    "dpm++sde", "dpm++2m-sde", "dpm++2m-sde-heun", "dpm++3m-sde", "diffusers-dpm", "diffusers-dpm-sde",
+    "diffusers-euler", "diffusers-pndm", "diffusers-lms",
+]  # fmt: skip
+ScheduleName = Literal["automatic", "karras", "exponential", "polyexponential", "uniform", "sgm-uniform"]
+
+# Samplers that choose their steps themselves, and those that know one other spread.
+KNOW_NO_SCHEDULE = ("ddim", "diffusers-pndm", "dpm-fast", "dpm-adaptive")
+KNOW_KARRAS = ("diffusers-dpm", "diffusers-dpm-sde", "diffusers-euler", "diffusers-lms")
 
 
 class SamplingSettings(Group):
     """How the picture is drawn out of noise."""
 
-    sampler: Literal["ddim", "euler", "dpm++2m"] = Field("ddim", description="the rule of a step")
+    sampler: SamplerName = Field("ddim", description="the rule of a step")
+    schedule: ScheduleName = Field(
+        "automatic", description="how the steps are spread over the noise levels; automatic: what suits the sampler"
+    )
     steps: int = Field(1, ge=1, le=100, description="steps out of noise; more is slower and finer")
     seed: int = Field(
         7, ge=0, lt=2**32, description="the same noise for every frame of the shot keeps the color steady"
@@ -115,9 +176,13 @@ class SamplingSettings(Group):
     start: Literal["match", "noise"] = Field(
         "match", description="match: begin from the key's colors matched to the frame's parts"
     )
-    start_level: Unit = Field(0.3, description="for match: how much of the noise schedule is run, 1 is all of it")
+    start_level: float = Field(
+        0.3, gt=0.0, le=1.0, description="for match: how much of the noise schedule is run, 1 is all of it"
+    )
     window: tuple[Unit, Unit] = Field((0.0, 1.0), description="progress between which the reference is seen")
-    off_window: tuple[float, float] = Field((-0.05, -0.05), description="progress between which it is not seen")
+    off_window: tuple[Progress, Progress] = Field(
+        (-0.05, -0.05), description="progress between which it is not seen; below 0: never"
+    )
 
 
 class FinishSettings(Group):
@@ -150,12 +215,16 @@ class Preset(Group):
     """Every setting of a render."""
 
     model: str = Field("mini", description="name of a shipped or installed model, or a folder")
+    compat: Literal["none", "published"] = Field(
+        "none", description="published: the quirks of the published program too, to compare pictures with it"
+    )
     canvas: CanvasSettings = CanvasSettings()
     lines: LineSettings = LineSettings()
     masks: MaskSettings = MaskSettings()
     reference: ReferenceSettings = ReferenceSettings()
     sketch: SketchSettings = SketchSettings()
     background: BackgroundSettings = BackgroundSettings()
+    injection: InjectionSettings = InjectionSettings()
     sampling: SamplingSettings = SamplingSettings()
     finish: FinishSettings = FinishSettings()
     output: OutputSettings = OutputSettings()
@@ -171,25 +240,48 @@ class ExplainedPreset:
     origins: Mapping[str, str]  # dotted path -> "default", "cel.yaml:7" or "--set sampling.steps=12"
 
 
-def load_preset(name_or_path: str, overrides: Sequence[str] = ()) -> Preset:
+FamilyOf = Callable[[str], str]
+
+
+def load_preset(name_or_path: str, overrides: Sequence[str] = (), family: FamilyOf | None = None) -> Preset:
     """Load a shipped preset by name, or a preset file, with overrides such as "sampling.steps=12" on top.
 
-    Raises PresetError naming the file, the line and the setting.
+    family: tells of a model (a name, folder, file) which of `VARIANTS` it is: that variant's own settings are laid
+    under the preset. None: only the names of `VARIANTS` are known.
+    Raises PresetError naming the file, the line and the setting; and what `family` raises.
     """
-    return explain_preset(name_or_path, overrides).preset
+    return explain_preset(name_or_path, overrides, family).preset
 
 
-def explain_preset(name_or_path: str, overrides: Sequence[str] = ()) -> ExplainedPreset:
+def explain_preset(
+    name_or_path: str, overrides: Sequence[str] = (), family: FamilyOf | None = None
+) -> ExplainedPreset:
     """Load a preset as `load_preset` does, and keep where each value came from."""
-    preset, origins, description, problems = _assemble(name_or_path, overrides)
+    preset, origins, description, problems = _assemble(name_or_path, overrides, family)
     raise_first(problems, f"colorcli presets check {name_or_path}")
     assert preset is not None
     return ExplainedPreset(name_or_path, description, preset, origins)
 
 
+def default_preset(variant: Variant | str) -> Preset:
+    """Give the settings a model is best at: the defaults, with the variant's own on top."""
+    known = variant if isinstance(variant, Variant) else VARIANTS[variant]
+    own = variant_layer(known)
+    named = Layer(own.label, {"model": (known.name, own.label), **own.values})
+    preset, _, problems = build(Preset, [named])
+    assert preset is not None, problems
+    return preset
+
+
+def variant_layer(variant: Variant) -> Layer:
+    """Give a variant's own settings as the layer that lies under every preset."""
+    label = f"model {variant.name}"
+    return Layer(label, {path: (value, label) for path, value in variant.settings.items()})
+
+
 def check_preset(name_or_path: str) -> list[Problem]:
     """Everything that is wrong with a preset. Raises PresetError if it cannot be read at all."""
-    return _assemble(name_or_path, ())[3]
+    return _assemble(name_or_path, (), None)[3]
 
 
 def effective_settings(preset: Preset) -> dict[str, Any]:
@@ -243,13 +335,105 @@ def _shipped_folder() -> Path:
     return in_wheel if in_wheel.is_dir() else package.parent / "presets"  # an editable install reads the checkout
 
 
+def check_for_variant(preset: Preset, variant: Variant) -> None:
+    """Raise PresetError if settings disagree with each other, or with what the model has."""
+    problems = [*disagreements(preset), *_missing_in(preset, variant)]
+    raise_first(problems, "colorcli presets explain")
+
+
+def disagreements(preset: Preset, origins: Mapping[str, str] | None = None) -> list[Problem]:
+    """Everything in which two settings of a preset disagree; `origins` say where a value came from."""
+    lines, masks, background, sampling = preset.lines, preset.masks, preset.background, preset.sampling
+    found: list[Problem] = []
+
+    def disagree(path: str, says: str, hint: str) -> None:
+        where = (origins or {}).get(path, "default")
+        found.append(Problem(f"{'' if where == 'default' else where + ': '}{path} {says}", hint))
+
+    if background.image is not None and not background.split:
+        disagree("background.image", "is set, but only split attention sees it", "--set background.split=true")
+    if background.remove_foreground and background.image is None:
+        disagree("background.remove_foreground", "is true, but there is no background.image to take a character out of",
+                 "--set background.image=PICTURE")
+    if background.latent_copy and background.image is None:
+        disagree("background.latent_copy", "is true, but there is no background.image to copy",
+                 "--set background.image=PICTURE")
+    elif background.latent_copy and "reference_net" in background.model_fields_set and background.reference_net:
+        disagree("background.latent_copy", "lays the picture in itself, so background.reference_net cannot be true",
+                 "take one of the two out")
+    if preset.injection.on and "reference_net" in background.model_fields_set and background.reference_net:
+        disagree("injection.on", "and background.reference_net cannot both be true: both read in self-attention",
+                 "take one of the two out")
+    if masks.source == "network" and masks.network is None and masks.key_network is None:
+        disagree("masks.source", "is network, but neither masks.network nor masks.key_network names a file",
+                 "--set masks.network=FILE.onnx")
+    if lines.extractor == "network" and lines.network is None:
+        disagree("lines.extractor", "is network, but lines.network names no file", "--set lines.network=FILE.onnx")
+    allowed = schedules_of(sampling.sampler)
+    if sampling.schedule not in allowed:
+        disagree("sampling.schedule", f"is {sampling.schedule}, but the sampler {sampling.sampler} knows only "
+                 f"{' and '.join(allowed)}", f"--set sampling.schedule={allowed[-1]}")
+    if sampling.start == "match" and sampling.steps / sampling.start_level > TRAINING_STEPS:
+        disagree("sampling.start_level", f"is {sampling.start_level:g}, and {sampling.steps} steps in it are more than "
+                 "the noise schedule has", "--set sampling.steps=12")
+    if sampling.window[0] > sampling.window[1]:
+        disagree("sampling.window", f"begins at {sampling.window[0]:g}, after its end at {sampling.window[1]:g}",
+                 "write the smaller number first")
+    return found
+
+
+def schedules_of(sampler: str) -> tuple[ScheduleName, ...]:
+    """Name the step schedules that a sampler knows."""
+    if sampler in KNOW_NO_SCHEDULE:
+        return ("automatic",)
+    if sampler in KNOW_KARRAS:
+        return ("automatic", "karras")
+    return get_args(ScheduleName)
+
+
+def _missing_in(preset: Preset, variant: Variant) -> list[Problem]:
+    """What the preset asks of a model that the variant does not have."""
+    background, given = preset.background, preset.background.model_fields_set
+    found: list[Problem] = []
+
+    def lacks(path: str, what: str, has: Callable[[Variant], bool], hint: str) -> None:
+        others = ", ".join(name for name, other in VARIANTS.items() if has(other)) or "no model"
+        found.append(Problem(f"{path}: the model {variant.name} has no {what} (it is in: {others})", hint))
+
+    if preset.sampling.start == "match" and not variant.has_match:
+        lacks("sampling.start=match", "color match", lambda other: other.has_match, "--set sampling.start=noise")
+    if not variant.has_reference_net:
+        if "reference_net" in given and background.reference_net:
+            lacks("background.reference_net=true", "ReferenceNet", lambda other: other.has_reference_net,
+                  "--set background.reference_net=false")
+        if "adapter" in given and background.adapter not in (0.0, 1.0):
+            lacks(f"background.adapter={background.adapter:g}", "low-rank adapter",
+                  lambda other: other.has_reference_net, "--set background.adapter=0")
+    elif preset.injection.on and background.split and background.reference_net and not background.latent_copy:
+        found.append(Problem(
+            "injection.on and background.reference_net cannot both be true: both read in self-attention",
+            "--set background.reference_net=false"))
+    blocks = preset.reference.blocks
+    if blocks is not None and len(blocks) != variant.transformer_blocks:
+        found.append(Problem(f"reference.blocks holds {len(blocks)} numbers, but the model {variant.name} has "
+                             f"{variant.transformer_blocks} transformer blocks"))
+    return found
+
+
 def _assemble(
-    name_or_path: str, overrides: Sequence[str]
+    name_or_path: str, overrides: Sequence[str], family: FamilyOf | None
 ) -> tuple[Preset | None, Mapping[str, str], str, list[Problem]]:
     """(preset or None if there are problems, origins, description, problems)."""
     layers, description, problems = _chain(name_or_path)
     command_line, key_problems = override_layer(Preset, overrides)
-    preset, origins, value_problems = build(Preset, [*layers, command_line])
+    layers.append(command_line)
+    model = next((layer.values["model"][0] for layer in reversed(layers) if "model" in layer.values), Preset().model)
+    name = family(model) if family is not None and isinstance(model, str) else model
+    if isinstance(name, str) and name in VARIANTS:
+        layers.insert(0, variant_layer(VARIANTS[name]))
+    preset, origins, value_problems = build(Preset, layers)
+    if preset is not None:
+        value_problems = disagreements(preset, origins)
     problems = [*problems, *key_problems, *value_problems]
     return (None if problems else preset), origins, description, problems
 
@@ -272,7 +456,7 @@ def _chain(name_or_path: str) -> tuple[list[Layer], str, list[Problem]]:
             )
         seen[resolved] = label
         layer, about, found = read_layer(Preset, source, label)
-        layers.insert(0, layer)
+        layers.insert(0, _with_paths(layer, source.parent))
         problems = [*found, *problems]
         descriptions.append(about.get("description", ""))
         parent = about.get("extends")
@@ -289,3 +473,12 @@ def _chain(name_or_path: str) -> tuple[list[Layer], str, list[Problem]]:
                 f"{label} extends {shown(parent)}, but there is no file {source}",
                 hint="the path is read from the folder of the preset",
             )
+
+
+def _with_paths(layer: Layer, folder: Path) -> Layer:
+    """The layer of a file, with the files it names seen from its folder."""
+    values = {
+        path: (str(folder / value) if path in PATH_KEYS and isinstance(value, str) and value else value, where)
+        for path, (value, where) in layer.values.items()
+    }
+    return replace(layer, values=values)

@@ -18,6 +18,7 @@ class Variant:
     max_side: int  # longest canvas side in pixels
     license: str  # SPDX id of the weights
     shipped: bool  # the weights are inside the package
+    transformer_blocks: int  # in the denoising network
     has_match: bool = False  # networks that read parts, so that a run can start from the key's colors
     has_reference_net: bool = False  # the background plugin: ReferenceNet and low-rank adapter
     key_view: Literal["canvas", "whole"] = "canvas"  # the towers see the key's canvas, or all of it at its own size
@@ -35,15 +36,15 @@ XL_SETTINGS: Mapping[str, Any] = {
 VARIANTS = {
     "mini": Variant(
         "mini", canvas_area=320 * 320, multiple_of=32, min_side=128, max_side=1024, license="Apache-2.0", shipped=True,
-        has_match=True,
+        transformer_blocks=17, has_match=True,
     ),
     "xl": Variant(
         "xl", canvas_area=1024 * 1024, multiple_of=32, min_side=768, max_side=1536, license="CC-BY-NC-SA-4.0",
-        shipped=False, key_view="whole", settings=XL_SETTINGS,
+        shipped=False, transformer_blocks=70, key_view="whole", settings=XL_SETTINGS,
     ),
     "xlv2": Variant(
         "xlv2", canvas_area=1024 * 1024, multiple_of=32, min_side=768, max_side=1536, license="CC-BY-NC-SA-4.0",
-        shipped=False, has_reference_net=True, key_view="whole", settings=XL_SETTINGS,
+        shipped=False, transformer_blocks=70, has_reference_net=True, key_view="whole", settings=XL_SETTINGS,
     ),
 }
 

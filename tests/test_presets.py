@@ -8,7 +8,9 @@ import yaml
 from colorcli.errors import PresetError
 from colorcli.presets import (
     Preset,
+    check_for_variant,
     check_preset,
+    default_preset,
     effective_settings,
     explain_preset,
     flat_settings,
@@ -16,6 +18,7 @@ from colorcli.presets import (
     preset_keys,
     shipped_presets,
 )
+from colorcli.variants import VARIANTS
 
 
 def write(folder: Path, text: str, name: str = "style.yaml") -> str:
@@ -253,3 +256,117 @@ def test_every_setting_has_a_meaning_and_a_default_that_it_allows() -> None:
     keys = preset_keys()
     assert {key.path for key in keys} == set(flat_settings(Preset()))
     assert [key.path for key in keys if not key.meaning] == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says", "hint"),
+    [
+        (["background.image=sky.png"], "background.image is set, but only split attention sees it",
+         "--set background.split=true"),
+        (["background.remove_foreground=true"], "there is no background.image to take a character out of",
+         "--set background.image=PICTURE"),
+        (["background.latent_copy=true"], "there is no background.image to copy", "--set background.image=PICTURE"),
+        (["background.split=true", "background.image=a.png", "background.latent_copy=true",
+          "background.reference_net=true"], "background.reference_net cannot be true", "take one of the two out"),
+        (["injection.on=true", "background.reference_net=true"], "cannot both be true", "take one of the two out"),
+        (["masks.source=network"], "neither masks.network nor masks.key_network names a file",
+         "--set masks.network=FILE.onnx"),
+        (["lines.extractor=network"], "lines.network names no file", "--set lines.network=FILE.onnx"),
+        (["sampling.schedule=exponential"], "the sampler ddim knows only automatic",
+         "--set sampling.schedule=automatic"),
+        (["sampling.sampler=diffusers-dpm", "sampling.schedule=uniform"], "knows only automatic and karras",
+         "--set sampling.schedule=karras"),
+        (["sampling.steps=100", "sampling.start_level=0.05"], "more than the noise schedule has",
+         "--set sampling.steps=12"),
+        (["sampling.window=[0.8, 0.2]"], "begins at 0.8, after its end at 0.2", "write the smaller number first"),
+    ],
+)
+def test_two_settings_that_disagree_are_named_with_a_way_out(overrides: list[str], says: str, hint: str) -> None:
+    error = refusal("cel", *overrides)
+    assert says in error.message
+    assert error.hint == hint
+    assert error.message.startswith("--set ")
+
+
+def test_a_disagreement_in_a_file_names_its_line(tmp_path: Path) -> None:
+    style = write(tmp_path, "background:\n  rule: model\n  image: sky.png\n")
+    assert refusal(style).message == f"{style}:3: background.image is set, but only split attention sees it"
+
+
+def test_a_disagreement_is_gone_when_either_side_gives_way() -> None:
+    both = ["injection.on=true", "background.split=true"]
+    assert load_preset("cel", [*both, "background.reference_net=false"]).injection.on
+    assert load_preset("cel", ["background.split=true", "background.image=a.png", "background.latent_copy=true"])
+    assert load_preset("cel", ["sampling.sampler=dpm++2m", "sampling.schedule=exponential"])
+
+
+def test_a_file_named_in_a_preset_is_looked_for_beside_it_and_one_on_the_command_line_here(tmp_path: Path) -> None:
+    style = write(tmp_path, "masks: {source: network, network: nets/isnet.onnx, key_network: /opt/key.onnx}\n")
+    masks = load_preset(style).masks
+    assert (masks.network, masks.key_network) == (f"{tmp_path}/nets/isnet.onnx", "/opt/key.onnx")
+    assert load_preset(style, ["masks.network=mine.onnx"]).masks.network == "mine.onnx"
+
+
+@pytest.mark.parametrize(
+    ("model", "overrides", "key", "has"),
+    [
+        ("xl", ["sampling.start=match"], "sampling.start=match", "mini"),
+        ("mini", ["background.reference_net=true"], "background.reference_net=true", "xlv2"),
+        ("xl", ["background.reference_net=true"], "background.reference_net=true", "xlv2"),
+        ("mini", ["background.adapter=0.5"], "background.adapter=0.5", "xlv2"),
+    ],
+)
+def test_a_model_that_lacks_what_a_setting_asks_for_says_which_have_it(
+    model: str, overrides: list[str], key: str, has: str
+) -> None:
+    preset = load_preset("cel", [f"model={model}", *overrides])
+    with pytest.raises(PresetError) as caught:
+        check_for_variant(preset, VARIANTS[model])
+    assert caught.value.message == (
+        f"{key}: the model {model} has no "
+        f"{dict(start='color match', net='ReferenceNet', adapter='low-rank adapter')[_short(key)]} (it is in: {has})"
+    )
+
+
+def _short(key: str) -> str:
+    return "start" if "start" in key else "net" if "net" in key else "adapter"
+
+
+def test_the_adapter_model_reads_either_the_key_or_the_background_in_self_attention() -> None:
+    preset = load_preset("cel", ["model=xlv2", "injection.on=true", "background.split=true"])
+    with pytest.raises(PresetError, match="both read in self-attention"):
+        check_for_variant(preset, VARIANTS["xlv2"])
+    check_for_variant(load_preset("cel", ["model=xl", "injection.on=true", "background.split=true"]), VARIANTS["xl"])
+
+
+@pytest.mark.parametrize("model", sorted(VARIANTS))
+def test_a_models_own_settings_fit_it(model: str) -> None:
+    preset = default_preset(model)
+    assert preset.model == model
+    check_for_variant(preset, VARIANTS[model])
+    assert {path: flat_settings(preset)[path] for path in VARIANTS[model].settings} == VARIANTS[model].settings
+
+
+def test_a_strength_for_each_block_has_to_be_one_for_each_block() -> None:
+    right, wrong = (load_preset("cel", [f"reference.blocks=[{', '.join(['0.5'] * n)}]"]) for n in (17, 16))
+    check_for_variant(right, VARIANTS["mini"])
+    with pytest.raises(PresetError, match="holds 16 numbers, but the model mini has 17 transformer blocks"):
+        check_for_variant(wrong, VARIANTS["mini"])
+
+
+def test_the_published_defaults_lie_under_a_preset_and_over_ours(tmp_path: Path) -> None:
+    style = write(tmp_path, "sampling:\n  steps: 8\n")
+    explained = explain_preset(style, ["model=xl", "reference.guidance=2"])
+    sampling = explained.preset.sampling
+    assert (sampling.sampler, sampling.steps, sampling.start) == ("dpm++3m-sde", 8, "noise")
+    assert explained.preset.reference.guidance == 2
+    assert explained.origins["sampling.sampler"] == "model xl"
+    assert explained.origins["sampling.steps"] == f"{style}:2"
+    assert explained.origins["reference.guidance"] == "--set reference.guidance=2"
+    assert explained.origins["sampling.seed"] == "default"
+
+
+def test_a_folder_gets_the_settings_of_the_family_it_belongs_to() -> None:
+    preset = load_preset("cel", ["model=/models/mine"], lambda model: "xl" if model == "/models/mine" else "mini")
+    assert (preset.model, preset.sampling.steps) == ("/models/mine", 20)
+    assert load_preset("cel", ["model=/models/mine"]).sampling.steps == 1
