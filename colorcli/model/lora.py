@@ -8,14 +8,84 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
 
 from colorcli.model.attention import Adapter, LowRank
 from colorcli.model.unet import transformer_blocks
 
 _PARTS = {"input_blocks": 0, "middle_block": 1, "output_blocks": 2}
 _NAME = re.compile(r"^(?P<block>.+)\.attn2\.to_(?P<layer>[qkv])\.lora_(?P<half>down|up)_(?P<label>\w+)\.weight$")
+
+
+class BackgroundAdapter(ModelMixin, ConfigMixin):
+    """Keeps the low-rank changes of all cross-attentions as a component of a pipeline.
+
+    widths: channels of every transformer block of the denoising network, in its order. context_dim: width of a context
+    token. rank: width of the bottleneck. It has no call of its own; `adapters` gives what attention takes. A new one
+    changes nothing, as its upper halves are zero.
+    """
+
+    @register_to_config
+    def __init__(self, widths: Sequence[int] = (), context_dim: int = 2048, rank: int = 4) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            _AdapterBlock(
+                q=_LowRankLayer(width, width, rank),
+                k=_LowRankLayer(context_dim, width, rank),
+                v=_LowRankLayer(context_dim, width, rank),
+            )
+            for width in widths
+        )
+
+    @classmethod
+    def from_published(cls, published: Mapping[str, Tensor], label: str = "background") -> "BackgroundAdapter":
+        """Take the adapter `label` out of a denoising network's published state; see `read_adapters`."""
+        found = read_adapters(published, label)
+        assert found, f"the state holds no adapter {label}"
+        with torch.device("meta"):
+            adapter = cls(widths=[change.q.up.shape[0] for change in found], context_dim=found[0].k.down.shape[1],
+                          rank=found[0].q.down.shape[0])
+        adapter.load_state_dict(adapter_state(found), assign=True)
+        return adapter
+
+    def adapters(self, scale: float = 1.0) -> list[Adapter]:
+        """Give the changes of every transformer block in order, at a strength (1 is as published)."""
+        return [block.adapter(scale) for block in self.blocks if isinstance(block, _AdapterBlock)]
+
+
+class _AdapterBlock(nn.Module):
+    """The changes of one cross-attention."""
+
+    def __init__(self, q: "_LowRankLayer", k: "_LowRankLayer", v: "_LowRankLayer") -> None:
+        super().__init__()
+        self.q, self.k, self.v = q, k, v
+
+    def adapter(self, scale: float) -> Adapter:
+        return Adapter(self.q.change(scale), self.k.change(scale), self.v.change(scale))
+
+
+class _LowRankLayer(nn.Module):
+    """Both halves of the change of one linear layer."""
+
+    def __init__(self, inputs: int, outputs: int, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Parameter(torch.randn(rank, inputs) / rank)
+        self.up = nn.Parameter(torch.zeros(outputs, rank))
+
+    def change(self, scale: float) -> LowRank:
+        return LowRank(self.down, self.up, scale)
+
+
+def adapter_state(adapters: Sequence[Adapter]) -> dict[str, Tensor]:
+    """Name the halves of adapters as `BackgroundAdapter` does."""
+    return {
+        f"blocks.{i}.{layer}.{half}": getattr(getattr(adapter, layer), half)
+        for i, adapter in enumerate(adapters) for layer in "qkv" for half in ("down", "up")
+    }
 
 
 def read_adapters(published: Mapping[str, Tensor], label: str = "background", scale: float = 1.0) -> list[Adapter]:
