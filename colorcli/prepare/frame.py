@@ -10,6 +10,7 @@ from colorcli.images import Picture
 from colorcli.prepare.canvas import Canvas, bounds, fit_canvas, to_canvas, with_margin
 from colorcli.prepare.lineart import LineArt, read_lines
 from colorcli.prepare.masks import character_mask
+from colorcli.prepare.networks import Networks, asked_of
 from colorcli.presets import CanvasSettings, Preset
 from colorcli.variants import Variant
 
@@ -29,15 +30,27 @@ class PreparedFrame:
 
 
 def prepare_frame(
-    picture: Picture, preset: Preset, variant: Variant, given_masks: Sequence[Float] = ()
+    picture: Picture,
+    preset: Preset,
+    variant: Variant,
+    given_masks: Sequence[Float] = (),
+    networks: Networks | None = None,
 ) -> PreparedFrame:
     """Clean the lines of a frame, find its character and lay both onto the canvas.
 
-    given_masks: (H, W) masks from files, source size, one for each character. Nothing but this frame is looked at.
+    given_masks: (H, W) masks from files, source size, one for each character. networks: those that the preset names
+    files for. Nothing but this frame is looked at. Raises PresetError if the preset names networks and none are given.
     """
-    lines = read_lines(picture, preset.lines)
+    lines = read_lines(picture, preset.lines, networks)
     mask = character_mask(
-        picture, lines, preset.masks, given_masks, colored=preset.lines.mode == "extract"
+        picture,
+        lines,
+        preset.masks,
+        given_masks,
+        colored=preset.lines.mode == "extract",
+        network=None
+        if preset.masks.network is None
+        else lambda: asked_of(networks, "masks.network").frame_mask(1 - lines.ink),
     )
     canvas = drawing_canvas(mask, lines.ink, preset.canvas, variant)
     return PreparedFrame(

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.images import Picture, over_paper
-from colorcli.prepare.background import bleach
+from colorcli.prepare.background import Background, bleach, read_background
 from colorcli.prepare.canvas import Canvas, from_canvas, to_canvas
 from colorcli.prepare.frame import drawing_canvas
 from colorcli.prepare.lineart import lines_of_color
 from colorcli.prepare.masks import character_mask
+from colorcli.prepare.networks import Networks, asked_of
 from colorcli.prepare.palette import Palette, find_palette
 from colorcli.presets import Preset
 from colorcli.variants import Variant
@@ -31,6 +32,7 @@ class PreparedKey:
     mask_canvas: Float      # (h, w)
     ink_canvas: Float       # (h, w) the key's outlines as a frame of the same character would show them
     bleached_canvas: Float  # (h, w, 3) the key with its character taken out
+    background: Background | None = None  # the picture that takes the place of the bleached key, if there is one
 
     @cached_property
     def palette(self) -> Palette:
@@ -38,17 +40,41 @@ class PreparedKey:
         return find_palette(over_paper(self.picture), from_canvas(self.ink_canvas, self.canvas, 0), self.mask)
 
 
-def prepare_key(picture: Picture, preset: Preset, variant: Variant, given_masks: Sequence[Float] = ()) -> PreparedKey:
+def prepare_key(
+    picture: Picture,
+    preset: Preset,
+    variant: Variant,
+    given_masks: Sequence[Float] = (),
+    networks: Networks | None = None,
+    background: Picture | None = None,
+    background_masks: Sequence[Float] = (),
+) -> PreparedKey:
     """Find the key's character and outlines, and lay all on the canvas.
 
-    given_masks: (H, W) masks from files, source size, one for each character.
+    given_masks: (H, W) masks from files, source size, one for each character. networks: those that the preset names
+    files for. background: a picture of its own for what lies outside the character, background_masks: (H, W) masks of
+    a character in it. Raises PresetError if the preset names networks and none are given.
     """
     picture, given_masks = _padded(picture, given_masks, preset.reference.padding)
     color = over_paper(picture)
-    lines = lines_of_color(picture, preset.lines)
-    mask = character_mask(picture, lines, preset.masks, given_masks, colored=True)
+    lines = lines_of_color(picture, preset.lines, networks)
+    mask = character_mask(
+        picture,
+        lines,
+        preset.masks,
+        given_masks,
+        colored=True,
+        network=None
+        if preset.masks.key_network is None
+        else lambda: asked_of(networks, "masks.key_network").key_mask(color),
+    )
     canvas = drawing_canvas(mask, lines.ink, preset.canvas, variant)
     color_canvas, mask_canvas = to_canvas(color, canvas, 1), to_canvas(mask, canvas, 0)
+    behind: Background | None = None
+    if background is not None:
+        if preset.compat == "published":
+            background, background_masks = _padded(background, background_masks, preset.reference.padding)
+        behind = read_background(background, preset, background_masks, networks, key_mask=mask)
     return PreparedKey(
         picture=picture,
         mask=mask,
@@ -57,6 +83,7 @@ def prepare_key(picture: Picture, preset: Preset, variant: Variant, given_masks:
         mask_canvas=mask_canvas,
         ink_canvas=to_canvas(lines.ink, canvas, 0),
         bleached_canvas=bleach(color_canvas, mask_canvas, preset.reference.mask_threshold),
+        background=behind,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.images import Picture, over_paper
+from colorcli.prepare.networks import Networks, asked_of
 from colorcli.presets import LineSettings
 
 Float = NDArray[np.float32]
@@ -26,19 +27,35 @@ class LineArt:
     ink: Float  # (H, W) at source size, 0 paper .. 1 full black line
 
 
-def read_lines(picture: Picture, settings: LineSettings) -> LineArt:
-    """Find the lines of a frame, by the preset's mode; marks too small to be drawn are taken out."""
-    ink = MODES[settings.mode](picture, settings)
+def read_lines(picture: Picture, settings: LineSettings, networks: Networks | None = None) -> LineArt:
+    """Find the lines of a frame, by the preset's mode; marks too small to be drawn are taken out.
+
+    networks: asked if the preset has the lines extracted by a network.
+    """
+    if by_network(settings):
+        ink = asked_of(networks, "lines.network").lines(_right_way_round(picture, settings))
+    else:
+        ink = MODES[settings.mode](picture, settings)
     return LineArt(without_dust(ink, settings.min_stroke_px))
 
 
-def lines_of_color(picture: Picture, settings: LineSettings) -> LineArt:
+def by_network(settings: LineSettings) -> bool:
+    """Tell whether the preset has lines found by a network."""
+    return settings.mode == "extract" and settings.extractor == "network" and settings.network is not None
+
+
+def lines_of_color(picture: Picture, settings: LineSettings, networks: Networks | None = None) -> LineArt:
     """Find the outlines of a colored drawing as a frame of the same character would show them.
+
+    Where a network finds the lines of the frames, it finds those of the key: one hand has drawn both then.
 
     A line is what is thin and clearly darker than both its sides. A strong border between two fields, as of a dark
     trouser leg on white, counts for less; the border of a shadow is none.
     """
     color = over_paper(picture)
+    if by_network(settings):
+        ink = asked_of(networks, "lines.network").lines(color)
+        return LineArt(without_dust(ink, settings.min_stroke_px))
     value = _value(color)
     longer = max(value.shape)
     reach = max(2, round(STROKE_SHARE * longer))
@@ -76,9 +93,14 @@ def pencil_lines(picture: Picture, settings: LineSettings) -> Float:
 
 
 def extracted_lines(picture: Picture, settings: LineSettings) -> Float:
-    """Lines out of a painted picture, by the preset's extractor."""
+    """Lines out of a painted picture, by the preset's built-in extractor."""
+    return EXTRACTORS[settings.extractor](_right_way_round(picture, settings))
+
+
+def _right_way_round(picture: Picture, settings: LineSettings) -> Float:
+    """The painted picture with dark lines, (H, W, 3)."""
     color = over_paper(picture)
-    return EXTRACTORS[settings.extractor](1 - color if settings.polarity == "light-on-dark" else color)
+    return 1 - color if settings.polarity == "light-on-dark" else color
 
 
 MODES: dict[str, Callable[[Picture, LineSettings], Float]] = {

@@ -1,6 +1,6 @@
 """Character masks: where the character is, from alpha, from files, or from the drawing itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -85,20 +85,29 @@ def merge_masks(masks: Sequence[Float], rule: str) -> Float:
 
 
 def character_mask(
-    picture: Picture, lines: LineArt, settings: MaskSettings, given: Sequence[Float] = (), *, colored: bool = False
+    picture: Picture,
+    lines: LineArt,
+    settings: MaskSettings,
+    given: Sequence[Float] = (),
+    *,
+    colored: bool = False,
+    network: Callable[[], Float] | None = None,
 ) -> Float:
     """Give the mask of the character, (H, W) in 0..1, by the preset's rule.
 
     given: masks that came as files, (H, W) at source size. colored: the picture is a painted key, not line art.
+    network: gives the mask that a network finds, for the source "network"; None: that source is as "auto".
     """
     alpha = alpha_mask(picture)
     if settings.source == "none":
         mask = np.ones(lines.ink.shape, np.float32)
-    elif given and settings.source in ("auto", "files"):
+    elif given and settings.source in ("auto", "files", "network"):
         mask = merge_masks(given, settings.merge)
+    elif settings.source == "network" and network is not None:
+        mask = network()
     elif settings.source == "alpha" and picture.alpha is not None:
         mask = picture.alpha
-    elif settings.source == "auto" and alpha is not None:
+    elif settings.source in ("auto", "network") and alpha is not None:
         mask = alpha
     elif colored:
         mask = mask_from_flat(over_paper(picture), lines.ink)
