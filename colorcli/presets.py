@@ -137,7 +137,7 @@ class BackgroundSettings(Group):
         1.0, ge=0.0, le=2.0, description="with split, on a model that has one: strength of its low-rank adapter"
     )
     latent_copy: bool = Field(
-        False, description="the background picture itself is laid in behind the character, after each step but the last"
+        False, description="instead of reference_net: the background image itself is laid in after each step but one"
     )
 
 
@@ -279,9 +279,11 @@ def variant_layer(variant: Variant) -> Layer:
     return Layer(label, {path: (value, label) for path, value in variant.settings.items()})
 
 
-def check_preset(name_or_path: str) -> list[Problem]:
-    """Everything that is wrong with a preset. Raises PresetError if it cannot be read at all."""
-    return _assemble(name_or_path, (), None)[3]
+def check_preset(
+    name_or_path: str, overrides: Sequence[str] = (), family: FamilyOf | None = None
+) -> list[Problem]:
+    """Everything that is wrong with a preset, for its model too. Raises PresetError if it cannot be read at all."""
+    return _assemble(name_or_path, overrides, family)[3]
 
 
 def effective_settings(preset: Preset) -> dict[str, Any]:
@@ -336,8 +338,11 @@ def _shipped_folder() -> Path:
 
 
 def check_for_variant(preset: Preset, variant: Variant) -> None:
-    """Raise PresetError if settings disagree with each other, or with what the model has."""
-    problems = [*disagreements(preset), *_missing_in(preset, variant)]
+    """Raise PresetError if settings disagree with each other, or ask for what the model does not have.
+
+    For presets that were made in Python; `load_preset` does it for files.
+    """
+    problems = [*disagreements(preset), *missing_in(variant, preset)]
     raise_first(problems, "colorcli presets explain")
 
 
@@ -347,8 +352,7 @@ def disagreements(preset: Preset, origins: Mapping[str, str] | None = None) -> l
     found: list[Problem] = []
 
     def disagree(path: str, says: str, hint: str) -> None:
-        where = (origins or {}).get(path, "default")
-        found.append(Problem(f"{'' if where == 'default' else where + ': '}{path} {says}", hint))
+        found.append(Problem(f"{_where(path, origins)}{path} {says}", hint))
 
     if background.image is not None and not background.split:
         disagree("background.image", "is set, but only split attention sees it", "--set background.split=true")
@@ -358,12 +362,6 @@ def disagreements(preset: Preset, origins: Mapping[str, str] | None = None) -> l
     if background.latent_copy and background.image is None:
         disagree("background.latent_copy", "is true, but there is no background.image to copy",
                  "--set background.image=PICTURE")
-    elif background.latent_copy and "reference_net" in background.model_fields_set and background.reference_net:
-        disagree("background.latent_copy", "lays the picture in itself, so background.reference_net cannot be true",
-                 "take one of the two out")
-    if preset.injection.on and "reference_net" in background.model_fields_set and background.reference_net:
-        disagree("injection.on", "and background.reference_net cannot both be true: both read in self-attention",
-                 "take one of the two out")
     if masks.source == "network" and masks.network is None and masks.key_network is None:
         disagree("masks.source", "is network, but neither masks.network nor masks.key_network names a file",
                  "--set masks.network=FILE.onnx")
@@ -391,33 +389,45 @@ def schedules_of(sampler: str) -> tuple[ScheduleName, ...]:
     return get_args(ScheduleName)
 
 
-def _missing_in(preset: Preset, variant: Variant) -> list[Problem]:
-    """What the preset asks of a model that the variant does not have."""
-    background, given = preset.background, preset.background.model_fields_set
+def missing_in(variant: Variant, preset: Preset, origins: Mapping[str, str] | None = None) -> list[Problem]:
+    """Everything that a preset asks of a model which it does not have; `origins` say where a value came from.
+
+    What is only a default, or is not looked at without split attention, is no problem.
+    """
+    background, blocks = preset.background, preset.reference.blocks
+    given = background.model_fields_set if background.split and not variant.has_reference_net else set()
     found: list[Problem] = []
 
-    def lacks(path: str, what: str, has: Callable[[Variant], bool], hint: str) -> None:
+    def lacks(path: str, value: str, what: str, has: Callable[[Variant], bool], hint: str) -> None:
         others = ", ".join(name for name, other in VARIANTS.items() if has(other)) or "no model"
-        found.append(Problem(f"{path}: the model {variant.name} has no {what} (it is in: {others})", hint))
+        found.append(Problem(
+            f"{_where(path, origins)}{path} is {value}, but the model {variant.name} has no {what} (has one: {others})",
+            hint,
+        ))
 
     if preset.sampling.start == "match" and not variant.has_match:
-        lacks("sampling.start=match", "color match", lambda other: other.has_match, "--set sampling.start=noise")
-    if not variant.has_reference_net:
-        if "reference_net" in given and background.reference_net:
-            lacks("background.reference_net=true", "ReferenceNet", lambda other: other.has_reference_net,
-                  "--set background.reference_net=false")
-        if "adapter" in given and background.adapter not in (0.0, 1.0):
-            lacks(f"background.adapter={background.adapter:g}", "low-rank adapter",
-                  lambda other: other.has_reference_net, "--set background.adapter=0")
-    elif preset.injection.on and background.split and background.reference_net and not background.latent_copy:
+        lacks("sampling.start", "match", "color match", lambda other: other.has_match, "--set sampling.start=noise")
+    if "reference_net" in given and background.reference_net:
+        lacks("background.reference_net", "true", "ReferenceNet", lambda other: other.has_reference_net,
+              "--set background.reference_net=false")
+    if "adapter" in given and background.adapter not in (0.0, 1.0):
+        lacks("background.adapter", f"{background.adapter:g}", "low-rank adapter",
+              lambda other: other.has_reference_net, "--set background.adapter=1")
+    reads_net = background.split and background.reference_net and not background.latent_copy
+    if variant.has_reference_net and preset.injection.on and reads_net:
         found.append(Problem(
-            "injection.on and background.reference_net cannot both be true: both read in self-attention",
-            "--set background.reference_net=false"))
-    blocks = preset.reference.blocks
+            f"{_where('injection.on', origins)}injection.on is true, but the model {variant.name} reads the background "
+            "in self-attention already (background.reference_net)", "--set background.reference_net=false"))
     if blocks is not None and len(blocks) != variant.transformer_blocks:
-        found.append(Problem(f"reference.blocks holds {len(blocks)} numbers, but the model {variant.name} has "
-                             f"{variant.transformer_blocks} transformer blocks"))
+        found.append(Problem(
+            f"{_where('reference.blocks', origins)}reference.blocks holds {len(blocks)} numbers, but the model "
+            f"{variant.name} has {variant.transformer_blocks} transformer blocks", "write one number for each"))
     return found
+
+
+def _where(path: str, origins: Mapping[str, str] | None) -> str:
+    origin = (origins or {}).get(path, "default")
+    return "" if origin == "default" else f"{origin}: "
 
 
 def _assemble(
@@ -429,11 +439,13 @@ def _assemble(
     layers.append(command_line)
     model = next((layer.values["model"][0] for layer in reversed(layers) if "model" in layer.values), Preset().model)
     name = family(model) if family is not None and isinstance(model, str) else model
-    if isinstance(name, str) and name in VARIANTS:
-        layers.insert(0, variant_layer(VARIANTS[name]))
+    variant = VARIANTS.get(name) if isinstance(name, str) else None
+    if variant is not None:
+        layers.insert(0, variant_layer(variant))
     preset, origins, value_problems = build(Preset, layers)
     if preset is not None:
-        value_problems = disagreements(preset, origins)
+        missing = missing_in(variant, preset, origins) if variant is not None else []
+        value_problems = [*disagreements(preset, origins), *missing]
     problems = [*problems, *key_problems, *value_problems]
     return (None if problems else preset), origins, description, problems
 

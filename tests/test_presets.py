@@ -7,6 +7,7 @@ import yaml
 
 from colorcli.errors import PresetError
 from colorcli.presets import (
+    BackgroundSettings,
     Preset,
     check_for_variant,
     check_preset,
@@ -33,14 +34,25 @@ def refusal(name: str, *overrides: str) -> PresetError:
     return caught.value
 
 
-def test_five_presets_are_shipped_and_cel_comes_first() -> None:
-    assert list(shipped_presets()) == ["cel", "draft", "keep-background", "pencil", "soft"]
+SHIPPED = ["cel", "draft", "keep-background", "pencil", "published", "soft", "xl", "xl-draft"]
 
 
-@pytest.mark.parametrize("name", ["cel", "draft", "keep-background", "pencil", "soft"])
+def test_the_presets_that_are_shipped_begin_with_cel() -> None:
+    assert list(shipped_presets()) == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_preset_is_valid_and_says_what_it_is_for(name: str) -> None:
     assert check_preset(name) == []
     assert explain_preset(name).description
+
+
+@pytest.mark.parametrize("model", sorted(VARIANTS))
+@pytest.mark.parametrize("name", [name for name in SHIPPED if not name.startswith("xl")])
+def test_a_shipped_preset_leaves_how_the_picture_is_drawn_to_the_model(name: str, model: str) -> None:
+    explained = explain_preset(name, [f"model={model}"])
+    how = {path: origin for path, origin in explained.origins.items() if path.startswith("sampling.")}
+    assert {origin for origin in how.values() if origin not in ("default", f"model {model}")} == set()
 
 
 def test_the_default_preset_is_the_defaults_of_the_groups() -> None:
@@ -98,8 +110,9 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert load_preset(write(tmp_path, "# nothing yet\n")) == Preset()
 
 
-def test_effective_settings_written_as_yaml_load_as_the_same_preset(tmp_path: Path) -> None:
-    preset = load_preset("pencil", ["sketch.levels=[1, 1, 0.5, 0]"])
+@pytest.mark.parametrize("model", ["mini", "xl", "xlv2"])
+def test_effective_settings_written_as_yaml_load_as_the_same_preset(tmp_path: Path, model: str) -> None:
+    preset = load_preset("pencil", ["sketch.levels=[1, 1, 0.5, 0]", f"model={model}", "injection.on=true"])
     assert load_preset(write(tmp_path, yaml.safe_dump(effective_settings(preset)))) == preset
 
 
@@ -266,9 +279,6 @@ def test_every_setting_has_a_meaning_and_a_default_that_it_allows() -> None:
         (["background.remove_foreground=true"], "there is no background.image to take a character out of",
          "--set background.image=PICTURE"),
         (["background.latent_copy=true"], "there is no background.image to copy", "--set background.image=PICTURE"),
-        (["background.split=true", "background.image=a.png", "background.latent_copy=true",
-          "background.reference_net=true"], "background.reference_net cannot be true", "take one of the two out"),
-        (["injection.on=true", "background.reference_net=true"], "cannot both be true", "take one of the two out"),
         (["masks.source=network"], "neither masks.network nor masks.key_network names a file",
          "--set masks.network=FILE.onnx"),
         (["lines.extractor=network"], "lines.network names no file", "--set lines.network=FILE.onnx"),
@@ -294,8 +304,6 @@ def test_a_disagreement_in_a_file_names_its_line(tmp_path: Path) -> None:
 
 
 def test_a_disagreement_is_gone_when_either_side_gives_way() -> None:
-    both = ["injection.on=true", "background.split=true"]
-    assert load_preset("cel", [*both, "background.reference_net=false"]).injection.on
     assert load_preset("cel", ["background.split=true", "background.image=a.png", "background.latent_copy=true"])
     assert load_preset("cel", ["sampling.sampler=dpm++2m", "sampling.schedule=exponential"])
 
@@ -308,35 +316,39 @@ def test_a_file_named_in_a_preset_is_looked_for_beside_it_and_one_on_the_command
 
 
 @pytest.mark.parametrize(
-    ("model", "overrides", "key", "has"),
+    ("model", "override", "lacks"),
     [
-        ("xl", ["sampling.start=match"], "sampling.start=match", "mini"),
-        ("mini", ["background.reference_net=true"], "background.reference_net=true", "xlv2"),
-        ("xl", ["background.reference_net=true"], "background.reference_net=true", "xlv2"),
-        ("mini", ["background.adapter=0.5"], "background.adapter=0.5", "xlv2"),
+        ("xl", "sampling.start=match", "the model xl has no color match (has one: mini)"),
+        ("mini", "background.reference_net=true", "the model mini has no ReferenceNet (has one: xlv2)"),
+        ("xl", "background.reference_net=true", "the model xl has no ReferenceNet (has one: xlv2)"),
+        ("mini", "background.adapter=0.5", "the model mini has no low-rank adapter (has one: xlv2)"),
     ],
 )
-def test_a_model_that_lacks_what_a_setting_asks_for_says_which_have_it(
-    model: str, overrides: list[str], key: str, has: str
-) -> None:
-    preset = load_preset("cel", [f"model={model}", *overrides])
+def test_a_model_that_lacks_what_a_setting_asks_for_says_which_have_it(model: str, override: str, lacks: str) -> None:
+    path, _, value = override.partition("=")
+    message = f"{path} is {value}, but {lacks}"
+    asked = [f"model={model}", "background.split=true", override]
+    assert refusal("cel", *asked).message == f"--set {override}: {message}"
+
+
+def test_what_a_model_lacks_may_be_named_where_nobody_looks_at_it() -> None:
+    assert not load_preset("cel", ["background.reference_net=true", "background.adapter=0.5"]).background.split
+
+
+def test_a_preset_made_in_python_is_checked_against_its_model_too() -> None:
     with pytest.raises(PresetError) as caught:
-        check_for_variant(preset, VARIANTS[model])
-    assert caught.value.message == (
-        f"{key}: the model {model} has no "
-        f"{dict(start='color match', net='ReferenceNet', adapter='low-rank adapter')[_short(key)]} (it is in: {has})"
-    )
-
-
-def _short(key: str) -> str:
-    return "start" if "start" in key else "net" if "net" in key else "adapter"
+        check_for_variant(Preset(model="xl"), VARIANTS["xl"])
+    assert caught.value.message == "sampling.start is match, but the model xl has no color match (has one: mini)"
+    with pytest.raises(PresetError, match="only split attention sees it"):
+        check_for_variant(Preset(background=BackgroundSettings(image="sky.png")), VARIANTS["mini"])
+    check_for_variant(Preset(), VARIANTS["mini"])
 
 
 def test_the_adapter_model_reads_either_the_key_or_the_background_in_self_attention() -> None:
-    preset = load_preset("cel", ["model=xlv2", "injection.on=true", "background.split=true"])
-    with pytest.raises(PresetError, match="both read in self-attention"):
-        check_for_variant(preset, VARIANTS["xlv2"])
-    check_for_variant(load_preset("cel", ["model=xl", "injection.on=true", "background.split=true"]), VARIANTS["xl"])
+    both = ["injection.on=true", "background.split=true"]
+    assert "in self-attention already" in refusal("cel", "model=xlv2", *both).message
+    assert load_preset("cel", ["model=xl", *both]).injection.on
+    assert load_preset("cel", ["model=xlv2", *both, "background.reference_net=false"]).injection.on
 
 
 @pytest.mark.parametrize("model", sorted(VARIANTS))
@@ -348,10 +360,10 @@ def test_a_models_own_settings_fit_it(model: str) -> None:
 
 
 def test_a_strength_for_each_block_has_to_be_one_for_each_block() -> None:
-    right, wrong = (load_preset("cel", [f"reference.blocks=[{', '.join(['0.5'] * n)}]"]) for n in (17, 16))
-    check_for_variant(right, VARIANTS["mini"])
-    with pytest.raises(PresetError, match="holds 16 numbers, but the model mini has 17 transformer blocks"):
-        check_for_variant(wrong, VARIANTS["mini"])
+    right, wrong = (f"reference.blocks=[{', '.join(['0.5'] * n)}]" for n in (17, 16))
+    assert load_preset("cel", [right]).reference.blocks == (0.5,) * 17
+    says = "holds 16 numbers, but the model mini has 17 transformer blocks"
+    assert says in refusal("cel", wrong).message
 
 
 def test_the_published_defaults_lie_under_a_preset_and_over_ours(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from colorcli import console
-from colorcli.cli.options import Set
+from colorcli.cli.options import Model, Set
 
 presets_app = typer.Typer(
     rich_markup_mode=None, help="List, show, check and explain presets.", invoke_without_command=True
@@ -42,15 +42,17 @@ def show(name: Name) -> None:
 
 
 @presets_app.command("check")
-def check(names: Annotated[list[str], typer.Argument(metavar="NAME|FILE...", help="Presets to check")]) -> int:
-    """Check presets and list everything that is wrong with them."""
+def check(
+    names: Annotated[list[str], typer.Argument(metavar="NAME|FILE...", help="Presets to check")], model: Model = None
+) -> int:
+    """Check presets and list everything that is wrong with them, for their model or another."""
     from colorcli.errors import PresetError
     from colorcli.presets import check_preset
 
     wrong = 0
     for name in names:
         try:
-            problems = check_preset(name)
+            problems = check_preset(name, [f"model={model}"] if model else ())
         except PresetError as failure:
             console.say(f"{failure.message}" + (f"  ({failure.hint})" if failure.hint else ""))
             wrong += 1
@@ -76,11 +78,14 @@ def keys() -> None:
 
 
 @presets_app.command("explain")
-def explain(name: Annotated[str, typer.Argument(metavar="NAME|FILE")] = "cel", overrides: Set = None) -> None:
+def explain(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE")] = "cel", overrides: Set = None, model: Model = None
+) -> None:
     """Print every effective value and where it came from."""
+    from colorcli.cli.color import with_short_cuts
     from colorcli.presets import explain_preset, flat_settings
 
-    explained = explain_preset(name, overrides or ())
+    explained = explain_preset(name, with_short_cuts(overrides or (), model, None))
     values = flat_settings(explained.preset)
     console.say_table(
         [(path, as_yaml(value), explained.origins[path]) for path, value in values.items()],
