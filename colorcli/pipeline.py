@@ -3,15 +3,15 @@
 import contextlib
 import importlib.util
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import PIL.Image
 import torch
-import torch.nn.functional as F
-from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -20,10 +20,9 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from colorcli.errors import DeviceError, WeightsError
-from colorcli.images import FORMATS, Picture
-from colorcli.model.attention import AttentionPlan
+from colorcli.images import FORMATS, Picture, over_paper
+from colorcli.model.attention import Adapter
 from colorcli.model.autoencoder import MeanColorAutoencoder
-from colorcli.model.build import last_features
 from colorcli.model.conditions import (
     Conditions,
     ConditionSettings,
@@ -33,29 +32,31 @@ from colorcli.model.conditions import (
     frame_conditions,
     read_key,
 )
-from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
+from colorcli.model.lora import BackgroundAdapter
+from colorcli.model.match import KeyMap, Painted, key_map, paint_match, part_map
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
-from colorcli.model.preprocess import clip_pixels, tagger_pixels
+from colorcli.model.preprocess import clip_pixels, stretch, tagger_pixels
+from colorcli.model.reading import PartReader
 from colorcli.model.reference import ClusterProjection, TaggerTower, clip_tokens
+from colorcli.model.reference_net import ReferenceNet
 from colorcli.model.sketch_encoder import SketchEncoder
-from colorcli.model.unet import ColorUNet, Sighting
+from colorcli.model.unet import ColorUNet, Context, group_strengths, project_context, published_strengths
 from colorcli.model.weights import require_whole, weights_folder
 from colorcli.prepare.canvas import from_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
-from colorcli.presets import Preset
-from colorcli.sampling import Guidance, frame_noise, guided, sample
-from colorcli.variants import VARIANTS
+from colorcli.presets import Preset, check_for_variant, default_preset
+from colorcli.sampling import Blend, Guidance, ReferenceOnly, frame_noise, guided, levels_of, sample
+from colorcli.variants import VARIANTS, Variant
 
 Floats = NDArray[np.float32]
 
-LAST_TIME = 999                      # of the noise schedule: pure noise
-KEY_TIME = 300                       # at which the colors of a key are still seen well
-READING_WEIGHTS = (0.6, 0.2, 0.2)    # of the network's, the sketch maps' and the tagger's reading of the parts
-UNSURE_CELLS = 64.0                  # a region of so many latents is colored half by the match, half by the model
+LAST_TIME = 999       # of the noise schedule: pure noise
+KEY_TIME = 300        # at which the colors of a key are still seen well
+UNSURE_CELLS = 64.0   # a region of so many latents is colored half by the match, half by the model
+KEY_NOISE = 0x6E59    # laid over the seed, so that a key is not noised with the numbers a frame begins from
 
 Image = Picture | PIL.Image.Image | NDArray[Any]  # an array is (H, W) or (H, W, 3 or 4), uint8 or 0..1
-DEFAULT = Preset()
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,10 @@ class ColorizeOutput:
 class Reference:
     """What the model has read of a key: computed once for a shot, used by every frame."""
 
-    tokens: KeyTokens  # what the cross-attention sees
-    match: KeyMap  # parts and colors of the key: what a frame's colors are matched with
+    tokens: KeyTokens
+    context: Context         # what the cross-attention sees: the tokens, projected for every transformer block
+    match: KeyMap | None     # parts and colors of the key, for runs that start from a color match
+    picture: Tensor | None   # (1, 3, H, W) in -1..1, the key for reference-only attention
 
 
 class ColorizePipeline(DiffusionPipeline):
@@ -81,35 +84,41 @@ class ColorizePipeline(DiffusionPipeline):
         layers = pipe(PIL.Image.open("walk.0001.png"), reference=reference).images
 
     A frame's layer depends on its own pixels, the reference and the settings only: its noise is drawn on the CPU from
-    the seed, and frames never meet in a batch.
+    the seed, and frames of a batch never see each other. On a CPU the bits are the same in any batch.
     """
+
+    _optional_components: ClassVar[list[str]] = ["token_head", "map_head", "feature_head", "reference_net", "adapter"]
 
     def __init__(
         self,
-        vae: MeanColorAutoencoder,
+        vae: MeanColorAutoencoder | AutoencoderKL,
         tagger: TaggerTower,
-        token_head: TokenPartHead,
         image_encoder: CLIPVisionModelWithProjection,
         projection: ClusterProjection,
         sketch_encoder: SketchEncoder,
-        map_head: MapPartHead,
         unet: ColorUNet,
-        feature_head: FeaturePartHead,
         scheduler: DDIMScheduler,
+        token_head: TokenPartHead | None = None,
+        map_head: MapPartHead | None = None,
+        feature_head: FeaturePartHead | None = None,
+        reference_net: ReferenceNet | None = None,
+        adapter: BackgroundAdapter | None = None,
     ) -> None:
         super().__init__()
         self.attention = "sdpa"   # a name of BACKENDS
         self.register_modules(
             vae=vae,
             tagger=tagger,
-            token_head=token_head,
             image_encoder=image_encoder,
             projection=projection,
             sketch_encoder=sketch_encoder,
-            map_head=map_head,
             unet=unet,
-            feature_head=feature_head,
             scheduler=scheduler,
+            token_head=token_head,
+            map_head=map_head,
+            feature_head=feature_head,
+            reference_net=reference_net,
+            adapter=adapter,
         )
 
     @classmethod
@@ -118,50 +127,56 @@ class ColorizePipeline(DiffusionPipeline):
         return super().from_pretrained(weights_folder(str(pretrained_model_name_or_path)), **kwargs)
 
     @property
-    def encoders(self) -> Encoders:
-        """What turns pictures into tokens, latents and maps."""
-        return Encoders(
-            clip=lambda picture: clip_tokens(
-                self.image_encoder, clip_pixels(picture, self.image_encoder.config.image_size)
-            ),
-            tagger=lambda picture: self.tagger(tagger_pixels(picture, self.tagger.config["image_size"])),
-            latents=lambda picture: self.vae.encode(picture).latents,
-            projection=self.projection,
-            sketch=self.sketch_encoder,
-            latent_scale=self.vae.config["scaling_factor"],
-        )
+    def variant(self) -> Variant:
+        """The kind of model this is, told from its parts."""
+        if self.feature_head is not None:
+            return VARIANTS["mini"]
+        return VARIANTS["xl" if self.reference_net is None else "xlv2"]
 
     def __call__(
-        self, lines: Image | Sequence[Image], reference: Reference | Image, preset: Preset = DEFAULT
+        self, lines: Image | Sequence[Image], reference: Reference | Image, preset: Preset | None = None
     ) -> ColorizeOutput:
         """Color line art: the model's layers at the size of the drawings, not yet finished along the lines.
 
-        lines: one drawing or several; reference: the key, or what `encode_reference` gave for it.
+        lines: one drawing or several; reference: the key, or what `encode_reference` gave for it. preset: None: the
+        settings that suit the model. Raises PresetError if the preset asks for what the model has not.
         """
         drawings = [lines] if not isinstance(lines, Sequence) else lines
-        variant = VARIANTS["mini"]
+        preset = preset or default_preset(self.variant)
         known = reference if isinstance(reference, Reference) else self.encode_reference(reference, preset)
-        frames = [prepare_frame(picture_of(drawing), preset, variant) for drawing in drawings]
+        frames = [prepare_frame(picture_of(drawing), preset, self.variant) for drawing in drawings]
         layers = self.color(frames, known, preset)
         return ColorizeOutput([from_canvas(layer, f.canvas, 1.0) for layer, f in zip(layers, frames, strict=True)])
 
     @torch.inference_mode()
-    def encode_reference(self, key: PreparedKey | Image, preset: Preset = DEFAULT) -> Reference:
-        """Read a key, as a picture or prepared: once for a shot."""
+    def encode_reference(self, key: PreparedKey | Image, preset: Preset | None = None) -> Reference:
+        """Read a key, as a picture or prepared: once for a shot. Raises PresetError as `__call__` does."""
+        preset = preset or default_preset(self.variant)
+        check_for_variant(preset, self.variant)
         if not isinstance(key, PreparedKey):
-            key = prepare_key(picture_of(key), preset, VARIANTS["mini"])
-        pictures = KeyPictures(_picture(key.color_canvas).to(self.device), _mask(key.mask_canvas).to(self.device))
-        tokens = read_key(self.encoders, pictures, condition_settings(preset))
-        return Reference(tokens, key_map(self._key_parts(key, tokens, preset), key))
+            key = prepare_key(picture_of(key), preset, self.variant)
+        pictures = self._key_pictures(key)
+        with self._phase("read key"):
+            tokens = read_key(self._encoders(preset), pictures, self._settings(preset))
+        with self._phase("denoise"):
+            context = project_context(self.unet, tokens.context.to(self.unet.dtype), self._adapters(preset))
+        reference = Reference(tokens, context, None, pictures.reference if preset.injection.on else None)
+        if preset.sampling.start != "match":
+            return reference
+        return replace(reference, match=self._read_key_parts(key, reference, preset))
 
     @torch.inference_mode()
     def color(self, frames: Sequence[PreparedFrame], reference: Reference, preset: Preset) -> list[Floats]:
         """Give the color layer (h, w, 3), 0..1, without lines, of each frame, at the size of its canvas.
 
-        Raises DeviceError if a frame does not fit into the device's memory.
+        The frames are colored together if their canvases are of one size, one by one on a CPU, where a batch is no
+        faster and would move the last bits. Raises DeviceError if a frame does not fit into the device's memory.
         """
+        sizes = {frame.canvas.size for frame in frames}
+        together = len(sizes) == 1 and self._device.type != "cpu"
+        batches = [frames] if together else [[frame] for frame in frames]
         try:
-            return [self._color(frame, reference, preset) for frame in frames]
+            return [layer for batch in batches for layer in self._color(batch, reference, preset)]
         except torch.OutOfMemoryError as error:
             raise DeviceError(
                 "one frame does not fit in the memory of the device", hint="--set canvas.area=65536"
@@ -170,81 +185,183 @@ class ColorizePipeline(DiffusionPipeline):
     @torch.inference_mode()
     def match(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Floats:
         """Paint the color match (h, w, 3), 0..1: the key's colors on the frame's closed regions, by part and place."""
-        return self._match(frame, reference, self._conditions(frame, reference.tokens, preset), preset).color
+        return self._match([frame], reference, self._conditions([frame], reference, preset), preset)[0].color
 
     def describe(self) -> dict[str, str]:
         """Tell the device and the attention backend, for the manifest."""
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        device = self._device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         return {"device": name, "attention": self.attention, "threads": str(torch.get_num_threads())}
 
-    def _color(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Floats:
-        sampling, scale = preset.sampling, self.vae.config["scaling_factor"]
-        conditions = self._conditions(frame, reference.tokens, preset)
-        painted = start = None
-        if sampling.start == "match":
-            painted = self._match(frame, reference, conditions, preset)
-            start = self.vae.encode(_picture(painted.color).to(self.device)).latents * scale
-        latents = sample(
-            guided(
-                self.unet,
-                conditions,
-                Guidance(preset.reference.guidance, preset.sketch.guidance, sampling.window, sampling.off_window),
+    @property
+    def _device(self) -> torch.device:
+        return torch.device(self.device)
+
+    def _phase(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def _encoders(self, preset: Preset) -> Encoders:
+        """Give what turns pictures into tokens, latents and maps."""
+        return Encoders(
+            clip=lambda picture: clip_tokens(
+                self.image_encoder,
+                clip_pixels(picture, self.image_encoder.config.image_size).to(self.image_encoder.dtype),
             ),
-            self._noise(frame.ink_canvas, preset),
-            sampler=sampling.sampler,
-            count=sampling.steps,
-            schedule=self.scheduler.config,
-            seeds=[sampling.seed],
-            start=start,
-            level=sampling.start_level if start is not None else 1.0,
+            tagger=self._tagger_tokens,
+            latents=self._latents,
+            projection=self.projection,
+            sketch=lambda sketch: self.sketch_encoder(sketch.to(self.sketch_encoder.dtype)),
+            reference_net=self.reference_net if preset.background.reference_net else None,
+            adapters=self._adapters(preset),
+            latent_scale=self.vae.config["scaling_factor"],
         )
-        layer = self.vae.decode(latents / scale).sample
-        if painted is not None and start is not None:
-            # What the model changed is laid over the match. A region of few latents is left to the match, which knows
-            # it at full size.
-            change = layer - self.vae.decode(start / scale).sample
-            trust = _mask(painted.cells / (painted.cells + UNSURE_CELLS)).to(self.device)
-            layer = _picture(painted.color).to(self.device) + trust * change
-        return np.asarray(((layer[0].float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy(), np.float32)
 
-    def _conditions(self, picture: PreparedFrame | PreparedKey, tokens: KeyTokens, preset: Preset) -> Conditions:
-        sketch, mask = _sketch(picture.ink_canvas).to(self.device), _mask(picture.mask_canvas).to(self.device)
-        conditions = frame_conditions(self.encoders, tokens, sketch, mask, condition_settings(preset))
-        return replace(conditions, backend=self.attention)
+    def _adapters(self, preset: Preset) -> list[Adapter]:
+        if self.adapter is None or not preset.background.split:
+            return []
+        return self.adapter.adapters(preset.background.adapter)
 
-    def _noise(self, ink: Floats, preset: Preset) -> Tensor:
-        """Draw the noise of a canvas (h, w): (1, C, h/8, w/8) of unit variance."""
-        shape = (self.unet.config.in_channels, ink.shape[0] // 8, ink.shape[1] // 8)
-        return frame_noise([preset.sampling.seed], shape).to(self.device)
+    def _tagger_tokens(self, picture: Tensor) -> Tensor:
+        return self.tagger(tagger_pixels(picture, self.tagger.config["image_size"]).to(self.tagger.dtype))
 
-    def _match(self, frame: PreparedFrame, reference: Reference, conditions: Conditions, preset: Preset) -> Painted:
-        white = -_sketch(frame.ink_canvas).to(self.device)
-        parts = self._parts(white, conditions, self._noise(frame.ink_canvas, preset), LAST_TIME)
-        return paint_match(part_map(parts, frame.mask_canvas), frame, reference.match)
+    def _latents(self, picture: Tensor) -> Tensor:
+        """Encode a picture (B, 3, h, w): (B, C, h/8, w/8), not scaled; of a distribution its mode."""
+        encoded = self.vae.encode(picture.to(self.vae.dtype))
+        return (encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents).float()
 
-    def _key_parts(self, key: PreparedKey, tokens: KeyTokens, preset: Preset) -> PartMap:
+    def _settings(self, preset: Preset) -> ConditionSettings:
+        """Give the preset's strengths in the terms of the networks."""
+        reference, sketch, background = preset.reference, preset.sketch, preset.background
+        groups = {name: getattr(reference, name) for name in ("encoder", "middle", "low", "high")}
+        strengths: float | list[float] = reference.strength
+        if reference.blocks is not None:
+            strengths = [reference.strength * block for block in reference.blocks]
+        elif preset.compat == "published":
+            scales = {
+                "encoder": reference.strength * reference.encoder, "low": reference.strength * reference.low
+            }
+            strengths = published_strengths(self.unet, scales, adapter=self.adapter is not None)
+        elif any(factor != 1.0 for factor in groups.values()):
+            strengths = group_strengths(self.unet, reference.strength, **groups)
+        return ConditionSettings(
+            sketch_levels=tuple(sketch.strength * level for level in sketch.levels),
+            split=background.split,
+            merge=reference.merge,
+            foreground=reference.foreground_strength,
+            background=reference.background_strength,
+            reference_threshold=reference.mask_threshold,
+            sketch_threshold=sketch.mask_threshold,
+            strengths=strengths,
+            blank=sketch.guidance > 1,
+            latent_copy=background.latent_copy,
+            compat=preset.compat == "published",
+        )
+
+    def _key_pictures(self, key: PreparedKey) -> KeyPictures:
+        """Give the key's pictures as the model sees them: laid on a canvas, or whole."""
+        whole = self.variant.key_view == "whole"
+        color, mask = (over_paper(key.picture), key.mask) if whole else (key.color_canvas, key.mask_canvas)
+        behind = getattr(key, "background", None)  # TEMPORARY
+        return KeyPictures(
+            _picture(color).to(self._device),
+            _mask(mask).to(self._device),
+            None if behind is None else _picture(behind.color).to(self._device),
+            None if behind is None else _mask(behind.mask).to(self._device),
+        )
+
+    def _color(self, frames: Sequence[PreparedFrame], reference: Reference, preset: Preset) -> list[Floats]:
+        """Color frames of one canvas size together."""
+        sampling, scale = preset.sampling, self.vae.config["scaling_factor"]
+        with self._phase("read frame"):
+            conditions = self._conditions(frames, reference, preset)
+            key_seen = self._seen_key(frames[0], reference, preset)
+        painted: list[Painted] = []
+        start = None
+        if sampling.start == "match":
+            painted = self._match(frames, reference, conditions, preset)
+            start = torch.cat([self._latents(_picture(match.color).to(self._device)) for match in painted]) * scale
+        with self._phase("denoise"):
+            latents = sample(
+                guided(
+                    self.unet,
+                    conditions,
+                    Guidance(preset.reference.guidance, preset.sketch.guidance, sampling.window, sampling.off_window),
+                    levels_of(self.scheduler.config),
+                    key_seen,
+                ),
+                self._noise(frames, preset),
+                sampler=sampling.sampler,
+                count=sampling.steps,
+                schedule=self.scheduler.config,
+                steps=sampling.schedule,
+                seeds=[sampling.seed] * len(frames),
+                start=start,
+                level=sampling.start_level if start is not None else 1.0,
+                blend=_blend(conditions, preset),
+            )
+        with self._phase("decode"):
+            layers = self._decode(latents / scale)
+            if start is not None:
+                # What the model changed is laid over the match. A region of few latents is left to the match, which
+                # knows it at full size.
+                trust = torch.cat([_mask(match.cells / (match.cells + UNSURE_CELLS)) for match in painted])
+                colors = torch.cat([_picture(match.color) for match in painted]).to(layers)
+                layers = colors + trust.to(layers) * (layers - self._decode(start / scale))
+        unit = ((layers.float().clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()  # (B, h, w, 3)
+        if preset.compat == "published":
+            unit = np.floor(unit * 255) / np.float32(255)
+        return [np.asarray(layer, np.float32) for layer in unit]
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.vae.decode(latents.to(self.vae.dtype)).sample.float()
+
+    def _conditions(
+        self, pictures: Sequence[PreparedFrame] | Sequence[PreparedKey], reference: Reference, preset: Preset
+    ) -> Conditions:
+        """Put together what the network reads for drawings of one canvas size, the key being one."""
+        sketch = torch.cat([_sketch(picture.ink_canvas) for picture in pictures]).to(self._device)
+        mask = torch.cat([_mask(picture.mask_canvas) for picture in pictures]).to(self._device)
+        found = frame_conditions(self._encoders(preset), reference.tokens, sketch, mask, self._settings(preset))
+        return replace(found, context=reference.context, backend=self.attention)
+
+    def _noise(self, frames: Sequence[PreparedFrame | PreparedKey], preset: Preset, salt: int = 0) -> Tensor:
+        """Draw the noise of canvases of one size: (B, C, h/8, w/8) of unit variance."""
+        height, width = frames[0].ink_canvas.shape
+        shape = (self.unet.config.in_channels, height // 8, width // 8)
+        return frame_noise([preset.sampling.seed ^ salt] * len(frames), shape).to(self._device)
+
+    def _seen_key(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> ReferenceOnly | None:
+        """Prepare the key for reference-only attention, stretched to the canvas of a frame."""
+        if reference.picture is None:
+            return None
+        injection = preset.injection
+        shown = stretch(reference.picture, frame.ink_canvas.shape)
+        maps = [injection.sketch * level for level in self._encoders(preset).sketch(-shown)]
+        latents = self._latents(shown) * self.vae.config["scaling_factor"]
+        noise = self._noise([frame], preset, KEY_NOISE)
+        return ReferenceOnly(latents, noise, maps, injection.fidelity, injection.start)
+
+    def _match(
+        self, frames: Sequence[PreparedFrame], reference: Reference, conditions: Conditions, preset: Preset
+    ) -> list[Painted]:
+        assert reference.match is not None, "the key was read for a run that starts from noise"
+        white = -torch.cat([_sketch(frame.ink_canvas) for frame in frames]).to(self._device)
+        parts = self._reader.read(white, conditions, self._noise(frames, preset), LAST_TIME)
+        read = zip(frames, parts, strict=True)
+        return [paint_match(part_map(each, frame.mask_canvas), frame, reference.match) for frame, each in read]
+
+    def _read_key_parts(self, key: PreparedKey, reference: Reference, preset: Preset) -> KeyMap:
         """Read the parts of a key from its lines and its colors."""
-        conditions = self._conditions(key, tokens, preset)
-        shown = _picture(key.color_canvas).to(self.device)
-        latents = self.vae.encode(shown).latents * self.vae.config["scaling_factor"]
-        noised = self.scheduler.add_noise(latents, self._noise(key.ink_canvas, preset), torch.tensor([KEY_TIME]))
-        return part_map(self._parts(shown, conditions, noised, KEY_TIME), key.mask_canvas)
+        conditions = self._conditions([key], reference, preset)
+        shown = _picture(key.color_canvas).to(self._device)
+        latents = self._latents(shown) * self.vae.config["scaling_factor"]
+        noised = self.scheduler.add_noise(latents, self._noise([key], preset), torch.tensor([KEY_TIME]))
+        (parts,) = self._reader.read(shown, conditions, noised, KEY_TIME)
+        return key_map(part_map(parts, key.mask_canvas), key)
 
-    def _parts(self, shown: Tensor, conditions: Conditions, latents: Tensor, time: int) -> Tensor:
-        """Read the parts of a canvas in three ways: the weighted mean of their probabilities, (parts, h/8, w/8).
-
-        By the denoising network's last features, which see pure noise with a drawing's lines, or a key's colors under
-        some noise; by the sketch maps; by the tagger, which sees the picture `shown`, line art as dark on white.
-        """
-        seen = Sighting(last_features(self.unet))
-        plan = AttentionPlan(backend=conditions.backend)
-        self.unet(latents, float(time), conditions.y, conditions.context, conditions.sketch_maps, plan, seen)
-        by_network = self.feature_head(seen.features).softmax(1)  # (1, parts, h/8, w/8)
-        by_lines = self.map_head(list(conditions.sketch_maps))[0].softmax(1)
-        by_tagger = self.token_head.part_logits(self.encoders.tagger(shown)).softmax(1)  # (1, parts, rows, columns)
-        by_tagger = F.interpolate(by_tagger, by_lines.shape[-2:], mode="bilinear", align_corners=False)
-        readings = zip(READING_WEIGHTS, (by_network, by_lines, by_tagger), strict=True)
-        return torch.stack([weight * reading[0] for weight, reading in readings]).sum(0).cpu()
+    @property
+    def _reader(self) -> PartReader:
+        return PartReader(self.unet, self._tagger_tokens, self.feature_head, self.map_head, self.token_head)
 
 
 def load_pipeline(model: str, device: str = "auto", attention: str = "auto") -> ColorizePipeline:
@@ -282,20 +399,12 @@ def quiet_libraries() -> Iterator[None]:
         transformers_logging.enable_progress_bar()
 
 
-def condition_settings(preset: Preset) -> ConditionSettings:
-    """Give the preset's strengths in the terms of the networks."""
-    reference, sketch = preset.reference, preset.sketch
-    return ConditionSettings(
-        sketch_levels=tuple(sketch.strength * level for level in sketch.levels),
-        split=preset.background.split,
-        merge=reference.merge,
-        foreground=reference.foreground_strength,
-        background=reference.background_strength,
-        reference_threshold=reference.mask_threshold,
-        sketch_threshold=sketch.mask_threshold,
-        strengths=reference.strength,
-        blank=sketch.guidance > 1,
-    )
+def _blend(conditions: Conditions, preset: Preset) -> Blend | None:
+    """Say where the background's latents are laid in: outside the character."""
+    if conditions.background_latents is None:
+        return None
+    assert conditions.region is not None
+    return Blend(conditions.region.mask > preset.sketch.mask_threshold, conditions.background_latents)
 
 
 def picture_of(image: Image) -> Picture:
