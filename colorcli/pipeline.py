@@ -261,7 +261,7 @@ class ColorizePipeline(DiffusionPipeline):
         """Give the key's pictures as the model sees them: laid on a canvas, or whole."""
         whole = self.variant.key_view == "whole"
         color, mask = (over_paper(key.picture), key.mask) if whole else (key.color_canvas, key.mask_canvas)
-        behind = getattr(key, "background", None)  # TEMPORARY
+        behind = key.background
         return KeyPictures(
             _picture(color).to(self._device),
             _mask(mask).to(self._device),
@@ -389,14 +389,17 @@ def load_pipeline(model: str, device: str = "auto", attention: str = "auto") -> 
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep the loading bars of diffusers and transformers off the terminal, where a farm reads our own lines."""
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    """Keep bars and remarks of diffusers and transformers off the terminal, where a farm reads our own lines."""
+    told = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()
+        library.set_verbosity_error()
     try:
         yield
     finally:
-        diffusers_logging.enable_progress_bar()
-        transformers_logging.enable_progress_bar()
+        for library, level in zip((diffusers_logging, transformers_logging), told, strict=True):
+            library.enable_progress_bar()
+            library.set_verbosity(level)
 
 
 def _blend(conditions: Conditions, preset: Preset) -> Blend | None:
