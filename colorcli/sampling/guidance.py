@@ -1,0 +1,83 @@
+"""Guidance: how far the prediction is pushed towards the reference and the drawing, and when."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from colorcli.model.attention import Injection
+from colorcli.model.conditions import Conditions, branch_rows
+from colorcli.sampling.injection import ReferenceOnly, seen_of_key
+from colorcli.sampling.levels import TRAINING_STEPS, NoiseLevels
+
+Predictor = Callable[[Tensor, float], Tensor]  # latents of unit variance, time -> the network's prediction
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How far the prediction is pushed towards the reference and the drawing, and when the reference is seen.
+
+    window, off_window: progress 0..1 of the run; the reference is seen inside the first and not inside the second.
+    """
+
+    reference: float = 1.0  # 1 or less is off
+    sketch: float = 1.0  # 1 or less is off
+    window: tuple[float, float] = (0.0, 1.0)
+    off_window: tuple[float, float] = (-0.05, -0.05)
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Name the rows that one network call needs, in their order."""
+        switched = (("uncond_reference", self.reference > 1), ("uncond_sketch", self.sketch > 1))
+        return ("cond", *(name for name, on in switched if on))
+
+    def sees_reference(self, time: float, training_steps: int = TRAINING_STEPS) -> bool:
+        """Tell whether the reference is seen at a time, which runs from training_steps - 1 down to 0."""
+        progress = 1 - time / (training_steps - 1)
+        inside = self.window[0] <= progress <= self.window[1]
+        return inside and not self.off_window[0] <= progress <= self.off_window[1]
+
+
+def combine(rows: Tensor, guidance: Guidance) -> Tensor:
+    """Make one prediction (B, ...) of the rows of all branches (B * branches, ...), in the order of `branches`."""
+    cond, *others = rows.chunk(len(guidance.branches))
+    if not others:
+        return cond
+    scales = [scale for scale in (guidance.reference, guidance.sketch) if scale > 1]
+    pushed = [uncond + scale * (cond - uncond) for uncond, scale in zip(others, scales, strict=True)]
+    return torch.stack(pushed).mean(0)
+
+
+def predict_branches(
+    unet: Any, conditions: Conditions, x: Tensor, time: float, branches: Sequence[str], *, sees_reference: bool = True
+) -> Tensor:
+    """Call the network once for latents x (B, C, h, w) in some branches: (B * branches, C, h, w)."""
+    rows = branch_rows(conditions, branches, len(x), sees_reference=sees_reference)
+    return unet(x.repeat(len(branches), 1, 1, 1), time, rows.y, rows.context, rows.sketch_maps, rows.plan)
+
+
+def guided(
+    unet: Any,
+    conditions: Conditions,
+    guidance: Guidance,
+    levels: NoiseLevels | None = None,
+    reference_only: ReferenceOnly | None = None,
+) -> Predictor:
+    """Make the guided prediction of the frames of `conditions`; `levels` are needed for reference-only attention."""
+    branches = guidance.branches
+
+    def predict(x: Tensor, time: float) -> Tensor:
+        seen = guidance.sees_reference(time)
+        rows = branch_rows(conditions, branches, len(x), sees_reference=seen)
+        plan = rows.plan
+        if reference_only is not None and 1 - time / (TRAINING_STEPS - 1) >= reference_only.start:
+            assert levels is not None
+            own = range(len(x), 2 * len(x)) if "uncond_reference" in branches else ()
+            stored = seen_of_key(unet, rows, len(branches) * len(x), time, levels, reference_only)
+            plan = replace(plan, bank=(), injection=Injection(stored, reference_only.fidelity, own))
+        out = unet(x.repeat(len(branches), 1, 1, 1), time, rows.y, rows.context, rows.sketch_maps, plan)
+        return combine(out, guidance)
+
+    return predict
