@@ -1,13 +1,19 @@
 """Samplers against the closed form of a Gaussian, and what guidance, seeds and starts promise."""
 
 import math
+from itertools import pairwise
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
+from colorcli.presets import SamplerName, ScheduleName, schedules_of
 from colorcli.sampling import (
+    PUBLISHED_SAMPLERS,
     PUBLISHED_SCHEDULE,
+    PUBLISHED_STEPS,
+    RANGE_SAMPLERS,
     SCHEDULERS,
     SIGMA_SAMPLERS,
     STEPS,
@@ -26,6 +32,7 @@ from colorcli.sampling import (
     skipped_steps,
     step_sigmas,
 )
+from colorcli.sampling.dpm_solver import ORDERS, dpm_adaptive, dpm_fast, fast_orders
 
 LEVELS = scaled_linear()
 MINI = {**PUBLISHED_SCHEDULE, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
@@ -204,3 +211,123 @@ def test_the_reference_is_seen_inside_the_window_and_not_in_the_gap():
     guidance = Guidance(window=(0.2, 0.9), off_window=(0.5, 0.6))
     seen = {progress: guidance.sees_reference(999 * (1 - progress)) for progress in (0.1, 0.3, 0.55, 0.8, 0.95)}
     assert seen == {0.1: False, 0.3: True, 0.55: False, 0.8: True, 0.95: False}
+
+
+def test_the_samplers_of_presets_are_those_there_are():
+    assert sorted(get_args(SamplerName)) == sorted([*SIGMA_SAMPLERS, *RANGE_SAMPLERS, *SCHEDULERS])
+    assert sorted(get_args(ScheduleName)) == sorted(["automatic", *STEPS])
+    assert set(PUBLISHED_SAMPLERS.values()) <= set(get_args(SamplerName))
+    assert set(PUBLISHED_STEPS.values()) == set(get_args(ScheduleName))
+
+
+@pytest.mark.parametrize("sampler", sorted(SCHEDULERS))
+def test_a_schedule_that_a_preset_may_name_changes_the_steps_and_any_other_would_not(sampler):
+    def times(steps: str) -> list[float]:
+        scheduler = make_scheduler(sampler, steps=steps)
+        scheduler.set_timesteps(8)
+        return [float(time) for time in scheduler.timesteps]
+
+    changes = {steps for steps in get_args(ScheduleName) if times(steps) != times("automatic")}
+    assert {"automatic", *changes} == set(schedules_of(sampler))
+
+
+def end_at(x: Tensor, sigma: float, low: float) -> Tensor:
+    """Where the noise-removing ODE has come to at noise level `low`."""
+    return MEAN + (x - MEAN) * ((SPREAD**2 + low**2) / (SPREAD**2 + sigma**2)) ** 0.5
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_half_the_step_leaves_the_error_of_its_order(order):
+    x = frame_noise([1], (4, 5, 6)).double() * 10.0
+
+    def error(count: int) -> float:
+        levels = [10.0 * (0.1 / 10.0) ** (i / count) for i in range(count + 1)]
+        found = x
+        for sigma, sigma_next in pairwise(levels):
+            slope = (found - gaussian(found, sigma)) / sigma
+            found = ORDERS[order](gaussian, found, sigma, sigma_next, slope)
+        return float((found - end_at(x, 10.0, 0.1)).abs().max())
+
+    assert math.log2(error(40) / error(80)) == pytest.approx(order, abs=0.25)
+
+
+def test_dpm_fast_calls_the_network_as_often_as_it_was_told():
+    for count in range(1, 25):
+        orders, calls = fast_orders(count), []
+
+        def counted(x: Tensor, sigma: float) -> Tensor:
+            calls.append(sigma)  # noqa: B023 (called in this turn of the loop)
+            return gaussian(x, sigma)
+
+        dpm_fast(counted, torch.ones(1, 4, 2, 2), 14.0, 0.03, count, path_noise([1], torch.zeros(1, 4, 2, 2)))
+        assert sum(orders) == len(calls) == count
+        assert max(calls) == 14.0
+        assert min(calls) > 0.03
+    assert (fast_orders(8), fast_orders(9), fast_orders(10)) == ([3, 3, 2], [3, 3, 2, 1], [3, 3, 3, 1])
+
+
+def test_dpm_solvers_follow_the_ode_to_the_lowest_noise_level():
+    noise = frame_noise([1], (4, 5, 6)).double()
+    high, low = 14.6, 0.03
+    exact_end, source = end_at(noise * high, high, low), path_noise([1], noise)
+    fast = dpm_fast(gaussian, noise * high, high, low, 30, source, eta=0.0)
+    torch.testing.assert_close(fast, exact_end, atol=5e-3, rtol=0)
+    calls = {}
+    for relative in (0.05, 0.0005):
+        seen = []
+        found = dpm_adaptive(
+            lambda x, sigma, seen=seen: (seen.append(sigma), gaussian(x, sigma))[1],
+            noise * high, high, low, 0, source, eta=0.0, relative=relative, absolute=relative * 0.156,
+        )  # fmt: skip
+        calls[relative] = len(seen)
+        torch.testing.assert_close(found, exact_end, atol=2 * relative, rtol=0)  # of numbers up to 2
+    assert calls[0.05] < calls[0.0005] < 400
+
+
+@pytest.mark.parametrize("sampler", sorted(RANGE_SAMPLERS))
+def test_dpm_solvers_with_fresh_noise_draw_from_the_data(sampler):
+    noise = frame_noise([3], (4, 50, 50))
+    found = sample(gaussian_v, noise, sampler=sampler, count=60, seeds=[3])
+    assert float(found.mean()) == pytest.approx(MEAN, abs=0.03)
+    assert float(found.std()) == pytest.approx(SPREAD, abs=0.06)
+
+
+def test_an_adaptive_run_ends_even_if_the_network_says_nothing_sensible():
+    calls = []
+
+    def nonsense(x: Tensor, sigma: float) -> Tensor:
+        calls.append(sigma)
+        return torch.randn(x.shape, generator=torch.Generator().manual_seed(len(calls))) * 1e4
+
+    noise = frame_noise([1], (4, 4, 4))
+    dpm_adaptive(nonsense, noise, 14.6, 0.03, 0, path_noise([1], noise))
+    assert len(calls) < 1500
+    assert bool(dpm_adaptive(lambda x, _: x * math.nan, noise, 14.6, 0.03, 0, path_noise([1], noise)).isnan().all())
+
+
+@pytest.mark.parametrize("sampler", [*SIGMA_SAMPLERS, *RANGE_SAMPLERS, *SCHEDULERS])
+def test_every_sampler_lays_the_background_in_after_every_step_but_the_last(sampler):
+    inside = torch.zeros(1, 1, 6, 6, dtype=torch.bool)
+    inside[..., :3] = True
+    background = torch.full((1, 4, 6, 6), 2.0)
+    noise = frame_noise([1], (4, 6, 6))
+    seen: list[tuple[float, Tensor]] = []
+
+    def predict(x: Tensor, time: float) -> Tensor:
+        seen.append((time, x))
+        return gaussian_v(x, time)
+
+    def run(blend: Blend | None) -> Tensor:
+        seen.clear()
+        return sample(predict, noise, sampler=sampler, count=12, seeds=[1], blend=blend)
+
+    alone = run(None)
+    blended = run(Blend(inside, background))
+    time, x = seen[-1]
+    # Outside, a network that is right about other data moves the background only by the last step.
+    assert float((blended[..., 3:] - 2.0).abs().mean()) < 0.35 * float((alone[..., 3:] - 2.0).abs().mean())
+    if sampler in ("euler", "dpm++2m", "lms", "ddim", "diffusers-dpm"):  # the last call is the last step's only one
+        sigma = float(LEVELS.sigma_at(time))
+        expected = (background + sigma * noise) / (1 + sigma**2) ** 0.5
+        torch.testing.assert_close(x[..., 3:], expected[..., 3:], atol=2e-3, rtol=1e-3)
+        assert not torch.allclose(x[..., :3], expected[..., :3], atol=0.1)

@@ -1,10 +1,12 @@
 """From noise to a picture: noise levels, steps, samplers by name, and guidance.
 
-Two kinds of samplers, as in the published systems. Those that step through noise levels sigma (`SIGMA_SAMPLERS`)
-work on latents x = x0 + sigma * noise; diffusers' schedulers (`SCHEDULERS`) step through whole times. A `Predictor`
-takes latents of unit variance and a time, and gives what the network gives.
+Two kinds of samplers, as in the published systems. Those over noise levels sigma work on latents
+x = x0 + sigma * noise, and are told their steps (`SIGMA_SAMPLERS`) or choose them (`RANGE_SAMPLERS`); diffusers'
+schedulers (`SCHEDULERS`) step through whole times. A `Predictor` takes latents of unit variance and a time, and gives
+what the network gives.
 """
 
+from colorcli.sampling.dpm_solver import RANGE_SAMPLERS
 from colorcli.sampling.guidance import Guidance, Predictor, combine, guided, predict_branches
 from colorcli.sampling.injection import ReferenceOnly
 from colorcli.sampling.levels import STEPS, TRAINING_STEPS, NoiseLevels, levels_of, scaled_linear
@@ -26,6 +28,7 @@ __all__ = [
     "PUBLISHED_SAMPLERS",
     "PUBLISHED_SCHEDULE",
     "PUBLISHED_STEPS",
+    "RANGE_SAMPLERS",
     "SCHEDULERS",
     "SIGMA_SAMPLERS",
     "STEPS",

@@ -13,6 +13,8 @@ PUBLISHED_SAMPLERS = {
     "Heun": "heun",
     "DPM2": "dpm2",
     "DPM2 a": "dpm2-a",
+    "DPM fast": "dpm-fast",
+    "DPM adaptive": "dpm-adaptive",
     "diffuser_ddim": "ddim",
     "diffuser_dpm": "diffusers-dpm",
     "diffuser_dpm_sde": "diffusers-dpm-sde",

@@ -9,10 +9,11 @@ import torch
 from diffusers import PNDMScheduler
 from torch import Tensor
 
+from colorcli.sampling.dpm_solver import RANGE_SAMPLERS
 from colorcli.sampling.guidance import Predictor
 from colorcli.sampling.levels import NoiseLevels, levels_of
 from colorcli.sampling.schedulers import PUBLISHED_SCHEDULE, SCHEDULERS, make_scheduler
-from colorcli.sampling.sigma_samplers import SIGMA_SAMPLERS, Denoiser, NoiseSource, step_sigmas
+from colorcli.sampling.sigma_samplers import SIGMA_SAMPLERS, Between, Denoiser, NoiseSource, step_sigmas, untouched
 
 Prediction = Literal["v", "eps"]
 
@@ -78,9 +79,23 @@ class Blend:
         """Give x with the background, noised as much as x, outside."""
         return torch.where(self.inside, x, noised.to(x.dtype))
 
+    def after_step(self, noise: Tensor) -> Between:
+        """Make what a sampler over noise levels does after its steps; `noise` is what the run began from."""
+
+        def lay_in(x: Tensor, sigma: float) -> Tensor:
+            return self.lay_in(x, self.latents + sigma * noise) if sigma > 0 else x
+
+        return lay_in
+
 
 def sample_sigmas(
-    denoise: Denoiser, noise: Tensor, sampler: str, sigmas: Tensor, source: NoiseSource, start: Tensor | None = None
+    denoise: Denoiser,
+    noise: Tensor,
+    sampler: str,
+    sigmas: Tensor,
+    source: NoiseSource,
+    start: Tensor | None = None,
+    blend: Blend | None = None,
 ) -> Tensor:
     """Run a sampler over noise levels from `noise` (B, C, h, w) of unit variance to clean latents.
 
@@ -88,7 +103,28 @@ def sample_sigmas(
     """
     levels = [float(sigma) for sigma in sigmas]
     x = noise * levels[0] if start is None else start + noise * levels[0]
-    return SIGMA_SAMPLERS[sampler].run(denoise, x, levels, source)
+    between = untouched if blend is None else blend.after_step(noise)
+    return SIGMA_SAMPLERS[sampler].run(denoise, x, levels, source, between)
+
+
+def sample_range(
+    denoise: Denoiser,
+    noise: Tensor,
+    sampler: str,
+    span: tuple[float, float],
+    count: int,
+    source: NoiseSource,
+    start: Tensor | None = None,
+    blend: Blend | None = None,
+) -> Tensor:
+    """Run a sampler that chooses its steps itself, from the first noise level of `span` down to the second.
+
+    start, blend: see `sample_sigmas`.
+    """
+    high, low = span
+    x = noise * high if start is None else start + noise * high
+    between = untouched if blend is None else blend.after_step(noise)
+    return RANGE_SAMPLERS[sampler].run(denoise, x, high, low, count, source, between)
 
 
 def sample_scheduler(
@@ -146,10 +182,10 @@ def sample(
     """Draw pictures out of noise: clean latents (B, C, h, w).
 
     predict: gives the guided prediction. noise: (B, C, h, w) of unit variance, on the device of the network.
-    sampler: a name of `SIGMA_SAMPLERS` or `SCHEDULERS`. count: steps that are run.
+    sampler: a name of `SIGMA_SAMPLERS`, `RANGE_SAMPLERS` or `SCHEDULERS`. count: steps that are run.
     schedule: a diffusers scheduler's config: the noise levels, and whether the network predicts v or the noise.
     seeds: one for each frame, for samplers that add noise on the way.
-    start, level: see `sample_scheduler`. blend: only the diffusers schedulers do it.
+    start, level: see `sample_scheduler`. blend: a background laid in on the way.
     """
     if sampler in SCHEDULERS:
         scheduler = make_scheduler(sampler, schedule, steps=steps)
@@ -165,10 +201,13 @@ def sample(
             blend=blend,
             generator=generators if stochastic else None,
         )
-    assert blend is None, f"{sampler} cannot lay in a background on the way"
     levels = levels_of(schedule)
+    prediction: Prediction = "eps" if schedule.get("prediction_type") == "epsilon" else "v"
+    denoise, source = denoiser(predict, levels, prediction), path_noise(seeds, noise)
+    if sampler in RANGE_SAMPLERS:
+        last = len(levels.alphas_cumprod) - 1
+        span = float(levels.sigma_at(level * last)), float(levels.sigmas[0])
+        return sample_range(denoise, noise, sampler, span, count, source, start, blend)
     skipped = skipped_steps(count, level)
     sigmas = step_sigmas(sampler, steps, count + skipped, levels)[skipped:]
-    prediction: Prediction = "eps" if schedule.get("prediction_type") == "epsilon" else "v"
-    source = path_noise(seeds, noise)
-    return sample_sigmas(denoiser(predict, levels, prediction), noise, sampler, sigmas, source, start)
+    return sample_sigmas(denoise, noise, sampler, sigmas, source, start, blend)

@@ -16,14 +16,20 @@ from colorcli.sampling.levels import STEPS, NoiseLevels
 
 Denoiser = Callable[[Tensor, float], Tensor]  # latents with noise of a sigma, that sigma -> clean latents
 NoiseSource = Callable[[float, float], Tensor]  # sigma, next sigma -> noise of unit variance for that stretch
+Between = Callable[[Tensor, float], Tensor]  # latents after a step, their sigma -> latents for the next step
 
 
-def _slope(x: Tensor, clean: Tensor, sigma: float) -> Tensor:
+def untouched(x: Tensor, sigma: float) -> Tensor:
+    """Leave the latents between two steps as they are."""
+    return x
+
+
+def slope_of(x: Tensor, clean: Tensor, sigma: float) -> Tensor:
     """Give dx / dsigma of the noise-removing ODE."""
     return (x - clean) / sigma
 
 
-def _ancestral(sigma: float, sigma_next: float) -> tuple[float, float]:
+def ancestral(sigma: float, sigma_next: float) -> tuple[float, float]:
     """Split a step into a noise level to step down to and the noise to add there, so that sigma_next is reached."""
     up = min(sigma_next, (sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2) ** 0.5)
     return (sigma_next**2 - up**2) ** 0.5, up
@@ -33,68 +39,88 @@ def _growth(sigma: float, sigma_next: float) -> float:
     return math.log(sigma / sigma_next)
 
 
-def euler(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource) -> Tensor:
+def euler(
+    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource, between: Between = untouched
+) -> Tensor:
     """Karras et al. 2022, algorithm 1, without the second-order correction."""
     for sigma, sigma_next in pairwise(sigmas):
-        x = x + _slope(x, denoise(x, sigma), sigma) * (sigma_next - sigma)
+        x = between(x + slope_of(x, denoise(x, sigma), sigma) * (sigma_next - sigma), sigma_next)
     return x
 
 
-def euler_ancestral(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource) -> Tensor:
+def euler_ancestral(
+    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource, between: Between = untouched
+) -> Tensor:
     """Euler steps a little too far down, each followed by fresh noise."""
     for sigma, sigma_next in pairwise(sigmas):
-        down, up = _ancestral(sigma, sigma_next)
-        x = x + _slope(x, denoise(x, sigma), sigma) * (down - sigma)
+        down, up = ancestral(sigma, sigma_next)
+        x = x + slope_of(x, denoise(x, sigma), sigma) * (down - sigma)
         if up > 0:
             x = x + noise(sigma, sigma_next) * up
+        x = between(x, sigma_next)
     return x
 
 
-def heun(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource) -> Tensor:
+def heun(
+    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource, between: Between = untouched
+) -> Tensor:
     """Karras et al. 2022, algorithm 1: the slope is the mean of those at both ends; two evaluations a step."""
     for sigma, sigma_next in pairwise(sigmas):
-        slope = _slope(x, denoise(x, sigma), sigma)
+        slope = slope_of(x, denoise(x, sigma), sigma)
         if sigma_next > 0:
             guess = x + slope * (sigma_next - sigma)
-            slope = (slope + _slope(guess, denoise(guess, sigma_next), sigma_next)) / 2
-        x = x + slope * (sigma_next - sigma)
+            slope = (slope + slope_of(guess, denoise(guess, sigma_next), sigma_next)) / 2
+        x = between(x + slope * (sigma_next - sigma), sigma_next)
     return x
 
 
-def dpm2(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource) -> Tensor:
+def dpm2(
+    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource, between: Between = untouched
+) -> Tensor:
     """Midpoint steps: the slope is taken at the geometric mean of both noise levels; two evaluations a step."""
     for sigma, sigma_next in pairwise(sigmas):
-        x = _midpoint_step(denoise, x, sigma, sigma_next)
+        x = between(_midpoint_step(denoise, x, sigma, sigma_next), sigma_next)
     return x
 
 
-def dpm2_ancestral(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource) -> Tensor:
+def dpm2_ancestral(
+    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource, between: Between = untouched
+) -> Tensor:
     """Midpoint steps a little too far down, each followed by fresh noise."""
     for sigma, sigma_next in pairwise(sigmas):
-        down, up = _ancestral(sigma, sigma_next)
+        down, up = ancestral(sigma, sigma_next)
         x = _midpoint_step(denoise, x, sigma, down)
         if up > 0:
             x = x + noise(sigma, sigma_next) * up
+        x = between(x, sigma_next)
     return x
 
 
 def _midpoint_step(denoise: Denoiser, x: Tensor, sigma: float, sigma_next: float) -> Tensor:
-    slope = _slope(x, denoise(x, sigma), sigma)
+    slope = slope_of(x, denoise(x, sigma), sigma)
     if sigma_next > 0:
         middle = (sigma * sigma_next) ** 0.5
         guess = x + slope * (middle - sigma)
-        slope = _slope(guess, denoise(guess, middle), middle)
+        slope = slope_of(guess, denoise(guess, middle), middle)
     return x + slope * (sigma_next - sigma)
 
 
-def lms(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource, order: int = 4) -> Tensor:
+def lms(
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: NoiseSource,
+    between: Between = untouched,
+    order: int = 4,
+) -> Tensor:
     """Linear multistep (Adams-Bashforth) over the last slopes, up to `order` of them."""
     slopes: list[Tensor] = []
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        slopes = [_slope(x, denoise(x, sigma), sigma), *slopes[: order - 1]]
+        slopes = [slope_of(x, denoise(x, sigma), sigma), *slopes[: order - 1]]
         nodes = [sigmas[i - k] for k in range(len(slopes))]
         for k, slope in enumerate(slopes):
             x = x + slope_weight(nodes, k, sigma, sigma_next) * slope
+        x = between(x, sigma_next)
     return x
 
 
@@ -106,7 +132,9 @@ def slope_weight(nodes: Sequence[float], k: int, start: float, end: float) -> fl
     return float((whole(end) - whole(start)) / basis(nodes[k]))
 
 
-def dpmpp_2m(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource) -> Tensor:
+def dpmpp_2m(
+    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource, between: Between = untouched
+) -> Tensor:
     """DPM-Solver++ of second order over two steps (arXiv:2211.01095, algorithm 2)."""
     last: tuple[Tensor, float] | None = None
     for sigma, sigma_next in pairwise(sigmas):
@@ -118,15 +146,17 @@ def dpmpp_2m(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: Noise
         if last is not None:
             r = last[1] / h
             mixed = (1 + 1 / (2 * r)) * clean - 1 / (2 * r) * last[0]
-        x = (sigma_next / sigma) * x - math.expm1(-h) * mixed
+        x = between((sigma_next / sigma) * x - math.expm1(-h) * mixed, sigma_next)
         last = clean, h
     return x
 
 
-def dpmpp_2s_ancestral(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource) -> Tensor:
+def dpmpp_2s_ancestral(
+    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource, between: Between = untouched
+) -> Tensor:
     """DPM-Solver++ of second order within a step, a little too far down, each step followed by fresh noise."""
     for sigma, sigma_next in pairwise(sigmas):
-        down, up = _ancestral(sigma, sigma_next)
+        down, up = ancestral(sigma, sigma_next)
         clean = denoise(x, sigma)
         if down == 0:
             x = clean
@@ -137,10 +167,13 @@ def dpmpp_2s_ancestral(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], no
             x = (down / sigma) * x - math.expm1(-h) * denoise(guess, middle)
         if up > 0:
             x = x + noise(sigma, sigma_next) * up
+        x = between(x, sigma_next)
     return x
 
 
-def dpmpp_sde(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource) -> Tensor:
+def dpmpp_sde(
+    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource, between: Between = untouched
+) -> Tensor:
     """DPM-Solver++ for the SDE, second order within a step; two evaluations a step.
 
     The noise of the half step and that of the whole step belong to one path: the source has to know both stretches.
@@ -150,26 +183,36 @@ def dpmpp_sde(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: Nois
         if sigma_next == 0:
             return clean
         middle = (sigma * sigma_next) ** 0.5
-        down, up = _ancestral(sigma, middle)
+        down, up = ancestral(sigma, middle)
         guess = (down / sigma) * x - math.expm1(-_growth(sigma, down)) * clean + noise(sigma, middle) * up
         clean = denoise(guess, middle)
-        down, up = _ancestral(sigma, sigma_next)
+        down, up = ancestral(sigma, sigma_next)
         x = (down / sigma) * x - math.expm1(-_growth(sigma, down)) * clean + noise(sigma, sigma_next) * up
+        x = between(x, sigma_next)
     return x
 
 
-def dpmpp_2m_sde(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource) -> Tensor:
+def dpmpp_2m_sde(
+    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource, between: Between = untouched
+) -> Tensor:
     """DPM-Solver++ of second order over two steps, for the SDE; midpoint form."""
-    return _dpmpp_2m_sde(denoise, x, sigmas, noise, lambda h: -math.expm1(-h) / 2)
+    return _dpmpp_2m_sde(denoise, x, sigmas, noise, between, lambda h: -math.expm1(-h) / 2)
 
 
-def dpmpp_2m_sde_heun(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource) -> Tensor:
+def dpmpp_2m_sde_heun(
+    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource, between: Between = untouched
+) -> Tensor:
     """DPM-Solver++ of second order over two steps, for the SDE; Heun form."""
-    return _dpmpp_2m_sde(denoise, x, sigmas, noise, lambda h: math.expm1(-h) / h + 1)
+    return _dpmpp_2m_sde(denoise, x, sigmas, noise, between, lambda h: math.expm1(-h) / h + 1)
 
 
 def _dpmpp_2m_sde(
-    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource, second: Callable[[float], float]
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Sequence[float],
+    noise: NoiseSource,
+    between: Between,
+    second: Callable[[float], float],
 ) -> Tensor:
     last: tuple[Tensor, float] | None = None
     for sigma, sigma_next in pairwise(sigmas):
@@ -181,11 +224,14 @@ def _dpmpp_2m_sde(
         if last is not None:
             x = x + second(2 * h) * (clean - last[0]) * (h / last[1])
         x = x + noise(sigma, sigma_next) * (sigma_next * math.sqrt(-math.expm1(-2 * h)))
+        x = between(x, sigma_next)
         last = clean, h
     return x
 
 
-def dpmpp_3m_sde(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource) -> Tensor:
+def dpmpp_3m_sde(
+    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: NoiseSource, between: Between = untouched
+) -> Tensor:
     """DPM-Solver++ of third order over three steps, for the SDE."""
     past: list[tuple[Tensor, float]] = []  # clean latents and step widths, the last step first
     for sigma, sigma_next in pairwise(sigmas):
@@ -206,6 +252,7 @@ def dpmpp_3m_sde(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: N
             first = near + (near - far) * r0 / (r0 + r1)
             x = x + phi2 * first - phi3 * (near - far) / (r0 + r1)
         x = x + noise(sigma, sigma_next) * (sigma_next * math.sqrt(-math.expm1(-2 * h)))
+        x = between(x, sigma_next)
         past = [(clean, h), *past[:1]]
     return x
 
@@ -214,7 +261,7 @@ def dpmpp_3m_sde(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: N
 class SigmaSampler:
     """A sampler over noise levels, and the steps that suit it."""
 
-    run: Callable[[Denoiser, Tensor, Sequence[float], NoiseSource], Tensor]
+    run: Callable[[Denoiser, Tensor, Sequence[float], NoiseSource, Between], Tensor]
     automatic: str  # a name of STEPS
     skips_lowest: bool = False  # one more noise level is spread out, and the lowest before 0 left out
 
