@@ -1,5 +1,6 @@
 """`--dry-run`: what would happen and what is wrong, with no picture and no model loaded."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 def show_plan(request: "ShotRequest") -> int:
     """Print the plan of every shot. Raises the first thing that stops a shot, after all others are told."""
+    from colorcli.model.onnx_networks import check_networks
     from colorcli.model.weights import require_whole, weights_folder
     from colorcli.shot.plan import survey_shots
 
@@ -24,6 +26,9 @@ def show_plan(request: "ShotRequest") -> int:
         console.say(f"model   {listed.model}, license {listed.license}")
     except ColorcliError as failure:
         errors.append(failure)
+    with contextlib.suppress(ColorcliError):  # told with what the survey found
+        for key, file in check_networks(request.preset).items():
+            console.say(f"network {file.path} for {key}, license {file.license_in_words}")
     console.say(f"preset  {request.preset_name} (colorcli presets explain {request.preset_name})")
     if errors:
         for other in errors[1:]:
@@ -38,6 +43,8 @@ def _show(plan: "ShotPlan") -> None:
     console.say(f"key     {_joined([str(key) for key in plan.keys])}")
     if plan.key_masks:
         console.say(f"masks   {_joined([str(mask) for mask in plan.key_masks])} for the key")
+    if plan.background is not None:
+        console.say(f"behind  {plan.background}")
     masked = sum(1 for job in plan.jobs if job.masks)
     if masked:
         console.say(f"masks   for {masked} of {len(plan.jobs)} frames")

@@ -29,7 +29,7 @@ def render(request: "ShotRequest", *, device: str, attention: str, progress: str
         plans = plan_shots(request)
         reporter = console.RunReporter(dialect, sum(len(plan.jobs) for plan in plans), quiet=quiet)
         load = partial(load_engine, request.preset.model, device, attention)
-        result = run_plans(plans, request.preset, reporter, load_colorizer=load)
+        result = run_plans(plans, request.preset, reporter, load_colorizer=load, device=device)
     except ColorcliError as failure:
         dialect.failed(failure.message)
         raise
@@ -113,16 +113,18 @@ def failed_frames(failed: "Sequence[FrameRecord]", asked: int, *, ours: bool) ->
 
 def write_previews(request: "ShotRequest") -> int:
     """Write what the model will see of every shot, and give the exit status. Raises what stops it, or FrameError."""
+    from colorcli.model.onnx_networks import open_networks
     from colorcli.shot.plan import plan_shots
     from colorcli.shot.preview import write_preview
 
     failed = []
     plans = plan_shots(request)
+    networks = open_networks(request.preset)
     for plan in plans:
         for problem in plan.problems:
             if problem.severity == "warning":  # errors come again, as failed frames
                 console.warn(problem.message, problem.hint)
-        preview = write_preview(plan, request.preset)
+        preview = write_preview(plan, request.preset, networks=networks)
         console.say(f"{plan.name}: {len(preview.pictures)} pictures in {plan.out}, begin with overview.png")
         for job, failure in preview.failed:
             console.warn(f"{job.name} failed: {failure.message}", failure.hint)

@@ -82,6 +82,11 @@ class OnnxFile:
         """Where the license is known from: "file", "name" or "nowhere"."""
         return "file" if self.metadata.get("license", "").strip() else "name" if self.known else "nowhere"
 
+    @property
+    def license_in_words(self) -> str:
+        """The license for a person; where it is known by the file's name alone, that is said."""
+        return self.license + (" (by its name; the file does not say)" if self.license_from == "name" else "")
+
     def sha256(self) -> str:
         """SHA-256 of the file; of files with their weights beside them, over all of them. Raises WeightsError."""
         try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,16 +15,20 @@ from numpy.typing import NDArray
 
 import colorcli
 from colorcli.errors import WeightsError
+from colorcli.model.onnx_file import OnnxFile
+from colorcli.model.onnx_networks import OnnxNetworks
 from colorcli.model.weights import require_whole, weights_digest, weights_folder
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
-from colorcli.presets import Preset
-from colorcli.shot.manifest import ModelEntry, sha256_of
+from colorcli.presets import PATH_KEYS, Preset
+from colorcli.shot.manifest import ModelEntry, relative_posix, sha256_of
 from colorcli.variants import METHOD_VERSION, VARIANTS, Variant
 
 Float = NDArray[np.float32]
 
-LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "OpenImageIO", "opencv-python-headless", "fileseq")
+LIBRARIES = (
+    "torch", "diffusers", "transformers", "numpy", "OpenImageIO", "opencv-python-headless", "fileseq", "onnxruntime"
+)  # fmt: skip
 
 
 class Colorizer(Protocol):
@@ -94,6 +99,8 @@ class Engine:
     loader: Loader
     at_once: int
     references: dict[str, Any] = field(default_factory=dict)  # digest of a key -> what the colorizer made of it
+    networks: OnnxNetworks | None = None                      # that find masks and lines; loaded when first asked
+    network_entries: tuple[ModelEntry, ...] = ()
 
 
 def model_entry(name: str) -> ModelEntry:
@@ -103,10 +110,40 @@ def model_entry(name: str) -> ModelEntry:
     return ModelEntry(name=listed.model, sha256=weights_digest(folder), license=listed.license)
 
 
-def settings_digest(preset: Preset, model: ModelEntry) -> str:
-    """SHA-256 of what is the same for all frames: settings, weights and method. The model's name does not count."""
+def network_entry(key: str, file: OnnxFile) -> ModelEntry:
+    """Name, hash and license of a network that the setting `key` names. Raises WeightsError if it cannot be read."""
+    return ModelEntry(
+        name=file.path.name,
+        sha256=file.sha256(),
+        license=file.license,
+        used_for=key,
+        license_from=file.license_from,
+    )
+
+
+def settings_digest(preset: Preset, model: ModelEntry, networks: Sequence[ModelEntry] = ()) -> str:
+    """SHA-256 of what is the same for all frames: settings, weights and method.
+
+    The model's name and the paths of files do not count, what is in the files does. (A background is in the key's.)
+    """
     settings = preset.model_dump(mode="json", exclude={"model"})
-    return sha256_of({"method": METHOD_VERSION, "settings": settings, "weights": model.sha256})
+    for path in PATH_KEYS:
+        group, name = path.split(".")
+        del settings[group][name]
+    parts = {"method": METHOD_VERSION, "settings": settings, "weights": model.sha256}
+    if networks:
+        parts["networks"] = {network.used_for: network.sha256 for network in networks}
+    return sha256_of(parts)
+
+
+def recorded_settings(preset: Preset, out: Path) -> dict[str, Any]:
+    """Every effective setting as the manifest in `out` records it: paths are relative to there, and POSIX."""
+    settings = preset.model_dump(mode="json")
+    for path in PATH_KEYS:
+        group, name = path.split(".")
+        if settings[group][name] is not None:
+            settings[group][name] = relative_posix(Path(settings[group][name]), out)
+    return settings
 
 
 def fingerprint(settings: str, key: str, pixels: str, masks: Sequence[str], file_format: str) -> str:

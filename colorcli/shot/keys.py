@@ -1,7 +1,8 @@
-"""The key of a shot: one picture, or several of one character laid side by side on a sheet."""
+"""The key of a shot: one picture, or several of one character laid side by side on a sheet; and its background."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +21,15 @@ class ShotKey:
 
     picture: Picture
     masks: tuple[Float, ...]         # (H, W) in 0..1, of the character; empty: it is found
-    digest: str                      # SHA-256 over all keys and masks, in order
+    digest: str                      # SHA-256 over all keys and masks, in order, and the background
     entries: tuple[FileEntry, ...]   # for the manifest
+    background: Picture | None = None           # the picture that `background.image` names
+    background_masks: tuple[Float, ...] = ()    # (H, W) in 0..1, of a character in it; empty: it is found
+    background_entry: FileEntry | None = None
 
 
 def read_key(plan: ShotPlan) -> ShotKey:
-    """Read the key of a shot. Raises KeyImageError if one of its files cannot be read."""
+    """Read the key of a shot, and its background. Raises KeyImageError if one of its files cannot be read."""
     try:
         pictures = [read_picture(path) for path in plan.keys]
         mask_pictures = [read_picture(path) for path in plan.key_masks]
@@ -36,15 +40,42 @@ def read_key(plan: ShotPlan) -> ShotKey:
         FileEntry(path=relative_posix(path, plan.out), sha256=digest, size=picture.size)
         for path, digest, picture in zip(plan.keys, digests, pictures, strict=True)
     )
-    for path, mask in zip(plan.key_masks, mask_pictures, strict=True):
-        if mask.size != pictures[0].size:
+    _require_size(plan.key_masks, mask_pictures, pictures[0].size, "key")
+    parts = {"keys": digests, "masks": [picture_digest(mask) for mask in mask_pictures]}
+    masks = tuple(read_mask(mask) for mask in mask_pictures)
+    if plan.background is None:
+        return ShotKey(key_sheet(pictures), masks, sha256_of(parts), entries)
+    try:
+        background = read_picture(plan.background)
+        background_masks = [read_picture(path) for path in plan.background_masks]
+    except FrameError as error:
+        raise KeyImageError(f"background.image cannot be read: {error.message}", hint=error.hint) from error
+    _require_size(plan.background_masks, background_masks, background.size, "background")
+    parts |= {
+        "background": [picture_digest(background)],
+        "background_masks": [picture_digest(mask) for mask in background_masks],
+    }
+    return ShotKey(
+        picture=key_sheet(pictures),
+        masks=masks,
+        digest=sha256_of(parts),
+        entries=entries,
+        background=background,
+        background_masks=tuple(read_mask(mask) for mask in background_masks),
+        background_entry=FileEntry(
+            path=relative_posix(plan.background, plan.out), sha256=parts["background"][0], size=background.size
+        ),
+    )
+
+
+def _require_size(paths: Sequence[Path], masks: Sequence[Picture], size: tuple[int, int], what: str) -> None:
+    """Raise KeyImageError if a mask is not as large as the picture that it belongs to."""
+    for path, mask in zip(paths, masks, strict=True):
+        if mask.size != size:
             raise KeyImageError(
-                f"the mask {path} is {mask.size[0]}x{mask.size[1]}, "
-                f"but the key is {pictures[0].size[0]}x{pictures[0].size[1]}",
-                hint="make the mask as large as the key, or take it out of the folder",
+                f"the mask {path} is {mask.size[0]}x{mask.size[1]}, but the {what} is {size[0]}x{size[1]}",
+                hint=f"make the mask as large as the {what}, or take it out of the folder",
             )
-    digest = sha256_of({"keys": digests, "masks": [picture_digest(mask) for mask in mask_pictures]})
-    return ShotKey(key_sheet(pictures), tuple(read_mask(mask) for mask in mask_pictures), digest, entries)
 
 
 def read_mask(picture: Picture) -> Float:

@@ -100,7 +100,9 @@ class ModelEntry(Entry):
 
     name: str
     sha256: str
-    license: str = Field(description="SPDX id")
+    license: str = Field(description="SPDX id, or what the file says; not stated")
+    used_for: str = Field("color", description="color; else the setting that names this network, masks.network")
+    license_from: str = Field("file", description="file: it says so; name: as the published file of this name; nowhere")
 
 
 class Totals(Entry):
@@ -174,7 +176,8 @@ class Manifest(Entry):
     method: str = Field("", description="version of the method")
     models: tuple[ModelEntry, ...] = ()
     keys: tuple[FileEntry, ...] = ()
-    key_sha256: str = Field("", description="of all keys and their masks")
+    key_sha256: str = Field("", description="of all keys and their masks, and of the background")
+    background: FileEntry | None = Field(None, description="the picture that background.image names")
     totals: Totals = Totals()
     runs: tuple[RunEntry, ...] = ()
     problems: tuple[ProblemEntry, ...] = ()

@@ -14,6 +14,7 @@ from typing import Literal
 
 from colorcli.errors import ColorcliError, FrameError, KeyImageError, OutputError, ShotError, UsageError
 from colorcli.images import PixelFormat, extension_of, format_named, read_size
+from colorcli.model.onnx_networks import check_networks
 from colorcli.presets import Preset
 from colorcli.shot.frames import (
     Chunk,
@@ -96,6 +97,8 @@ class ShotPlan:
     request: ShotRequest
     chunk: Chunk | None = None
     range: FrameRange | None = None
+    background: Path | None = None              # the picture that `background.image` names
+    background_masks: tuple[Path, ...] = ()     # masks named like the background
 
     @property
     def journal_name(self) -> str:
@@ -146,10 +149,14 @@ def survey_shots(request: ShotRequest) -> Survey:
     frame_range = FrameRange.parse(request.frames) if request.frames is not None else None
     chunk = Chunk.parse(request.chunk) if request.chunk is not None else None
     errors: list[ColorcliError] = [error for folder in request.masks if (error := _mask_folder_error(folder))]
+    try:
+        check_networks(request.preset)
+    except ColorcliError as error:
+        errors.append(error)
     found: list[tuple[FoundShot, Path]] = []
     for text in dict.fromkeys(request.shots):
         try:
-            shots = find_shots(text, is_key=_key_test(request.refs), leave_out=request.masks)
+            shots = find_shots(text, is_key=_key_test(_named_pictures(request)), leave_out=request.masks)
             if frame_range is not None:
                 _require_some(shots, frame_range)
             found += [(shot, _out_folder(request, shot)) for shot in shots]
@@ -157,7 +164,7 @@ def survey_shots(request: ShotRequest) -> Survey:
             errors.append(error)
     roots = list(dict.fromkeys(shot.root for shot, _ in found))
     plans: list[ShotPlan] = []
-    read_masks = {folder: _masks_by_name(folder) for folder in request.masks} if not errors else {}
+    read_masks = {folder: _masks_by_name(folder) for folder in request.masks if folder.is_dir()}
     for shot, out in found:
         try:
             _refuse_out_in_shot(out, shot, roots)
@@ -178,13 +185,36 @@ def find_key_files(refs: Sequence[str], shot: FoundShot) -> tuple[Path, ...]:
                 f"the shot {shot.name} has no key", hint="give one with --ref KEY, or lay key.png beside the frames"
             )
         return tuple(_checked_key(path, shot) for path in beside)
-    keys: list[Path] = []
-    for ref in refs:
-        candidates = [Path(ref.replace(SHOT_FIELD, alias)) for alias in shot.aliases or (shot.name,)]
-        candidates = list(dict.fromkeys(candidates))
-        there = [path for path in candidates if path.exists()]
-        keys.append(_checked_key(there[0] if there else candidates[0], shot))
-    return tuple(dict.fromkeys(keys))
+    return tuple(dict.fromkeys(_checked_key(_of_shot(ref, shot), shot) for ref in refs))
+
+
+def find_background(image: str | None, shot: FoundShot) -> Path | None:
+    """The background picture of one shot, from `background.image`. Raises KeyImageError if it is missing or none."""
+    if image is None:
+        return None
+    path = _of_shot(image, shot)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else f"is not there, for the shot {shot.name}"
+        raise KeyImageError(
+            f"background.image: {path} {what}", hint=f"name one picture; one a shot is written FOLDER/{SHOT_FIELD}.png"
+        )
+    try:
+        read_size(path)
+    except FrameError as error:
+        raise KeyImageError(f"background.image cannot be read: {error.message}", hint=error.hint) from error
+    return path
+
+
+def _of_shot(text: str, shot: FoundShot) -> Path:
+    """The file that a path or a pattern with {shot} means for a shot: one that is there, if any is."""
+    candidates = [Path(text.replace(SHOT_FIELD, alias)) for alias in shot.aliases or (shot.name,)]
+    return next((path for path in candidates if path.exists()), candidates[0])
+
+
+def _named_pictures(request: ShotRequest) -> tuple[str, ...]:
+    """The pictures that a request names as something else than a frame."""
+    image = request.preset.background.image
+    return request.refs if image is None else (*request.refs, image)
 
 
 def _checked_key(path: Path, shot: FoundShot) -> Path:
@@ -298,6 +328,7 @@ def _plan(
     masks: dict[Path, "_MaskFolder"],
 ) -> ShotPlan:
     keys = find_key_files(request.refs, shot)
+    background = find_background(request.preset.background.image, shot)
     frames = [frame for frame in shot.frames if frame_range is None or frame.number in frame_range.numbers]
     missing = list(_missing(shot, frames, frame_range))
     problems: list[Problem] = []
@@ -331,6 +362,10 @@ def _plan(
     if key_masks and len(keys) > 1:
         problems.append(Problem("warning", "mask", "masks of keys are not used when there is more than one key"))
         key_masks = ()
+    background_masks: tuple[Path, ...] = ()
+    if background is not None:
+        named = (listing.named.get(background.stem) for _, listing in folders)
+        background_masks = tuple(mask for mask in named if mask is not None and mask != background)
     return ShotPlan(
         name=shot.name,
         folder=shot.folder,
@@ -343,6 +378,8 @@ def _plan(
         request=request,
         chunk=chunk,
         range=frame_range,
+        background=background,
+        background_masks=background_masks,
     )
 
 
@@ -427,6 +464,7 @@ def _clashes(plans: Sequence[ShotPlan]) -> Iterator[UsageError]:
 
     inputs = {real(path) for plan in plans for job in plan.jobs for path in (job.source, *job.masks)}
     inputs |= {real(path) for plan in plans for path in (*plan.keys, *plan.key_masks)}
+    inputs |= {real(plan.background) for plan in plans if plan.background is not None}
     taken: dict[Path, FrameJob] = {}
     for plan in plans:
         for job in plan.jobs:

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from colorcli.errors import FrameError, KeyImageError
 from colorcli.images import PixelFormat, over_paper, read_picture, write_picture
+from colorcli.model.onnx_networks import open_networks
 from colorcli.model.weights import read_list, weights_folder
 from colorcli.prepare.canvas import Canvas, to_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
+from colorcli.prepare.networks import Networks
 from colorcli.presets import Preset
 from colorcli.shot.engine import variant_of
 from colorcli.shot.frames import OUTPUT_MARKS
@@ -43,20 +45,28 @@ class Preview:
     failed: tuple[tuple[FrameJob, FrameError], ...]  # frames that cannot be prepared, with the reason
 
 
-def write_preview(plan: ShotPlan, preset: Preset, out: Path | None = None) -> Preview:
+def write_preview(
+    plan: ShotPlan, preset: Preset, out: Path | None = None, networks: Networks | None = None
+) -> Preview:
     """Write line art and mask of every frame as the model sees them, the key likewise, and one overview.
 
     out: folder of the pictures; None: the plan's own. Names: walk.0001.lines.png, walk.0001.mask.png, key.color.png,
-    key.bleached.png, key.mask.png, key.lines.png, overview.png, and prepare.json with the numbers. All are at canvas
-    size: line art is black on white, a mask is white where the character is.
-    Raises KeyImageError, OutputError, WeightsError (the model is not known); frames that fail are listed.
+    key.bleached.png, key.mask.png, key.lines.png, overview.png, and prepare.json with the numbers; and of a picture
+    that `background.image` names background.color.png and background.mask.png, at its own size. All others are at
+    canvas size: line art is black on white, a mask is white where the character is.
+    networks: those that the preset names, made once for several plans; None: they are opened here.
+    Raises KeyImageError, OutputError, WeightsError (the model is not known, a network cannot be used),
+    MissingExtraError; frames that fail are listed.
     """
     out = plan.out if out is None else out
     variant = VARIANTS.get(preset.model) or variant_of(_named(preset.model), preset.model)
+    networks = networks or open_networks(preset)
     make_out_folder(out)
     shot_key = read_key(plan)
     try:
-        key = prepare_key(shot_key.picture, preset, variant, shot_key.masks)
+        key = prepare_key(
+            shot_key.picture, preset, variant, shot_key.masks, networks, shot_key.background, shot_key.background_masks
+        )
     except FrameError as error:
         raise KeyImageError(f"the key cannot be used: {error.message}", hint=error.hint) from error
     pictures = _write_key(out, key)
@@ -68,7 +78,8 @@ def write_preview(plan: ShotPlan, preset: Preset, out: Path | None = None) -> Pr
     for place, job in enumerate(plan.jobs):
         try:
             picture = read_picture(job.source)
-            frame = prepare_frame(picture, preset, variant, [read_mask(read_picture(path)) for path in job.masks])
+            masks = [read_mask(read_picture(path)) for path in job.masks]
+            frame = prepare_frame(picture, preset, variant, masks, networks)
         except FrameError as error:
             failed.append((job, error))
             continue
@@ -94,7 +105,10 @@ def _named(model: str) -> ModelEntry:
 
 
 def _write_key(out: Path, key: PreparedKey) -> list[Path]:
+    behind = key.background
+    pictures = [("color", behind.color), ("mask", behind.mask)] if behind is not None else []
     return [
+        *(_write(out / f"background.{what}.png", picture) for what, picture in pictures),
         _write(out / "key.color.png", key.color_canvas),
         _write(out / "key.bleached.png", key.bleached_canvas),
         _write(out / "key.mask.png", key.mask_canvas),

@@ -9,8 +9,16 @@ from dataclasses import dataclass
 from types import FrameType
 
 from colorcli.errors import ColorcliError, FrameError, KeyImageError, ShotError
+from colorcli.model.onnx_networks import open_networks
 from colorcli.presets import Preset
-from colorcli.shot.engine import Colorizer, Engine, Loader, model_entry, variant_of
+from colorcli.shot.engine import (
+    Colorizer,
+    Engine,
+    Loader,
+    model_entry,
+    network_entry,
+    variant_of,
+)
 from colorcli.shot.manifest import FrameRecord, ModelEntry, Totals
 from colorcli.shot.plan import ShotPlan
 from colorcli.shot.stages import Reporter, ShotRun, Terminated
@@ -37,12 +45,14 @@ def run_plans(
     model: ModelEntry | None = None,
     threads: int = 2,
     at_once: int = 1,
+    device: str = "auto",
 ) -> RunResult:
     """Color every frame that is not up to date, and record it.
 
     load_colorizer: called once in a thread of its own, while the first frames are read; not at all if nothing is left
     to color. model: the weights it loads; None: those that the preset names. threads: for reading, and as many for
-    writing. at_once: frames of one size that are colored together.
+    writing. at_once: frames of one size that are colored together. device: where networks that find masks and lines
+    run; "cpu" keeps them off a CUDA device.
 
     Failed frames are recorded and the others go on (exit code 7). A key that cannot be read ends its shot; a full disk,
     a missing device or damaged weights end the run, and what is finished stays. Nothing is raised for what a user can
@@ -59,7 +69,19 @@ def run_plans(
     try:
         with _sigterm_raises():
             model = model or model_entry(preset.model)
-            engine = Engine(preset, variant_of(model, preset.model), model, loader, at_once)
+            networks = open_networks(preset, device)
+            files = networks.files if networks is not None else {}
+            for key, file in files.items():
+                reporter.warning(f"{key}: {file.path.name}, license {file.license_in_words}")
+            engine = Engine(
+                preset,
+                variant_of(model, preset.model),
+                model,
+                loader,
+                at_once,
+                networks=networks,
+                network_entries=tuple(network_entry(key, file) for key, file in files.items()),
+            )
             for plan in plans:
                 shot = ShotRun(plan, engine, reporter, threads, done, total)
                 try:

@@ -20,12 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 import colorcli
-from colorcli.errors import ColorcliError, DeviceError, FrameError, KeyImageError, OutputError
+from colorcli.errors import ColorcliError, DeviceError, FrameError, KeyImageError, OutputError, WeightsError
 from colorcli.finish.finish import finish_frame
 from colorcli.images import Picture, file_digest, format_named, picture_digest, read_picture, write_picture
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
-from colorcli.shot.engine import Colorizer, Engine, fingerprint, library_versions, settings_digest
+from colorcli.shot.engine import (
+    Colorizer,
+    Engine,
+    fingerprint,
+    library_versions,
+    recorded_settings,
+    settings_digest,
+)
 from colorcli.shot.keys import ShotKey, read_key, read_mask
 from colorcli.shot.manifest import (
     THERE,
@@ -105,7 +112,7 @@ class ShotRun:
         self.plan = plan
         self.engine = engine
         self.reporter = reporter
-        self.settings = settings_digest(engine.preset, engine.model)
+        self.settings = settings_digest(engine.preset, engine.model, engine.network_entries)
         self.records: list[FrameRecord] = []
         self.started = now()
         self.clock = time.monotonic()
@@ -317,13 +324,17 @@ class ShotRun:
             return False
 
     def _prepare_key(self) -> PreparedKey:
-        return prepare_key(self._key.picture, self.engine.preset, self.engine.variant, self._key.masks)
+        key, engine = self._key, self.engine
+        return prepare_key(
+            key.picture, engine.preset, engine.variant, key.masks, engine.networks, key.background, key.background_masks
+        )
 
     def _prepare(self, look: _Look) -> _Ready:
         """Runs in a reading thread."""
         clock = time.monotonic()
         assert look.picture is not None
-        prepared = prepare_frame(look.picture, self.engine.preset, self.engine.variant, look.masks)
+        engine = self.engine
+        prepared = prepare_frame(look.picture, engine.preset, engine.variant, look.masks, engine.networks)
         return _Ready(look, prepared, time.monotonic() - clock)
 
     def _color_next(self) -> None:
@@ -335,6 +346,8 @@ class ShotRun:
                 break
             try:
                 ready = preparing.result()
+            except (WeightsError, DeviceError):
+                raise  # a network that finds masks or lines would fail on the other frames as well
             except Exception as error:
                 self._preparing.popleft()
                 self._fail(look.job, error, look.record)
@@ -556,12 +569,13 @@ class ShotRun:
                     overwrite=request.overwrite,
                     preset=request.preset_name,
                 ),
-                settings=engine.preset.model_dump(mode="json"),
+                settings=recorded_settings(engine.preset, plan.out),
                 settings_sha256=self.settings,
                 method=METHOD_VERSION,
-                models=(engine.model,),
+                models=(engine.model, *engine.network_entries),
                 keys=key.entries if key else old.keys if old else (),
                 key_sha256=key.digest if key else old.key_sha256 if old else "",
+                background=key.background_entry if key else old.background if old else None,
                 totals=Totals.of(records, time.monotonic() - self.clock),
                 runs=tuple(runs.values()),
                 problems=tuple(
