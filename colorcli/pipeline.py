@@ -260,7 +260,8 @@ class ColorizePipeline(DiffusionPipeline):
     def _key_pictures(self, key: PreparedKey) -> KeyPictures:
         """Give the key's pictures as the model sees them: laid on a canvas, or whole."""
         whole = self.variant.key_view == "whole"
-        color, mask = (over_paper(key.picture), key.mask) if whole else (key.color_canvas, key.mask_canvas)
+        color = over_paper(key.picture) if whole else key.color_canvas
+        mask = key.bleach_mask if whole else key.bleach_mask_canvas
         behind = key.background
         return KeyPictures(
             _picture(color).to(self._device),

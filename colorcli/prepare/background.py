@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from colorcli.images import Picture, over_paper
 from colorcli.prepare.lineart import lines_of_color
-from colorcli.prepare.masks import character_mask, merge_masks
+from colorcli.prepare.masks import MARGIN, character_mask, dilate, merge_masks
 from colorcli.prepare.networks import Networks, asked_of
 from colorcli.presets import Preset
 
@@ -54,7 +54,8 @@ def _own_mask(
     if given_masks:
         return merge_masks(given_masks, preset.masks.merge)
     if preset.masks.source == "network" and preset.masks.key_network is not None:
-        return asked_of(networks, "masks.key_network").key_mask(color)
+        mask = asked_of(networks, "masks.key_network").key_mask(color)
+        return mask if preset.compat == "published" else dilate(mask, MARGIN)
     if preset.background.remove_foreground:
         # Without masks the whole frame is character, but here a character was asked for that stands before something.
         rule = "auto" if preset.masks.source == "none" else preset.masks.source

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from colorcli.images import Picture
 from colorcli.prepare.canvas import Canvas, bounds, fit_canvas, to_canvas, with_margin
 from colorcli.prepare.lineart import LineArt, read_lines
-from colorcli.prepare.masks import character_mask
+from colorcli.prepare.masks import character_mask, snap_to_lines
 from colorcli.prepare.networks import Networks, asked_of
 from colorcli.presets import CanvasSettings, Preset
 from colorcli.variants import Variant
@@ -48,9 +48,7 @@ def prepare_frame(
         preset.masks,
         given_masks,
         colored=preset.lines.mode == "extract",
-        network=None
-        if preset.masks.network is None
-        else lambda: asked_of(networks, "masks.network").frame_mask(1 - lines.ink),
+        network=None if preset.masks.network is None else lambda: _found_mask(lines, preset, networks),
     )
     canvas = drawing_canvas(mask, lines.ink, preset.canvas, variant)
     return PreparedFrame(
@@ -61,6 +59,12 @@ def prepare_frame(
         ink_canvas=to_canvas(lines.ink, canvas, 0),
         mask_canvas=to_canvas(mask, canvas, 0),
     )
+
+
+def _found_mask(lines: LineArt, preset: Preset, networks: Networks | None) -> Float:
+    """The character as a network finds it in line art, (H, W)."""
+    mask = asked_of(networks, "masks.network").frame_mask(1 - lines.ink)
+    return mask if preset.compat == "published" else snap_to_lines(mask, lines.ink)
 
 
 def drawing_canvas(mask: Float, ink: Float, settings: CanvasSettings, variant: Variant) -> Canvas:

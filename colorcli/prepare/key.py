@@ -12,7 +12,7 @@ from colorcli.prepare.background import Background, bleach, read_background
 from colorcli.prepare.canvas import Canvas, from_canvas, to_canvas
 from colorcli.prepare.frame import drawing_canvas
 from colorcli.prepare.lineart import lines_of_color
-from colorcli.prepare.masks import character_mask
+from colorcli.prepare.masks import MARGIN, character_mask, dilate, snap_to_lines
 from colorcli.prepare.networks import Networks, asked_of
 from colorcli.prepare.palette import Palette, find_palette
 from colorcli.presets import Preset
@@ -32,7 +32,18 @@ class PreparedKey:
     mask_canvas: Float      # (h, w)
     ink_canvas: Float       # (h, w) the key's outlines as a frame of the same character would show them
     bleached_canvas: Float  # (h, w, 3) the key with its character taken out
+    grown: Float | None = None            # (H, W) the mask with a margin, if a network found it; see `bleach_mask`
     background: Background | None = None  # the picture that takes the place of the bleached key, if there is one
+
+    @property
+    def bleach_mask(self) -> Float:
+        """The mask by which the model takes the character out, (H, W): with a margin where a network has found it."""
+        return self.mask if self.grown is None else self.grown
+
+    @property
+    def bleach_mask_canvas(self) -> Float:
+        """The same on the canvas, (h, w)."""
+        return self.mask_canvas if self.grown is None else to_canvas(self.grown, self.canvas, 0)
 
     @cached_property
     def palette(self) -> Palette:
@@ -58,15 +69,20 @@ def prepare_key(
     picture, given_masks = _padded(picture, given_masks, preset.reference.padding)
     color = over_paper(picture)
     lines = lines_of_color(picture, preset.lines, networks)
+    asks = preset.masks.source == "network" and preset.masks.key_network is not None and not given_masks
+    published = preset.compat == "published"
+
+    def found_mask() -> Float:
+        found = asked_of(networks, "masks.key_network").key_mask(color)
+        return found if published else snap_to_lines(found, lines.ink)
+
     mask = character_mask(
         picture,
         lines,
         preset.masks,
         given_masks,
         colored=True,
-        network=None
-        if preset.masks.key_network is None
-        else lambda: asked_of(networks, "masks.key_network").key_mask(color),
+        network=found_mask if asks else None,
     )
     canvas = drawing_canvas(mask, lines.ink, preset.canvas, variant)
     color_canvas, mask_canvas = to_canvas(color, canvas, 1), to_canvas(mask, canvas, 0)
@@ -75,6 +91,7 @@ def prepare_key(
         if preset.compat == "published":
             background, background_masks = _padded(background, background_masks, preset.reference.padding)
         behind = read_background(background, preset, background_masks, networks, key_mask=mask)
+    grown = dilate(mask, MARGIN) if asks and not published else None
     return PreparedKey(
         picture=picture,
         mask=mask,
@@ -82,7 +99,12 @@ def prepare_key(
         color_canvas=color_canvas,
         mask_canvas=mask_canvas,
         ink_canvas=to_canvas(lines.ink, canvas, 0),
-        bleached_canvas=bleach(color_canvas, mask_canvas, preset.reference.mask_threshold),
+        bleached_canvas=bleach(
+            color_canvas,
+            mask_canvas if grown is None else to_canvas(grown, canvas, 0),
+            preset.reference.mask_threshold,
+        ),
+        grown=grown,
         background=behind,
     )
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.images import Picture, over_paper
-from colorcli.prepare.lineart import LineArt, alpha_is_lines
+from colorcli.prepare.lineart import STROKE_SHARE, LineArt, alpha_is_lines
+from colorcli.prepare.regions import closed_regions
 from colorcli.presets import MaskSettings
 
 Float = NDArray[np.float32]
@@ -23,6 +24,8 @@ BITE = 0.045          # radius of the largest notch that a gap may leave, as a s
 BARE_RIM = 0.4        # share of a notch's rim that must be paper of the character
 PAPER_BORDER = 0.85    # share of the upper border that has the paper's color, else the background is painted
 CUT_OUT_SIDE = 256     # longer side at which a figure is cut out of a painted background, pixels
+CLEAR_SHARE, OPEN_SHARE = 0.2, 0.02  # of a region outside the mask, and of the mask: less is the mask's own slip
+MARGIN = 21            # side of the square by which a network's mask grows before its character is bleached out, pixels
 SAME_PAPER = 0.045     # largest difference in a channel that is still the paper's color
 
 
@@ -122,6 +125,31 @@ def alpha_mask(picture: Picture) -> Float | None:
     if alpha is None or cv2.countNonZero((alpha > 0.5).astype(np.uint8)) > 0.995 * alpha.size or alpha_is_lines(alpha):
         return None
     return alpha
+
+
+def snap_to_lines(mask: Float, ink: Float) -> Float:
+    """Bring the edge of a mask that a network found onto the lines of the drawing. mask, ink: (H, W) in 0..1.
+
+    A closed region lies inside or outside as most of it does, so that no region is colored by halves; a region that
+    runs through a gap from the character to the background keeps the network's edge. Strokes that bound the character
+    belong to it, others do not.
+    """
+    inside = mask > 0.5
+    if not inside.any():
+        return np.zeros_like(ink)
+    labels = closed_regions(ink, np.ones_like(ink)).labels
+    areas = np.bincount(labels.reshape(-1))
+    held = np.bincount(labels.reshape(-1), weights=inside.reshape(-1))
+    share = held / np.maximum(areas, 1)
+    open_ = (share > CLEAR_SHARE) & (share < 1 - CLEAR_SHARE)
+    open_ &= np.minimum(held, areas - held) > OPEN_SHARE * float(inside.sum())
+    open_[0] = True
+    belongs = np.where(open_[labels], inside, (share > 0.5)[labels])
+    outside = ((labels > 0) & ~belongs).astype(np.uint8)
+    reach = max(2, round(STROKE_SHARE * max(ink.shape)))
+    around = cv2.dilate(((labels > 0) & belongs).astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8))
+    snapped = _at_full_size(outside, 1, ink, LINE_LEVEL)
+    return np.where((around > 0) | inside, snapped, np.float32(0))
 
 
 def mask_from_lines(ink: Float) -> Float:
