@@ -56,6 +56,17 @@ class Adapter:
 
 
 @dataclass(frozen=True)
+class RegionAdapter:
+    """Low-rank changes of one split cross-attention layer, of its own for either half of the context.
+
+    Each goes with the queries that read its half too. None: that half is read as without an adapter.
+    """
+
+    foreground: Adapter | None
+    background: Adapter | None
+
+
+@dataclass(frozen=True)
 class Region:
     """Where the character is, and what each side of the mask sees of a context made of two halves.
 
@@ -87,12 +98,28 @@ class Injection:
 
 
 @dataclass(frozen=True)
+class SideFeatures:
+    """What the decoder takes from the side encoders, one entry for each of its residual blocks; empty: nothing.
+
+    hints: background tokens that the skip connections read outside the region's mask, (B or 1, h * w, C) each.
+    styles: modulations of the blocks' outputs, (B or 1, 2 * C) each.
+    """
+
+    hints: Sequence[Source] = ()
+    styles: Sequence[Tensor] = ()
+
+
+NO_SIDES = SideFeatures()
+
+
+@dataclass(frozen=True)
 class AttentionPlan:
     """Everything attention needs beside the latents and the context; the default is the plain network.
 
     strengths: multiplies every cross-attention, one number or one for each transformer block in order.
     bank: what the decoder reads in self-attention, one entry for each of its transformer blocks; empty: nothing.
     adapters: low-rank changes of the cross-attentions, one for each transformer block in order; empty: none.
+    sides: what the decoder of a network with side encoders takes from them.
     seeing_rows: rows of the batch that see the context; the others have an all-zero one, whose attention is its bias
     exactly. None: all rows.
     """
@@ -101,7 +128,8 @@ class AttentionPlan:
     strengths: float | Sequence[float] = 1.0
     bank: Sequence[Source] = ()
     injection: Injection | None = None
-    adapters: Sequence[Adapter] = ()
+    adapters: Sequence[Adapter | RegionAdapter | None] = ()
+    sides: SideFeatures = NO_SIDES
     seeing_rows: Sequence[int] | None = None
     backend: str = "sdpa"
 
@@ -194,10 +222,13 @@ def attend_selected(
     return out
 
 
-def project(attn: Attention, source: Source, adapter: Adapter | None = None) -> KeyValues:
+def project(attn: Attention, source: Source, adapter: Adapter | RegionAdapter | None = None) -> KeyValues:
     """Give the keys and values of tokens for one attention layer."""
     if isinstance(source, KeyValues):
         return source
+    if isinstance(adapter, RegionAdapter):
+        reference, background = source.chunk(2, dim=1)
+        return _beside(project(attn, reference, adapter.foreground), project(attn, background, adapter.background))
     keys, values = attn.to_k(source), attn.to_v(source)
     if adapter is None:
         return KeyValues(keys, values)
@@ -259,7 +290,7 @@ def cross_attention(
     strength: float,
     plan: AttentionPlan,
     layer: LayerRegion | None = None,
-    adapter: Adapter | None = None,
+    adapter: Adapter | RegionAdapter | None = None,
 ) -> Tensor:
     """Let x (B, N, C), the block's normalised input, read the context (B or 1, M, D).
 
@@ -282,28 +313,39 @@ def _read_context(
     context: Source,
     plan: AttentionPlan,
     layer: LayerRegion | None,
-    adapter: Adapter | None,
+    adapter: Adapter | RegionAdapter | None,
 ) -> Tensor:
-    q, whole = attn.to_q(x), project(attn, context, adapter)
-    if adapter is not None:
-        q = q + adapter.q(x)
+    front_q, back_q = _queries(attn, x, adapter)
+    whole = project(attn, context, adapter)
     if layer is None:
-        return attend(q, whole, attn.heads, plan.backend)
+        assert not isinstance(adapter, RegionAdapter), "an adapter for each region needs a region"
+        return attend(front_q, whole, attn.heads, plan.backend)
     reference, background = _halves(whole)
     region = layer.region
     plain = region.merge == 0 and region.rule == "hard"
     if plain:
+        q = front_q if front_q is back_q else torch.where(layer.context.inside[..., None], front_q, back_q)
         read = attend_selected(q, reference, background, layer.context, attn.heads, plan.backend)
         if region.compat or region.foreground == region.background == 1.0:
             return read
         return read * torch.where(layer.context.inside, region.foreground, region.background)[..., None].to(read.dtype)
-    behind = attend(q, background, attn.heads, plan.backend) * region.background
-    front = attend(q, reference, attn.heads, plan.backend) * region.foreground
+    behind = attend(back_q, background, attn.heads, plan.backend) * region.background
+    front = attend(front_q, reference, attn.heads, plan.backend) * region.foreground
     front = (1 - region.merge) * front + region.merge * behind
     if region.rule == "hard":
         return torch.where(layer.context.inside[..., None], front, behind)
     m = layer.mask[..., None].to(front.dtype)
     return m * front + (1 - m) * behind
+
+
+def _queries(attn: Attention, x: Tensor, adapter: Adapter | RegionAdapter | None) -> tuple[Tensor, Tensor]:
+    """Give the queries for the reference and for the background; one tensor where they do not differ."""
+    q = attn.to_q(x)
+    if isinstance(adapter, RegionAdapter):
+        front, back = (q if side is None else q + side.q(x) for side in (adapter.foreground, adapter.background))
+        return front, back
+    q = q if adapter is None else q + adapter.q(x)
+    return q, q
 
 
 def _halves(kv: KeyValues) -> tuple[KeyValues, KeyValues]:

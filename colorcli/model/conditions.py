@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from colorcli.model.attention import Adapter, AttentionPlan, KeyValues, Region, Source
+from colorcli.model.attention import (
+    NO_SIDES,
+    Adapter,
+    AttentionPlan,
+    KeyValues,
+    Region,
+    RegionAdapter,
+    SideFeatures,
+    Source,
+)
 from colorcli.model.preprocess import crop_to_aspect, latent_mask, stretch
 from colorcli.model.reference import ClusterProjection
 from colorcli.model.reference_net import ReferenceNet, reference_net_input
@@ -91,10 +100,11 @@ class Conditions:
     context: Context                     # (1 or B, M, D), or its keys and values
     sketch_maps: tuple[Tensor, ...]      # finest first
     blank_maps: tuple[Tensor, ...]       # the maps of an empty sheet, for sketch guidance; may be none
-    y: Tensor                            # (1 or B, y_dim)
+    y: Tensor | None                     # (1 or B, y_dim); None for a network without a vector condition
     region: Region | None = None
     bank: Sequence[Source] = ()
-    adapters: Sequence[Adapter] = ()
+    adapters: Sequence[Adapter | RegionAdapter | None] = ()
+    sides: SideFeatures = NO_SIDES       # of a network with side encoders
     strengths: float | Sequence[float] = 1.0
     background_latents: Tensor | None = None   # (1 or B, 4, h, w) for latent copy
     backend: str = "sdpa"                # a name of `attention.BACKENDS`
@@ -106,7 +116,7 @@ class Rows:
 
     context: Context
     sketch_maps: tuple[Tensor, ...]
-    y: Tensor
+    y: Tensor | None
     plan: AttentionPlan
 
 
@@ -188,12 +198,16 @@ def branch_rows(conditions: Conditions, branches: Sequence[str], frames: int, *,
         b * frames + i for b, branch in enumerate(branches) for i in range(frames)
         if sees_reference and branch != "uncond_reference"
     ]
-    region = conditions.region
-    return Rows(given, maps, repeated(conditions.y), AttentionPlan(
+    region, y = conditions.region, None if conditions.y is None else repeated(conditions.y)
+    sides = SideFeatures(
+        [repeated_source(hint) for hint in conditions.sides.hints], [repeated(x) for x in conditions.sides.styles]
+    )
+    return Rows(given, maps, y, AttentionPlan(
         region=None if region is None else replace(region, mask=repeated(region.mask)),
         strengths=conditions.strengths,
         bank=[repeated_source(source) for source in conditions.bank],
         adapters=conditions.adapters,
+        sides=sides,
         seeing_rows=None if len(seeing) == len(branches) * frames else seeing,
         backend=conditions.backend,
     ))

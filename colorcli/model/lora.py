@@ -14,7 +14,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from colorcli.model.attention import Adapter, LowRank
+from colorcli.model.attention import Adapter, LowRank, RegionAdapter
 from colorcli.model.unet import transformer_blocks
 
 _PARTS = {"input_blocks": 0, "middle_block": 1, "output_blocks": 2}
@@ -66,6 +66,39 @@ class _AdapterBlock(nn.Module):
 
     def adapter(self, scale: float) -> Adapter:
         return Adapter(self.q.change(scale), self.k.change(scale), self.v.change(scale))
+
+
+class RegionAdapters(ModelMixin, ConfigMixin):
+    """Keeps the low-rank changes of the decoder's cross-attentions, for the character and for what is behind it.
+
+    widths: channels of the decoder's transformer blocks, in order. first: number of the first of them among all blocks
+    of the network. context_dim and rank are as for `BackgroundAdapter`, and as there it has no call of its own.
+    """
+
+    @register_to_config
+    def __init__(self, widths: Sequence[int] = (), first: int = 0, context_dim: int = 1024, rank: int = 4) -> None:
+        super().__init__()
+        self.foreground = BackgroundAdapter(widths, context_dim, rank)
+        self.background = BackgroundAdapter(widths, context_dim, rank)
+
+    @classmethod
+    def from_published(cls, published: Mapping[str, Tensor], first: int) -> "RegionAdapters":
+        """Take the adapters "fg" and "bg" out of a denoising network's published state; see `read_adapters`."""
+        sides = {
+            "foreground": BackgroundAdapter.from_published(published, "fg"),
+            "background": BackgroundAdapter.from_published(published, "bg"),
+        }
+        known = sides["foreground"].config
+        with torch.device("meta"):
+            adapters = cls(known["widths"], first, known["context_dim"], known["rank"])
+        state = {f"{side}.{name}": x for side, adapter in sides.items() for name, x in adapter.state_dict().items()}
+        adapters.load_state_dict(state, assign=True)
+        return adapters
+
+    def adapters(self, foreground: float = 1.0, background: float = 1.0) -> list[RegionAdapter | None]:
+        """Give the changes of every transformer block of the network in order, at strengths (1 is as published)."""
+        pairs = zip(self.foreground.adapters(foreground), self.background.adapters(background), strict=True)
+        return [None] * self.config["first"] + [RegionAdapter(*pair) for pair in pairs]
 
 
 class _LowRankLayer(nn.Module):

@@ -41,3 +41,17 @@ def canvas_vector(
 def crop_vector(top: Tensor, left: Tensor, height: Tensor, width: Tensor, dim: int = SCALAR_DIM) -> Tensor:
     """Give y of the ReferenceNet, (B, 4 * dim): which part of the picture is seen, as fractions of it, (B,) each."""
     return pack_scalars([top, left, height, width], dim)
+
+
+def size_vector(picture: tuple[int, int], canvas: tuple[int, int], dim: int = SCALAR_DIM) -> Tensor:
+    """Give y of the side encoders, (1, 2 * dim): the size of a picture as multiples of the canvas's.
+
+    picture, canvas: (height, width) in pixels. A picture with a side shorter than the canvas's counts as larger than it
+    is, by the longer side of the canvas; its aspect stays.
+    """
+    height, width = canvas
+    rows, columns = float(picture[0]), float(picture[1])
+    if rows < height or columns < width:
+        grown = rows + max(height, width)
+        rows, columns = grown, columns / rows * grown
+    return pack_scalars([torch.tensor([rows / height]), torch.tensor([columns / width])], dim)

@@ -1,7 +1,7 @@
-"""The sketch encoder: line art in, one feature map for each level of the denoising network out.
+"""The sketch encoders: line art in, one feature map for each level of the denoising network out.
 
-A convolution pyramid whose maps exchange tokens in one attention layer: finer maps read coarser ones, never the other
-way round.
+A convolution pyramid; in the XL models its maps exchange tokens in one attention layer: finer maps read coarser ones,
+never the other way round.
 """
 
 import math
@@ -41,11 +41,7 @@ class SketchEncoder(ModelMixin, ConfigMixin):
         super().__init__()
         assert len(stem_channels) == len(stem_strides) and math.prod(stem_strides) == 8, (stem_channels, stem_strides)
         widths = (block_out_channels[0], *block_out_channels)
-        layers: list[nn.Module] = []
-        inputs, outputs = (in_channels, *stem_channels), (*stem_channels, widths[0])
-        for before, after, stride in zip(inputs, outputs, (*stem_strides, 1), strict=True):
-            layers += [nn.Conv2d(before, after, 3, stride=stride, padding=1), nn.SiLU()]
-        self.stem = nn.Sequential(*layers[:-1])
+        self.stem = _stem((in_channels, *stem_channels, widths[0]), (*stem_strides, 1))
         strides = [2] * (len(widths) - 2) + [1]
         self.stages = nn.ModuleList(
             nn.Conv2d(before, after, 3, stride=stride, padding=1)
@@ -56,10 +52,10 @@ class SketchEncoder(ModelMixin, ConfigMixin):
         self.attention = CoarseToFineAttention(token_dim, head_dim, rope)
         self.token_out = nn.ModuleList(nn.Conv2d(token_dim, width, 1) for width in widths)
 
-    def forward(self, sketch: Tensor) -> list[Tensor]:
+    def forward(self, sketch: Tensor, rope: Rope | None = None) -> list[Tensor]:
         """Encode line art (B, 3, H, W), paper -1 and line +1, sides multiples of 8 * 2^(levels - 1).
 
-        Gives the maps finest first.
+        rope: for this call; None: the encoder's own. Gives the maps finest first.
         """
         maps = [self.stem(sketch)]  # (B, w0, H/8, W/8)
         for stage in self.stages:
@@ -67,8 +63,58 @@ class SketchEncoder(ModelMixin, ConfigMixin):
         *to_tokens, summary_in = self.token_in
         summary = summary_in(maps[-1].mean((2, 3), keepdim=True))  # (B, D, 1, 1): one token for the whole picture
         grids = [into(x) for into, x in zip(to_tokens, maps, strict=True)]  # (B, D, h, w) each
-        mixed = self.attention(summary, grids[::-1])[::-1]
+        mixed = self.attention(summary, grids[::-1], rope)[::-1]
         return [out(grid) for out, grid in zip(self.token_out, mixed, strict=True)]
+
+
+class PyramidSketchEncoder(ModelMixin, ConfigMixin):
+    """Turns line art into the maps by convolutions alone, finest first.
+
+    block_out_channels, stem_channels: as for `SketchEncoder`; here too the maps have the widths (w0, w0, w1, ..., wn)
+    at 1/8, 1/16, ... of the picture, and the last two have one size.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 3,
+        block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
+        stem_channels: Sequence[int] = (16, 16, 32, 32, 96, 96, 256),
+        stem_strides: Sequence[int] = (1, 1, 2, 1, 2, 1, 2),
+    ) -> None:
+        super().__init__()
+        assert len(stem_channels) == len(stem_strides) and math.prod(stem_strides) == 8, (stem_channels, stem_strides)
+        widths = (block_out_channels[0], *block_out_channels)
+        self.stem = _stem((in_channels, *stem_channels, widths[0]), (*stem_strides, 1))
+        strides = [2] * (len(widths) - 2) + [1]
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                nn.SiLU(),
+                nn.Conv2d(before, after, 3, stride=stride, padding=1),
+                nn.SiLU(),
+                nn.Conv2d(after, after, 3, padding=1),
+            )
+            for before, after, stride in zip(widths[:-1], widths[1:], strides, strict=True)
+        )
+        self.to_maps = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths)
+
+    def forward(self, sketch: Tensor) -> list[Tensor]:
+        """Encode line art (B, 3, H, W), paper -1 and line +1, sides multiples of 8 * 2^(levels - 1).
+
+        Gives the maps finest first.
+        """
+        levels = [self.stem(sketch)]  # (B, w0, H/8, W/8)
+        for stage in self.stages:
+            levels.append(stage(levels[-1]))
+        return [to_map(x) for to_map, x in zip(self.to_maps, levels, strict=True)]
+
+
+def _stem(widths: Sequence[int], strides: Sequence[int]) -> nn.Sequential:
+    """Make the convolutions before the first map, one for each stride, with an activation between any two."""
+    layers: list[nn.Module] = []
+    for before, after, stride in zip(widths[:-1], widths[1:], strides, strict=True):
+        layers += [nn.Conv2d(before, after, 3, stride=stride, padding=1), nn.SiLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 class CoarseToFineAttention(nn.Module):
@@ -86,10 +132,10 @@ class CoarseToFineAttention(nn.Module):
         self.k_norm = nn.RMSNorm(width, eps=1e-6)
         self.to_out = nn.Linear(width, width)
 
-    def forward(self, summary: Tensor, grids: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, summary: Tensor, grids: Sequence[Tensor], rope: Rope | None = None) -> list[Tensor]:
         """Mix the tokens of maps `grids` (B, D, h, w), coarsest first; `summary` (B, D, 1, 1) goes with the first."""
         tokens = torch.cat([grid.flatten(2) for grid in (summary, *grids)], dim=2).mT  # (B, N, D)
-        cos, sin = self._tables(grids)  # (N, head_dim / 2)
+        cos, sin = self._tables(grids, rope or self.rope)  # (N, head_dim / 2)
         q = rotate(self._split(self.q_norm(self.to_q(tokens))), cos, sin)  # (B, heads, N, head_dim)
         k = rotate(self._split(self.k_norm(self.to_k(tokens))), cos, sin)
         v = self._split(self.to_v(tokens))
@@ -109,11 +155,11 @@ class CoarseToFineAttention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def _tables(self, grids: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _tables(self, grids: Sequence[Tensor], rope: Rope) -> tuple[Tensor, Tensor]:
         head_dim = self.to_q.out_features // self.heads
         still = torch.zeros(1, head_dim // 2, device=grids[0].device)  # the summary token has no place
         angle = torch.cat([still, *(grid_angles(g.shape[2], g.shape[3], head_dim, g.device) for g in grids)])
-        if self.rope == "cosine":
+        if rope == "cosine":
             return angle.cos().half().float(), torch.zeros_like(angle)
         return angle.cos(), angle.sin()
 

@@ -18,6 +18,7 @@ from colorcli.model.attention import (
     AttentionPlan,
     KeyValues,
     LayerRegion,
+    RegionAdapter,
     Source,
     cross_attention,
     project,
@@ -35,16 +36,18 @@ def unet_config(
     depths: Sequence[int] = (0, 2, 10),
     head_dim: int = 64,
     context_dim: int = 2048,
-    y_dim: int = 512,
+    y_dim: int | None = 512,
     in_channels: int = 4,
     out_channels: int = 4,
     layers_per_block: int = 2,
     norm_num_groups: int = 32,
+    linear: bool = True,
 ) -> dict[str, Any]:
     """Describe a denoising network for `UNet2DConditionModel`; the defaults are the published XL network.
 
     depths: transformer blocks behind each residual block of a level, 0 for a level without attention. The middle block
-    has as many as the last level. y_dim: width of the vector condition, given as class labels.
+    has as many as the last level, but at least one. y_dim: width of the vector condition, given as class labels; None
+    for a network without one. linear: the transformers' own projections act on tokens, not as 1x1 convolutions on maps.
     """
     last = len(block_out_channels) - 1
     return {
@@ -57,8 +60,8 @@ def unet_config(
         # diffusers reads this as the number of heads.
         "attention_head_dim": tuple(max(1, width // head_dim) for width in block_out_channels),
         "cross_attention_dim": context_dim,
-        "use_linear_projection": True,
-        "class_embed_type": "projection",
+        "use_linear_projection": linear,
+        "class_embed_type": None if y_dim is None else "projection",
         "projection_class_embeddings_input_dim": y_dim,
         "layers_per_block": layers_per_block,
         "norm_num_groups": norm_num_groups,
@@ -77,7 +80,7 @@ class ColorUNet(UNet2DConditionModel, ModelMixin):
         self,
         sample: Tensor,
         timestep: Tensor | float,
-        y: Tensor,
+        y: Tensor | None,
         context: "Context",
         sketch_maps: Sequence[Tensor] = (),
         plan: AttentionPlan = PLAIN,
@@ -113,7 +116,7 @@ def denoise(
     unet: UNet2DConditionModel,
     sample: Tensor,
     timestep: Tensor | float,
-    y: Tensor,
+    y: Tensor | None,
     context: Context,
     sketch_maps: Sequence[Tensor] = (),
     plan: AttentionPlan = PLAIN,
@@ -121,7 +124,8 @@ def denoise(
 ) -> Tensor:
     """Give the network's prediction for noisy latents, (B, out_channels, h, w).
 
-    sample: (B, in_channels, h, w). timestep: a number or (B,), 0..999, may be fractional. y: (B, y_dim).
+    sample: (B, in_channels, h, w). timestep: a number or (B,), 0..999, may be fractional. y: (B, y_dim); None for a
+    network without a vector condition.
     context: reference tokens (B or 1, M, context_dim), or their keys and values from `project_context`.
     sketch_maps: finest first, added behind the first convolution, behind every down-sampling and behind the last block
     of the encoder, before these are stored for the decoder; empty adds nothing.
@@ -178,9 +182,19 @@ GROUPS: dict[str, Callable[[Place], bool]] = {
 }
 
 
-def group(unet: UNet2DConditionModel, name: str) -> list[int]:
-    """List the numbers of the transformer blocks of one of the `GROUPS`."""
-    return [i for i, place in enumerate(places(unet)) if GROUPS[name](place)]
+# The same for the SD2.1 model, whose deepest level has no transformer but that of the middle.
+GROUPS_V2: dict[str, Callable[[Place], bool]] = {
+    "encoder": lambda place: place.part == "encoder",
+    "high": lambda place: place.stride == 1,
+    "middle": lambda place: place.stride == 2,
+    "low": lambda place: place.stride == 4,
+    "bottom": lambda place: place.part == "middle",
+}
+
+
+def group(unet: UNet2DConditionModel, name: str, groups: Mapping[str, Callable[[Place], bool]] = GROUPS) -> list[int]:
+    """List the numbers of the transformer blocks of one of the groups."""
+    return [i for i, place in enumerate(places(unet)) if groups[name](place)]
 
 
 def group_strengths(unet: UNet2DConditionModel, strength: float = 1.0, **groups: float) -> list[float]:
@@ -217,10 +231,12 @@ def decoder_start(unet: UNet2DConditionModel) -> int:
     return sum(place.part != "decoder" for place in places(unet))
 
 
-def project_context(unet: UNet2DConditionModel, context: Tensor, adapters: Sequence[Adapter] = ()) -> list[KeyValues]:
+def project_context(
+    unet: UNet2DConditionModel, context: Tensor, adapters: Sequence[Adapter | RegionAdapter | None] = ()
+) -> list[KeyValues]:
     """Project reference tokens once for every transformer block; they stay the same over steps and frames."""
     blocks = transformer_blocks(unet)
-    each: Sequence[Adapter | None] = adapters or [None] * len(blocks)
+    each = adapters or [None] * len(blocks)
     return [project(block.attn2, context, adapter) for block, adapter in zip(blocks, each, strict=True)]
 
 
@@ -238,7 +254,7 @@ def self_attention_inputs(
     unet: UNet2DConditionModel,
     sample: Tensor,
     timestep: Tensor | float,
-    y: Tensor,
+    y: Tensor | None,
     context: Context,
     sketch_maps: Sequence[Tensor] = (),
     plan: AttentionPlan = PLAIN,
@@ -273,11 +289,25 @@ def decoder_banks(unet: UNet2DConditionModel, sample: Tensor, timestep: Tensor |
     return found
 
 
+def encoder_features(
+    unet: UNet2DConditionModel, sample: Tensor, timestep: Tensor | float, y: Tensor, context: Context
+) -> list[Tensor]:
+    """Give what every block of the encoder puts out, finest first, (B, C, h, w) each."""
+    walk = _Walk(unet, y, context, PLAIN, None)
+    _, features = walk.encoder(sample, walk.embed(sample, timestep), ())
+    return features
+
+
 class _Walk:
     """One call of the network: counts its blocks, and holds what all of them share."""
 
     def __init__(
-        self, unet: UNet2DConditionModel, y: Tensor, context: Context, plan: AttentionPlan, observe: Observer | None
+        self,
+        unet: UNet2DConditionModel,
+        y: Tensor | None,
+        context: Context,
+        plan: AttentionPlan,
+        observe: Observer | None,
     ) -> None:
         self.unet = unet
         self.y = y
@@ -295,6 +325,9 @@ class _Walk:
     def embed(self, sample: Tensor, timestep: Tensor | float) -> Tensor:
         times = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device).expand(sample.shape[0])
         time = self.unet.time_embedding(self.unet.time_proj(times).to(sample.dtype))
+        if self.y is None:
+            assert self.unet.class_embedding is None, "the network has a vector condition"
+            return time
         return time + self.unet.class_embedding(self.y.to(sample.dtype))
 
     def encoder(self, sample: Tensor, emb: Tensor, sketch_maps: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -334,14 +367,39 @@ class _Walk:
         block = self.unet.up_blocks[level]
         attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)
         for i, (resnet, attention) in enumerate(zip(block.resnets, attentions, strict=True)):
-            x = resnet(torch.cat([x, skips.pop()], dim=1), emb)
+            number = level * len(block.resnets) + i
+            x = resnet(torch.cat([x, self.warped(number, skips.pop())], dim=1), emb)
             if attention is not None:
                 x = self.transformer(attention, x)
             if i == len(block.resnets) - 1:
                 for upsampler in block.upsamplers or ():
                     x = upsampler(x, tuple(skips[-1].shape[2:]))
-            self.tell(f"output.{level * len(block.resnets) + i}", x)
+            x = self.styled(number, x, emb)
+            self.tell(f"output.{number}", x)
         return x
+
+    def warped(self, number: int, skip: Tensor) -> Tensor:
+        """Let a skip connection (B, C, h, w) read the background's hints where the character is not."""
+        if not self.plan.sides.hints:
+            return skip
+        height, width = skip.shape[2:]
+        layer = self.region(height, width)
+        assert layer is not None, "hints of the background are read outside a region"
+        tokens, hint = skip.flatten(2).mT, self.plan.sides.hints[number]
+        warp = self.unet.warp_modules[number]
+        if layer.context.split is None:
+            changed = torch.where(layer.context.inside[..., None], tokens, warp(tokens, hint, self.plan.backend))
+        else:
+            outside = layer.context.split[1]
+            changed = tokens.clone()
+            changed[:, outside] = warp(tokens[:, outside], hint, self.plan.backend)
+        return changed.mT.unflatten(2, (height, width))
+
+    def styled(self, number: int, x: Tensor, emb: Tensor) -> Tensor:
+        """Modulate a block's output (B, C, h, w) by the style of the key."""
+        if not self.plan.sides.styles:
+            return x
+        return self.unet.style_modules[number](x, self.plan.sides.styles[number], emb)
 
     def transformer(self, attention: Transformer2DModel, x: Tensor) -> Tensor:
         height, width = x.shape[2:]

@@ -1,0 +1,149 @@
+"""Published names of the SD2.1 model and ours: takes a published file apart, each part for one of our modules."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from colorcli.errors import WeightsError
+from colorcli.model.checkpoint import SKETCH_ENCODER, UNET, VAE, State, unet_state
+
+BACKGROUND_ENCODER = "bg_encoder."
+STYLE_ENCODER = "style_encoder."
+VISION_TOWER = "cond_stage_model.visual.model."
+TEXT_TOWER = "cond_stage_model.transformer.model."
+# Moving averages, and schedule tables that are computed.
+LEFT_OUT = (
+    "model_ema.", "scalar_embedder.", "betas", "alphas_cumprod", "sqrt_", "log_one_minus_", "posterior_",
+    TEXT_TOWER + "attn_mask",
+)
+
+_SIDE_MODULES = ("warp_modules.", "style_modules.")
+_STYLE_MODULE_LAYERS = {"0": "norm", "1": "from_time", "2": "out"}
+_SKETCH_NAMES = (
+    (r"^model\.", "stem."),
+    (r"^zero_layer\.0\.", "to_maps.0."),
+    (r"^output_blocks\.(\d+)\.", r"stages.\1."),
+    # The first map comes from the stem, so those of the stages are counted from 1.
+    (r"^zero_blocks\.(\d+)\.0\.", lambda found: f"to_maps.{int(found[1]) + 1}."),
+)
+_TOWER_NAMES = (
+    (r"^transformer\.resblocks\.", "encoder.layers."),
+    (r"\.ln_(\d)\.", r".layer_norm\1."),
+    (r"\.attn\.out_proj\.", ".self_attn.out_proj."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+    (r"^class_embedding$", "embeddings.class_embedding"),
+    (r"^conv1\.", "embeddings.patch_embedding."),
+    (r"^positional_embedding$", "embeddings.position_embedding.weight"),
+    (r"^token_embedding\.", "embeddings.token_embedding."),
+    (r"^ln_pre\.", "pre_layrnorm."),
+    (r"^ln_post\.", "post_layernorm."),
+    (r"^ln_final\.", "final_layer_norm."),
+)
+
+
+@dataclass(frozen=True)
+class PublishedV2:
+    """The parts of a published file, each by its published names without the prefix; empty where the file has none."""
+
+    unet: State                 # with its warp and style modules
+    adapters: State             # low-rank changes inside the denoising network, for `read_region_adapters`
+    sketch_encoder: State
+    background_encoder: State
+    style_encoder: State
+    vae: State
+    vision_tower: State
+    text_tower: State
+
+
+def split_published_v2(state: Mapping[str, Tensor]) -> PublishedV2:
+    """Take a published SD2.1 file apart.
+
+    Raises WeightsError if it has a name that no part knows, or lacks a part that every v2 model has.
+    """
+    prefixes = {
+        "unet": UNET,
+        "sketch_encoder": SKETCH_ENCODER,
+        "background_encoder": BACKGROUND_ENCODER,
+        "style_encoder": STYLE_ENCODER,
+        "vae": VAE,
+        "vision_tower": VISION_TOWER,
+        "text_tower": TEXT_TOWER,
+    }
+    found: dict[str, State] = {part: {} for part in (*prefixes, "adapters")}
+    for name, value in state.items():
+        if name.startswith(LEFT_OUT):
+            continue
+        part = next((part for part, prefix in prefixes.items() if name.startswith(prefix)), None)
+        if part is None:
+            raise WeightsError(f"the weights have {name}, which no v2 model has", hint="import them as what they are")
+        target = "adapters" if ".lora_" in name else part
+        found[target][name.removeprefix(prefixes[part])] = value
+    for part in ("unet", "sketch_encoder", "background_encoder", "style_encoder"):
+        if not found[part]:
+            message = f"the weights have no {prefixes[part]}*"
+            raise WeightsError(message, hint="take a file of the SD2.1 family whose name begins with v2-")
+    for part in _SIDE_MODULES:
+        if not any(name.startswith(part) for name in found["unet"]):
+            message = f"the weights have no {UNET}{part}*"
+            raise WeightsError(message, hint="take a file of the SD2.1 family whose name begins with v2-")
+    return PublishedV2(**found)
+
+
+def side_unet_state(published: Mapping[str, Tensor], config: Any) -> State:
+    """Convert the denoising network (names without `model.diffusion_model.`, no adapters) for `SideUNet`."""
+    plain = {name: value for name, value in published.items() if not name.startswith(_SIDE_MODULES)}
+    state = unet_state(plain, config)
+    for name, value in published.items():
+        if name.startswith("warp_modules."):
+            state[name] = value
+        elif name.startswith("style_modules."):
+            module, number, layer, kind = name.split(".")
+            state[f"{module}.{number}.{_STYLE_MODULE_LAYERS[layer]}.{kind}"] = value
+    return state
+
+
+def side_encoder_state(published: Mapping[str, Tensor], config: Any) -> State:
+    """Convert a side encoder (names without `bg_encoder.` or `style_encoder.`)."""
+    heads = {name: value for name, value in published.items() if name.startswith("zero_layers.")}
+    state = unet_state({name: value for name, value in published.items() if name not in heads}, config)
+    return state | {name.replace("zero_layers.", "heads."): value for name, value in heads.items()}
+
+
+def pyramid_sketch_encoder_state(published: Mapping[str, Tensor]) -> State:
+    """Convert the sketch encoder (names without `control_encoder.`) for `PyramidSketchEncoder`."""
+    return {_renamed(name, _SKETCH_NAMES): value for name, value in published.items()}
+
+
+def vision_tower_state(published: Mapping[str, Tensor]) -> State:
+    """Convert CLIP's picture tower (names without their prefix) for transformers' `CLIPVisionModelWithProjection`."""
+    layers = {name: value for name, value in published.items() if name != "proj"}
+    return _tower_state(layers, "vision_model.") | {"visual_projection.weight": published["proj"].mT}
+
+
+def text_tower_state(published: Mapping[str, Tensor]) -> State:
+    """Convert CLIP's text tower (names without their prefix) for transformers' `CLIPTextModelWithProjection`."""
+    layers = {name: value for name, value in published.items() if name not in ("text_projection", "logit_scale")}
+    return _tower_state(layers, "text_model.") | {"text_projection.weight": published["text_projection"].mT}
+
+
+def _tower_state(published: Mapping[str, Tensor], prefix: str) -> State:
+    state = {}
+    for name, value in published.items():
+        ours = prefix + _renamed(name, _TOWER_NAMES)
+        stem, joined, kind = ours.partition(".attn.in_proj_")
+        if joined:
+            for layer, part in zip("qkv", value.chunk(3), strict=True):
+                state[f"{stem}.self_attn.{layer}_proj.{kind}"] = part
+        else:
+            state[ours] = value
+    return state
+
+
+def _renamed(name: str, rules: Sequence[tuple[str, Any]]) -> str:
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
