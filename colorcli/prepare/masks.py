@@ -24,7 +24,7 @@ BITE = 0.045          # radius of the largest notch that a gap may leave, as a s
 BARE_RIM = 0.4        # share of a notch's rim that must be paper of the character
 PAPER_BORDER = 0.85    # share of the upper border that has the paper's color, else the background is painted
 CUT_OUT_SIDE = 256     # longer side at which a figure is cut out of a painted background, pixels
-CLEAR_SHARE, OPEN_SHARE = 0.2, 0.02  # of a region outside the mask, and of the mask: less is the mask's own slip
+SLIP = 0.006           # how far a network's mask may miss a line, as a share of the longer side
 MARGIN = 21            # side of the square by which a network's mask grows before its character is bleached out, pixels
 SAME_PAPER = 0.045     # largest difference in a channel that is still the paper's color
 
@@ -130,26 +130,44 @@ def alpha_mask(picture: Picture) -> Float | None:
 def snap_to_lines(mask: Float, ink: Float) -> Float:
     """Bring the edge of a mask that a network found onto the lines of the drawing. mask, ink: (H, W) in 0..1.
 
-    A closed region lies inside or outside as most of it does, so that no region is colored by halves; a region that
-    runs through a gap from the character to the background keeps the network's edge. Strokes that bound the character
-    belong to it, others do not.
+    A closed region lies inside or outside as most of it does, so that no region is colored by halves. Where a region
+    runs through a gap from the character to the background, the network's edge stays, but for slips as thin as its
+    error along the lines. Strokes that bound the character belong to it, others do not.
     """
     inside = mask > 0.5
     if not inside.any():
         return np.zeros_like(ink)
+    longer = max(ink.shape)
     labels = closed_regions(ink, np.ones_like(ink)).labels
+    paper = labels > 0
     areas = np.bincount(labels.reshape(-1))
     held = np.bincount(labels.reshape(-1), weights=inside.reshape(-1))
-    share = held / np.maximum(areas, 1)
-    open_ = (share > CLEAR_SHARE) & (share < 1 - CLEAR_SHARE)
-    open_ &= np.minimum(held, areas - held) > OPEN_SHARE * float(inside.sum())
-    open_[0] = True
-    belongs = np.where(open_[labels], inside, (share > 0.5)[labels])
-    outside = ((labels > 0) & ~belongs).astype(np.uint8)
-    reach = max(2, round(STROKE_SHARE * max(ink.shape)))
-    around = cv2.dilate(((labels > 0) & belongs).astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8))
-    snapped = _at_full_size(outside, 1, ink, LINE_LEVEL)
-    return np.where((around > 0) | inside, snapped, np.float32(0))
+    belongs = (2 * held > areas)[labels] & paper
+    slip = max(3, round(SLIP * longer))
+    within, without = paper & inside, paper & ~inside
+    cores = [cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, 3) > slip for part in (within, without)]
+    both = [np.bincount(labels[core], minlength=len(areas)) > slip * slip for core in cores]
+    is_open = both[0] & both[1]
+    if is_open.any():
+        torn = is_open[labels]
+        kept = [
+            _grown_within(core & torn, part, slip + slip // 2)
+            for core, part in zip(cores, (within, without), strict=True)
+        ]
+        belongs[torn] = (kept[0] | (without & ~kept[1]))[torn]
+    reach = max(2, round(STROKE_SHARE * longer))
+    around = cv2.dilate(belongs.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8))
+    snapped = _at_full_size((paper & ~belongs).astype(np.uint8), 1, ink, LINE_LEVEL)
+    return np.where((around > 0) | (inside & ~paper), snapped, np.float32(0))
+
+
+def _grown_within(seeds: NDArray[np.bool_], room: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    """Grow seeds by so many pixels, around corners but never out of the room. Both (H, W)."""
+    grown, free = seeds.astype(np.uint8), room.astype(np.uint8)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    for _ in range(steps):
+        grown = cv2.dilate(grown, cross) & free
+    return grown > 0
 
 
 def mask_from_lines(ink: Float) -> Float:
