@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from colorcli.errors import DeviceError, WeightsError
 from colorcli.images import FORMATS, Picture, over_paper
 from colorcli.model.attention import Adapter
-from colorcli.model.autoencoder import MeanColorAutoencoder
+from colorcli.model.autoencoder import MeanColorAutoencoder, latents_of
 from colorcli.model.conditions import (
     Conditions,
     ConditionSettings,
@@ -34,8 +34,9 @@ from colorcli.model.conditions import (
 )
 from colorcli.model.lora import BackgroundAdapter
 from colorcli.model.match import KeyMap, Painted, key_map, paint_match, part_map
+from colorcli.model.matcher import RegionMatcher
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
-from colorcli.model.preprocess import clip_pixels, stretch, tagger_pixels
+from colorcli.model.preprocess import clip_pixels, stretch, tagger_pixels, to_8bit
 from colorcli.model.reading import PartReader
 from colorcli.model.reference import ClusterProjection, TaggerTower, clip_tokens
 from colorcli.model.reference_net import ReferenceNet
@@ -46,7 +47,7 @@ from colorcli.prepare.canvas import from_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
 from colorcli.presets import Preset, check_for_variant, default_preset
-from colorcli.sampling import Blend, Guidance, ReferenceOnly, frame_noise, guided, levels_of, sample
+from colorcli.sampling import RANGE_SAMPLERS, Blend, Guidance, ReferenceOnly, frame_noise, guided, levels_of, sample
 from colorcli.variants import VARIANTS, Variant
 
 Floats = NDArray[np.float32]
@@ -55,6 +56,8 @@ LAST_TIME = 999       # of the noise schedule: pure noise
 KEY_TIME = 300        # at which the colors of a key are still seen well
 UNSURE_CELLS = 64.0   # a region of so many latents is colored half by the match, half by the model
 KEY_NOISE = 0x6E59    # laid over the seed, so that a key is not noised with the numbers a frame begins from
+LATENT_NOISE = 0x1A7  # the same for latents that are drawn from the autoencoder's distribution
+PUBLISHED_COPY_THRESHOLD = 0.5   # mask that the published base model copies no background into
 
 Image = Picture | PIL.Image.Image | NDArray[Any]  # an array is (H, W) or (H, W, 3 or 4), uint8 or 0..1
 
@@ -87,7 +90,7 @@ class ColorizePipeline(DiffusionPipeline):
     the seed, and frames of a batch never see each other. On a CPU the bits are the same in any batch.
     """
 
-    _optional_components: ClassVar[list[str]] = ["token_head", "map_head", "feature_head", "reference_net", "adapter"]
+    _optional_components: ClassVar[list[str]] = ["token_head", "map_head", "feature_head", "matcher", "reference_net", "adapter"]
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class ColorizePipeline(DiffusionPipeline):
         token_head: TokenPartHead | None = None,
         map_head: MapPartHead | None = None,
         feature_head: FeaturePartHead | None = None,
+        matcher: RegionMatcher | None = None,
         reference_net: ReferenceNet | None = None,
         adapter: BackgroundAdapter | None = None,
     ) -> None:
@@ -117,6 +121,7 @@ class ColorizePipeline(DiffusionPipeline):
             token_head=token_head,
             map_head=map_head,
             feature_head=feature_head,
+            matcher=matcher,
             reference_net=reference_net,
             adapter=adapter,
         )
@@ -173,7 +178,8 @@ class ColorizePipeline(DiffusionPipeline):
         faster and would move the last bits. Raises DeviceError if a frame does not fit into the device's memory.
         """
         sizes = {frame.canvas.size for frame in frames}
-        together = len(sizes) == 1 and self._device.type != "cpu"
+        alone = preset.sampling.sampler in RANGE_SAMPLERS and RANGE_SAMPLERS[preset.sampling.sampler].alone
+        together = len(sizes) == 1 and self._device.type != "cpu" and not alone
         batches = [frames] if together else [[frame] for frame in frames]
         try:
             return [layer for batch in batches for layer in self._color(batch, reference, preset)]
@@ -208,9 +214,9 @@ class ColorizePipeline(DiffusionPipeline):
                 clip_pixels(picture, self.image_encoder.config.image_size).to(self.image_encoder.dtype),
             ),
             tagger=self._tagger_tokens,
-            latents=self._latents,
+            latents=lambda picture: self._latents(picture, preset),
             projection=self.projection,
-            sketch=lambda sketch: self.sketch_encoder(sketch.to(self.sketch_encoder.dtype)),
+            sketch=lambda sketch: self._sketch_maps(sketch, preset),
             reference_net=self.reference_net if preset.background.reference_net else None,
             adapters=self._adapters(preset),
             latent_scale=self.vae.config["scaling_factor"],
@@ -224,10 +230,19 @@ class ColorizePipeline(DiffusionPipeline):
     def _tagger_tokens(self, picture: Tensor) -> Tensor:
         return self.tagger(tagger_pixels(picture, self.tagger.config["image_size"]).to(self.tagger.dtype))
 
-    def _latents(self, picture: Tensor) -> Tensor:
+    def _latents(self, picture: Tensor, preset: Preset) -> Tensor:
         """Encode a picture (B, 3, h, w): (B, C, h/8, w/8), not scaled; of a distribution its mode."""
         encoded = self.vae.encode(picture.to(self.vae.dtype))
-        return (encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents).float()
+        published = preset.compat == "published"
+        generator = torch.Generator("cpu").manual_seed(preset.sampling.seed ^ LATENT_NOISE) if published else None
+        return latents_of(encoded, generator).float()
+
+    def _sketch_maps(self, sketch: Tensor, preset: Preset) -> Sequence[Tensor]:
+        """Encode line art (B, 3, h, w)."""
+        sketch = sketch.to(self.sketch_encoder.dtype)
+        if preset.compat == "published" and isinstance(self.sketch_encoder, SketchEncoder):
+            return self.sketch_encoder(sketch, rope="cosine")
+        return self.sketch_encoder(sketch)
 
     def _settings(self, preset: Preset) -> ConditionSettings:
         """Give the preset's strengths in the terms of the networks."""
@@ -280,7 +295,8 @@ class ColorizePipeline(DiffusionPipeline):
         start = None
         if sampling.start == "match":
             painted = self._match(frames, reference, conditions, preset)
-            start = torch.cat([self._latents(_picture(match.color).to(self._device)) for match in painted]) * scale
+            shown = [_picture(match.color).to(self._device) for match in painted]
+            start = torch.cat([self._latents(each, preset) for each in shown]) * scale
         with self._phase("denoise"):
             latents = sample(
                 guided(
@@ -308,9 +324,10 @@ class ColorizePipeline(DiffusionPipeline):
                 trust = torch.cat([_mask(match.cells / (match.cells + UNSURE_CELLS)) for match in painted])
                 colors = torch.cat([_picture(match.color) for match in painted]).to(layers)
                 layers = colors + trust.to(layers) * (layers - self._decode(start / scale))
-        unit = ((layers.float().clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()  # (B, h, w, 3)
         if preset.compat == "published":
-            unit = np.floor(unit * 255) / np.float32(255)
+            unit = to_8bit(layers.float().cpu()) / np.float32(255)  # (B, h, w, 3), fractions cut off
+        else:
+            unit = ((layers.float().clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()  # (B, h, w, 3)
         return [np.asarray(layer, np.float32) for layer in unit]
 
     def _decode(self, latents: Tensor) -> Tensor:
@@ -338,7 +355,7 @@ class ColorizePipeline(DiffusionPipeline):
         injection = preset.injection
         shown = stretch(reference.picture, frame.ink_canvas.shape)
         maps = [injection.sketch * level for level in self._encoders(preset).sketch(-shown)]
-        latents = self._latents(shown) * self.vae.config["scaling_factor"]
+        latents = self._latents(shown, preset) * self.vae.config["scaling_factor"]
         noise = self._noise([frame], preset, KEY_NOISE)
         return ReferenceOnly(latents, noise, maps, injection.fidelity, injection.start)
 
@@ -347,18 +364,20 @@ class ColorizePipeline(DiffusionPipeline):
     ) -> list[Painted]:
         assert reference.match is not None, "the key was read for a run that starts from noise"
         white = -torch.cat([_sketch(frame.ink_canvas) for frame in frames]).to(self._device)
-        parts = self._reader.read(white, conditions, self._noise(frames, preset), LAST_TIME)
-        read = zip(frames, parts, strict=True)
-        return [paint_match(part_map(each, frame.mask_canvas), frame, reference.match) for frame, each in read]
+        read = self._reader.read(white, conditions, self._noise(frames, preset), LAST_TIME)
+        return [
+            paint_match(part_map(parts, frame.mask_canvas, features), frame, reference.match, self.matcher)
+            for frame, parts, features in zip(frames, *read, strict=True)
+        ]
 
     def _read_key_parts(self, key: PreparedKey, reference: Reference, preset: Preset) -> KeyMap:
         """Read the parts of a key from its lines and its colors."""
         conditions = self._conditions([key], reference, preset)
         shown = _picture(key.color_canvas).to(self._device)
-        latents = self._latents(shown) * self.vae.config["scaling_factor"]
+        latents = self._latents(shown, preset) * self.vae.config["scaling_factor"]
         noised = self.scheduler.add_noise(latents, self._noise([key], preset), torch.tensor([KEY_TIME]))
-        (parts,) = self._reader.read(shown, conditions, noised, KEY_TIME)
-        return key_map(part_map(parts, key.mask_canvas), key)
+        (parts,), (features,) = self._reader.read(shown, conditions, noised, KEY_TIME)
+        return key_map(part_map(parts, key.mask_canvas, features), key)
 
     @property
     def _reader(self) -> PartReader:
@@ -408,7 +427,10 @@ def _blend(conditions: Conditions, preset: Preset) -> Blend | None:
     if conditions.background_latents is None:
         return None
     assert conditions.region is not None
-    return Blend(conditions.region.mask > preset.sketch.mask_threshold, conditions.background_latents)
+    threshold = preset.sketch.mask_threshold
+    if preset.compat == "published" and not conditions.adapters:
+        threshold = PUBLISHED_COPY_THRESHOLD
+    return Blend(conditions.region.mask > threshold, conditions.background_latents)
 
 
 def picture_of(image: Image) -> Picture:

@@ -31,6 +31,7 @@ PATH_KEYS = ("background.image", "masks.network", "masks.key_network", "lines.ne
 TRAINING_STEPS = 1000  # in the noise schedule of every model
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Side = Annotated[int, Field(ge=64, le=2048)]
 Progress = Annotated[float, Field(ge=-0.05, le=1.0)]
 
 
@@ -45,6 +46,9 @@ class CanvasSettings(Group):
     )
     area: int | None = Field(
         None, ge=64 * 64, le=2048 * 2048, description="canvas area in pixels; null: the model's own"
+    )
+    size: tuple[Side, Side] | None = Field(
+        None, description="canvas width and height in pixels; null: of that area, with the drawing's aspect"
     )
 
 
@@ -405,6 +409,12 @@ def missing_in(variant: Variant, preset: Preset, origins: Mapping[str, str] | No
             hint,
         ))
 
+    size, side = preset.canvas.size, variant.multiple_of
+    if size is not None and any(n % side for n in size):
+        near = ", ".join(str(max(round(n / side), 2) * side) for n in size)
+        found.append(Problem(
+            f"{_where('canvas.size', origins)}canvas.size is {size[0]} x {size[1]}, but the model {variant.name} takes "
+            f"multiples of {side}", f"--set canvas.size=[{near}]"))
     if preset.sampling.start == "match" and not variant.has_match:
         lacks("sampling.start", "match", "color match", lambda other: other.has_match, "--set sampling.start=noise")
     if "reference_net" in given and background.reference_net:

@@ -382,3 +382,11 @@ def test_a_folder_gets_the_settings_of_the_family_it_belongs_to() -> None:
     preset = load_preset("cel", ["model=/models/mine"], lambda model: "xl" if model == "/models/mine" else "mini")
     assert (preset.model, preset.sampling.steps) == ("/models/mine", 20)
     assert load_preset("cel", ["model=/models/mine"]).sampling.steps == 1
+
+
+def test_a_canvas_size_has_to_fit_the_model_and_the_nearest_that_does_is_named() -> None:
+    assert load_preset("cel", ["canvas.size=[320, 320]"]).canvas.size == (320, 320)
+    error = refusal("cel", "model=xl", "canvas.size=[1000, 400]")
+    assert error.message.endswith("canvas.size is 1000 x 400, but the model xl takes multiples of 32")
+    assert error.hint == "--set canvas.size=[992, 384]"
+    assert load_preset("cel", ["model=xl", error.hint.removeprefix("--set ")]).canvas.size == (992, 384)

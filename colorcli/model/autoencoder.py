@@ -1,5 +1,7 @@
 """The small autoencoder of mini: 8x8 mean color plus a learned residual."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -57,3 +59,18 @@ class MeanColorAutoencoder(ModelMixin, ConfigMixin):
         """Give the picture (B, 3, H, W), about -1..1 and not clamped, of latents (B, latent_channels, H/8, W/8)."""
         plain = F.interpolate(latents[:, :3], scale_factor=8, mode="bilinear", align_corners=False)
         return DecoderOutput(sample=plain + self.decoder(latents))
+
+
+def latents_of(encoded: Any, generator: torch.Generator | None = None) -> Tensor:
+    """Give the latents (B, C, h, w), not scaled, of what an autoencoder's `encode` gave.
+
+    Of a distribution it is the mode, or with a `generator` a sample, as the published program takes it.
+    """
+    found: Tensor
+    if not hasattr(encoded, "latent_dist"):
+        found = encoded.latents
+    elif generator is None:
+        found = encoded.latent_dist.mode()
+    else:
+        found = encoded.latent_dist.sample(generator)
+    return found

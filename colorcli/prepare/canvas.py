@@ -22,12 +22,19 @@ class Canvas:
 
 
 def fit_canvas(
-    source: tuple[int, int], *, area: int, multiple_of: int, min_side: int, max_side: int, crop: Box | None = None
+    source: tuple[int, int],
+    *,
+    area: int,
+    multiple_of: int,
+    min_side: int,
+    max_side: int,
+    crop: Box | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Canvas:
     """Choose the canvas for a frame of `source` = (width, height): about `area` pixels, the aspect of the crop.
 
     Both sides are multiples of `multiple_of` within min_side..max_side; the crop (default: the whole frame) is scaled
-    with its aspect kept and centered.
+    with its aspect kept and centered. size: (width, height) to take instead.
     """
     crop = crop or (0, 0, *source)
     assert min(source) > 0 and min(crop[2:]) > 0, (source, crop)
@@ -42,11 +49,25 @@ def fit_canvas(
         return (1 - covered) + abs(math.log(size[0] * size[1] / area))
 
     sizes = sorted((w * multiple_of, h * multiple_of) for w in steps[0] for h in steps[1])
-    size = min(sizes, key=waste)
+    size = size or min(sizes, key=waste)
     scale = min(size[0] / crop[2], size[1] / crop[3])
     inner = [min(max(round(side * scale), 1), limit) for side, limit in zip(crop[2:], size, strict=True)]
     window = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2, inner[0], inner[1])
     return Canvas(source, crop, size, window)
+
+
+def autofit_size(
+    source: tuple[int, int], *, area: int, multiple_of: int, min_side: int, max_side: int
+) -> tuple[int, int]:
+    """Give the canvas (width, height) that the published program's automatic size makes of `source`.
+
+    Each side is rounded and held within its limits for itself, so the aspect may change more than with `fit_canvas`.
+    """
+    aspect = source[0] / source[1]
+    height = int(math.sqrt(area / aspect))
+    sides = (int(height * aspect), height)
+    width, height = ((side + multiple_of // 2) // multiple_of * multiple_of for side in sides)
+    return min(max(width, min_side), max_side), min(max(height, min_side), max_side)
 
 
 def to_canvas(image: Float, canvas: Canvas, fill: float) -> Float:

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.images import Picture
-from colorcli.prepare.canvas import Canvas, bounds, fit_canvas, to_canvas, with_margin
+from colorcli.prepare.canvas import Canvas, autofit_size, bounds, fit_canvas, to_canvas, with_margin
 from colorcli.prepare.lineart import LineArt, read_lines
 from colorcli.prepare.masks import character_mask, snap_to_lines
 from colorcli.prepare.networks import Networks, asked_of
-from colorcli.presets import CanvasSettings, Preset
+from colorcli.presets import Preset
 from colorcli.variants import Variant
 
 Float = NDArray[np.float32]
@@ -50,7 +50,7 @@ def prepare_frame(
         colored=preset.lines.mode == "extract",
         network=None if preset.masks.network is None else lambda: _found_mask(lines, preset, networks),
     )
-    canvas = drawing_canvas(mask, lines.ink, preset.canvas, variant)
+    canvas = drawing_canvas(mask, lines.ink, preset, variant)
     return PreparedFrame(
         picture=picture,
         lines=lines,
@@ -67,17 +67,14 @@ def _found_mask(lines: LineArt, preset: Preset, networks: Networks | None) -> Fl
     return mask if preset.compat == "published" else snap_to_lines(mask, lines.ink)
 
 
-def drawing_canvas(mask: Float, ink: Float, settings: CanvasSettings, variant: Variant) -> Canvas:
+def drawing_canvas(mask: Float, ink: Float, preset: Preset, variant: Variant) -> Canvas:
     """Choose the canvas: around the character, or around all ink if there is none; a blank frame is used whole."""
-    crop = None
+    settings, source = preset.canvas, (mask.shape[1], mask.shape[0])
+    limits = {"multiple_of": variant.multiple_of, "min_side": variant.min_side, "max_side": variant.max_side}
+    area, size, crop = settings.area or variant.canvas_area, settings.size, None
     if settings.crop == "drawing":
         box = bounds(mask > 0.5) or bounds(ink > 0.2)
         crop = with_margin(box, settings.margin) if box else None
-    return fit_canvas(
-        (mask.shape[1], mask.shape[0]),
-        area=settings.area or variant.canvas_area,
-        multiple_of=variant.multiple_of,
-        min_side=variant.min_side,
-        max_side=variant.max_side,
-        crop=crop,
-    )
+    if size is None and preset.compat == "published":
+        size = autofit_size(crop[2:] if crop else source, area=area, **limits)
+    return fit_canvas(source, area=area, crop=crop, size=size, **limits)

@@ -84,7 +84,7 @@ def prepare_key(
         colored=True,
         network=found_mask if asks else None,
     )
-    canvas = drawing_canvas(mask, lines.ink, preset.canvas, variant)
+    canvas = drawing_canvas(mask, lines.ink, preset, variant)
     color_canvas, mask_canvas = to_canvas(color, canvas, 1), to_canvas(mask, canvas, 0)
     behind: Background | None = None
     if background is not None:

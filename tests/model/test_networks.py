@@ -60,11 +60,28 @@ def test_rotary_angles_are_those_of_the_published_table():
 
 def test_cosine_rope_scales_instead_of_turning():
     plain, cosine = sketch_encoder(), sketch_encoder(rope="cosine")
-    cos, sin = cosine.attention._tables([normal(1, 64, 2, 3)])
+    cos, sin = cosine.attention._tables([normal(1, 64, 2, 3)], "cosine")
     assert not sin.any()
     x = normal(1, 1, 7, 16)
     torch.testing.assert_close(rotate(x, cos, sin), x * cos.repeat_interleave(2, dim=-1))
     assert not torch.allclose(plain(normal(1, 3, 64, 64))[0], cosine(normal(1, 3, 64, 64))[0])
+
+
+def test_one_encoder_turns_or_scales_as_each_call_asks():
+    plain, cosine, sketch = sketch_encoder(), sketch_encoder(rope="cosine"), normal(1, 3, 64, 64)
+    turned = plain(sketch)
+    for asked, made in zip(plain(sketch, rope="cosine"), cosine(sketch), strict=True):
+        assert torch.equal(asked, made)
+    for again, first in zip(plain(sketch), turned, strict=True):
+        assert torch.equal(again, first)
+
+
+def test_a_cosine_table_is_rounded_to_half_precision_as_the_published_one_was():
+    cos, _ = sketch_encoder().attention._tables([normal(1, 64, 40, 3)], "cosine")
+    assert torch.equal(cos, cos.half().float())
+    rows = 1 + torch.arange(40) * 3  # the first token of each row, after the summary token
+    exact = torch.arange(40).double().cos()  # the fastest pair turns by one radian a row
+    torch.testing.assert_close(cos[rows, 0].double(), exact, atol=5e-4, rtol=0)
 
 
 def test_without_sketch_maps_the_walk_equals_the_stock_network():

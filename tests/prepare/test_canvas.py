@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from colorcli.prepare.canvas import bounds, fit_canvas, from_canvas, to_canvas, with_margin
+from colorcli.prepare.canvas import autofit_size, bounds, fit_canvas, from_canvas, to_canvas, with_margin
 
 MINI = {"area": 320 * 320, "multiple_of": 32, "min_side": 128, "max_side": 1024}
 SIZES = [(64, 64), (65, 91), (640, 480), (719, 1281), (1280, 720), (2160, 3840), (4096, 64)]
@@ -71,3 +71,20 @@ def test_bounds_and_margin() -> None:
     mask[10:20, 30:50] = 1
     assert bounds(mask) == (30, 10, 20, 10)
     assert with_margin((30, 10, 20, 10), 0.25) == (25, 5, 30, 20)
+
+
+XL = {"area": 1024 * 1024, "multiple_of": 32, "min_side": 768, "max_side": 1536}
+
+
+@pytest.mark.parametrize(
+    ("source", "size"),
+    [((1000, 1500), (832, 1248)), ((1920, 1080), (1376, 768)), ((800, 3000), (768, 1536)), ((640, 640), (1024, 1024))],
+)
+def test_the_published_automatic_size_gives_the_published_examples(source, size):
+    assert autofit_size(source, **XL) == size
+
+
+def test_a_canvas_of_a_given_size_holds_the_whole_crop_in_its_middle():
+    canvas = fit_canvas((1920, 1080), **XL, size=(1024, 1024))
+    assert canvas.size == (1024, 1024)
+    assert canvas.window == (0, 224, 1024, 576)
