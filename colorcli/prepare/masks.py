@@ -24,7 +24,7 @@ BITE = 0.045          # radius of the largest notch that a gap may leave, as a s
 BARE_RIM = 0.4        # share of a notch's rim that must be paper of the character
 PAPER_BORDER = 0.85    # share of the upper border that has the paper's color, else the background is painted
 CUT_OUT_SIDE = 256     # longer side at which a figure is cut out of a painted background, pixels
-SLIP = 0.006           # how far a network's mask may miss a line, as a share of the longer side
+SLIP = 0.004           # how far a network's mask may miss a line, as a share of the longer side
 MARGIN = 21            # side of the square by which a network's mask grows before its character is bleached out, pixels
 SAME_PAPER = 0.045     # largest difference in a channel that is still the paper's color
 
