@@ -1,11 +1,13 @@
 """Published names of the SD2.1 model and ours: takes a published file apart, each part for one of our modules."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPVisionConfig
 
 from colorcli.errors import WeightsError
 from colorcli.model.checkpoint import SKETCH_ENCODER, UNET, VAE, State, unet_state
@@ -14,6 +16,8 @@ BACKGROUND_ENCODER = "bg_encoder."
 STYLE_ENCODER = "style_encoder."
 VISION_TOWER = "cond_stage_model.visual.model."
 TEXT_TOWER = "cond_stage_model.transformer.model."
+# Channels of an attention head of CLIP ViT-H-14's towers, which their tensors do not tell.
+VISION_HEAD_DIM, TEXT_HEAD_DIM = 80, 64
 # Moving averages, and schedule tables that are computed.
 LEFT_OUT = (
     "model_ema.", "scalar_embedder.", "betas", "alphas_cumprod", "sqrt_", "log_one_minus_", "posterior_",
@@ -116,6 +120,45 @@ def side_encoder_state(published: Mapping[str, Tensor], config: Any) -> State:
 def pyramid_sketch_encoder_state(published: Mapping[str, Tensor]) -> State:
     """Convert the sketch encoder (names without `control_encoder.`) for `PyramidSketchEncoder`."""
     return {_renamed(name, _SKETCH_NAMES): value for name, value in published.items()}
+
+
+def vision_tower_config(published: Mapping[str, Tensor]) -> CLIPVisionConfig:
+    """Read the sizes of CLIP's picture tower off its tensors."""
+    width, _, patch, _ = published["conv1.weight"].shape
+    places = published["positional_embedding"].shape[0] - 1  # without the class token
+    return CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=published["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+        projection_dim=published["proj"].shape[1],
+        num_hidden_layers=_layers(published),
+        num_attention_heads=width // VISION_HEAD_DIM,
+        image_size=patch * math.isqrt(places),
+        patch_size=patch,
+        hidden_act="gelu",
+    )
+
+
+def text_tower_config(published: Mapping[str, Tensor]) -> CLIPTextConfig:
+    """Read the sizes of CLIP's text tower off its tensors."""
+    length, width = published["positional_embedding"].shape
+    words = published["token_embedding.weight"].shape[0]
+    return CLIPTextConfig(
+        vocab_size=words,
+        hidden_size=width,
+        intermediate_size=published["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+        projection_dim=published["text_projection"].shape[1],
+        num_hidden_layers=_layers(published),
+        num_attention_heads=width // TEXT_HEAD_DIM,
+        max_position_embeddings=length,
+        hidden_act="gelu",
+        # The last two words of CLIP's vocabulary.
+        bos_token_id=words - 2,
+        eos_token_id=words - 1,
+    )
+
+
+def _layers(published: Mapping[str, Tensor]) -> int:
+    return len({name.split(".")[2] for name in published if name.startswith("transformer.resblocks.")})
 
 
 def vision_tower_state(published: Mapping[str, Tensor]) -> State:

@@ -1,0 +1,119 @@
+"""Published names of the SD2.1 model reach our modules with nothing missing and nothing left over."""
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+
+from colorcli.errors import WeightsError
+from colorcli.model.checkpoint import vae_state
+from colorcli.model.checkpoint_v2 import (
+    LEFT_OUT,
+    PublishedV2,
+    pyramid_sketch_encoder_state,
+    side_encoder_state,
+    side_unet_state,
+    split_published_v2,
+    text_tower_config,
+    text_tower_state,
+    vision_tower_config,
+    vision_tower_state,
+)
+from colorcli.model.lora import RegionAdapters
+from colorcli.model.side_encoders import BackgroundEncoder, SideUNet, StyleEncoder
+from colorcli.model.sketch_encoder import PyramidSketchEncoder
+from colorcli.model.unet import decoder_start, transformer_blocks
+from tests.model.test_checkpoint import assert_fits, manifest
+
+
+@pytest.fixture(scope="module")
+def published() -> PublishedV2:
+    return split_published_v2(manifest("v2"))
+
+
+def test_every_published_tensor_belongs_to_a_part_or_is_computed(published):
+    held = sum(len(part) for part in vars(published).values())
+    computed = sum(name.startswith(LEFT_OUT) for name in manifest("v2"))
+    assert computed == 12
+    assert held + computed == len(manifest("v2")) == 2570
+
+
+def test_the_denoising_network_fits_with_its_warp_and_style_modules(published):
+    with torch.device("meta"):
+        unet = SideUNet()
+    assert_fits(unet, side_unet_state(published.unet, unet.config))
+    # The sum of the published parts, without the adapters.
+    assert sum(weight.numel() for weight in unet.parameters()) == 865_910_724 + 118_060_800 + 72_583_680
+
+
+def test_both_side_encoders_fit(published):
+    for kind, state, count in (
+        (BackgroundEncoder, published.background_encoder, 266_104_960),
+        (StyleEncoder, published.style_encoder, 276_970_880),
+    ):
+        with torch.device("meta"):
+            net = kind()
+        assert_fits(net, side_encoder_state(state, net.config))
+        assert sum(weight.numel() for weight in net.parameters()) == count
+
+
+def test_sketch_encoder_and_autoencoder_fit(published):
+    with torch.device("meta"):
+        assert_fits(PyramidSketchEncoder(), pyramid_sketch_encoder_state(published.sketch_encoder))
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        )
+    assert_fits(vae, vae_state(published.vae, vae.config))
+
+
+def test_both_towers_of_clip_fit(published):
+    with torch.device("meta"):
+        vision = CLIPVisionModelWithProjection(vision_tower_config(published.vision_tower))
+        text = CLIPTextModelWithProjection(text_tower_config(published.text_tower))
+    assert_fits(vision, vision_tower_state(published.vision_tower))
+    assert_fits(text, text_tower_state(published.text_tower))
+    assert (vision.config.image_size, vision.config.patch_size, vision.config.num_hidden_layers) == (224, 14, 32)
+    assert (text.config.hidden_size, text.config.num_hidden_layers, text.config.num_attention_heads) == (1024, 24, 16)
+
+
+def test_every_transformer_block_of_the_decoder_has_both_adapters(published):
+    with torch.device("meta"):
+        unet = SideUNet()
+    blocks = transformer_blocks(unet)
+    adapters = RegionAdapters.from_published(published.adapters, decoder_start(unet)).adapters()
+    assert len(adapters) == len(blocks) == 16
+    assert adapters[:7] == [None] * 7
+    for adapter, block in zip(adapters[7:], blocks[7:], strict=True):
+        assert adapter is not None and adapter.foreground is not None and adapter.background is not None
+        for side in (adapter.foreground, adapter.background):
+            assert side.k.down.shape == (4, 1024)
+            assert side.q.up.shape == (block.attn2.to_q.out_features, 4)
+
+
+def test_the_joined_projection_of_a_tower_is_cut_into_queries_keys_and_values():
+    joined = {
+        "transformer.resblocks.0.attn.in_proj_weight": torch.arange(6.0)[:, None].expand(6, 2),
+        "transformer.resblocks.0.attn.in_proj_bias": torch.arange(6.0),
+        "proj": torch.tensor([[1.0, 2.0, 3.0]]),
+    }
+    state = vision_tower_state(joined)
+    layer = "vision_model.encoder.layers.0.self_attn."
+    assert state[layer + "q_proj.bias"].tolist() == [0, 1]
+    assert state[layer + "k_proj.bias"].tolist() == [2, 3]
+    assert state[layer + "v_proj.weight"].tolist() == [[4, 4], [5, 5]]
+    # There it is applied from the left of its matrix, here from the right.
+    assert state["visual_projection.weight"].tolist() == [[1], [2], [3]]
+
+
+def test_an_xl_file_is_refused_by_the_part_that_v2_has_not():
+    with pytest.raises(WeightsError, match=r"proj\.norm\.weight"):
+        split_published_v2({"proj.norm.weight": torch.empty(1)})
+
+
+@pytest.mark.parametrize("lost", ["style_encoder.", "bg_encoder.", "model.diffusion_model.warp_modules."])
+def test_a_file_of_an_earlier_system_is_refused_by_the_part_that_it_lacks(lost):
+    state = {name: value for name, value in manifest("v2").items() if not name.startswith(lost)}
+    with pytest.raises(WeightsError, match=lost.replace(".", r"\.")) as error:
+        split_published_v2(state)
+    assert "v2-" in str(error.value.hint)
