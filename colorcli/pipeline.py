@@ -90,7 +90,9 @@ class ColorizePipeline(DiffusionPipeline):
     the seed, and frames of a batch never see each other. On a CPU the bits are the same in any batch.
     """
 
-    _optional_components: ClassVar[list[str]] = ["token_head", "map_head", "feature_head", "matcher", "reference_net", "adapter"]
+    _optional_components: ClassVar[list[str]] = [
+        "token_head", "map_head", "feature_head", "matcher", "reference_net", "adapter",
+    ]
 
     def __init__(
         self,

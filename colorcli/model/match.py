@@ -1,7 +1,8 @@
 """The color match: every region of the frame gets the color of the region of the key that it is most like.
 
 It is where mini starts from instead of pure noise. Regions are alike if the same parts of the body are read in them by
-the networks, if they lie at about the same place in the figure, and if they are about as large.
+the networks, if they lie at about the same place in the figure, and if they are about as large: the hand-made rule. A
+trained `RegionMatcher` looks at all regions of both pictures at once, and its opinion is added to the rule's.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from colorcli.model.matcher import RegionMatcher, color_scores
 from colorcli.prepare.canvas import Canvas, to_canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
@@ -44,6 +46,7 @@ class PartMap:
     """What is drawn where on a canvas."""
 
     parts: Tensor      # (P, rows, columns) probabilities of the parts in each cell
+    features: Tensor   # (C, rows, columns) the denoising network's last features, which they were read from
     places: Tensor     # (2, rows, columns) x and y in the figure, in its heights, from its top middle
 
 
@@ -54,6 +57,8 @@ class RegionReadings:
     parts: Tensor      # (R, P) mean probabilities
     places: Tensor     # (R, 2) middle, in heights of the figure
     sizes: Tensor      # (R,) logarithm of the area, in squared heights of the figure
+    features: Tensor   # (R, C) mean features
+    geometry: Tensor   # (R, GEOMETRY) middle and spread in x and y, slant, size, and how much like an ellipse it is
     cells: Tensor      # (R, rows * columns) share of the region in each cell of the canvas
 
 
@@ -68,13 +73,17 @@ class KeyMap:
     palette: Tensor          # (K, 3) 0..1
 
 
-def part_map(probabilities: Tensor, mask: Floats) -> PartMap:
-    """Give the part map of a canvas; probabilities (P, rows, columns), mask (h, w) 0..1 on the canvas."""
+def part_map(probabilities: Tensor, mask: Floats, features: Tensor | None = None) -> PartMap:
+    """Give the part map of a canvas; probabilities (P, rows, columns), mask (h, w) 0..1 on the canvas.
+
+    features: (C, rows, columns), needed by a matcher only.
+    """
     rows, columns = probabilities.shape[1:]
     left, top, width, height = _figure(mask)
     y = ((torch.arange(rows) + 0.5) * CELL - top) / height
     x = ((torch.arange(columns) + 0.5) * CELL - (left + width / 2)) / height
-    return PartMap(probabilities, torch.stack(torch.meshgrid(x, y, indexing="xy")).float())
+    seen = probabilities[:0] if features is None else features
+    return PartMap(probabilities, seen, torch.stack(torch.meshgrid(x, y, indexing="xy")).float())
 
 
 def key_map(parts: PartMap, key: PreparedKey) -> KeyMap:
@@ -108,7 +117,7 @@ def color_regions(palette: Palette) -> tuple[Regions, NDArray[np.int64]]:
 
 
 def read_regions(regions: Regions, parts: PartMap, canvas: Canvas, mask: Floats) -> RegionReadings:
-    """Take the mean of the part readings and of the place over each region; mask is that of the canvas, (h, w)."""
+    """Take the mean of the readings and of the place over each region; mask is that of the canvas, (h, w)."""
     cells = parts.parts.shape[1] * parts.parts.shape[2]
     places = np.flatnonzero(regions.labels)
     numbers = (regions.labels.reshape(-1)[places].astype(np.int64) - 1) * cells + cells_of(places, canvas)
@@ -120,12 +129,57 @@ def read_regions(regions: Regions, parts: PartMap, canvas: Canvas, mask: Floats)
         parts=shares @ parts.parts.flatten(1).mT,
         places=shares @ parts.places.flatten(1).mT,
         sizes=torch.from_numpy(sizes.astype(np.float32)),
+        features=shares @ parts.features.flatten(1).mT,
+        geometry=torch.from_numpy(_geometry(regions, canvas, mask)),
         cells=shares,
     )
 
 
-def match_colors(frame: PartMap, regions: RegionReadings, key: KeyMap, rule: MatchRule = RULE) -> Tensor:
-    """Give the number of the key's palette color for each region of the frame, (R,).
+def _geometry(regions: Regions, canvas: Canvas, mask: Floats) -> Floats:
+    """Measure every region, (R, GEOMETRY), each number about -1..1; lengths are heights of the figure."""
+    labels = regions.labels.reshape(-1)
+    pixels = np.flatnonzero(labels)
+    numbers = labels[pixels] - 1
+    left, top, width, height = _figure(mask)
+    x, y = canvas_places(pixels, canvas)
+    x, y = (x - left - width / 2) / height, (y - top) / height
+    counts = np.bincount(numbers, minlength=regions.count)
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(numbers, weights=values, minlength=regions.count) / np.maximum(counts, 1)
+
+    across, down = mean(x), mean(y)
+    var_x, var_y, both = mean(x * x) - across**2, mean(y * y) - down**2, mean(x * y) - across * down
+    wide, tall = np.sqrt(np.maximum(var_x, 1e-8)), np.sqrt(np.maximum(var_y, 1e-8))
+    area = counts * (canvas.window[2] / canvas.crop[2]) ** 2 / height**2
+    # An ellipse of these variances has 4 pi sqrt(det) of area.
+    fill = np.minimum(area / (12 * np.sqrt(np.maximum(var_x * var_y - both**2, 1e-12))), 3)
+    size = np.log(np.maximum(area, 1e-8)) / 3 + 2
+    return np.stack([across, down, 4 * wide, 4 * tall, both / (wide * tall), size, fill], axis=1).astype(np.float32)
+
+
+def region_tokens(regions: RegionReadings) -> Tensor:
+    """Describe regions to a `RegionMatcher`: (R, P + C + GEOMETRY)."""
+    return torch.cat([regions.parts.clamp_min(1e-6).sqrt(), regions.features, regions.geometry], dim=1)
+
+
+def match_colors(
+    frame: PartMap, regions: RegionReadings, key: KeyMap, matcher: RegionMatcher | None = None, rule: MatchRule = RULE
+) -> Tensor:
+    """Give the number of the key's palette color for each region of the frame, (R,)."""
+    scores = rule_scores(frame, regions, key, rule)
+    if matcher is None:
+        return scores.argmax(1)
+    colors = key.palette[key.region_colors] * 2 - 1  # (S, 3)
+    tokens, key_tokens = region_tokens(regions), region_tokens(key.regions)
+    there = [torch.ones(1, len(each), dtype=torch.bool) for each in (tokens, key_tokens)]
+    device = matcher.device
+    logits = matcher(*(x[None].to(device) for x in (tokens, key_tokens, colors)), *(x.to(device) for x in there))
+    return color_scores(logits[0].float().cpu(), key.region_colors, scores, float(matcher.rule_share)).argmax(1)
+
+
+def rule_scores(frame: PartMap, regions: RegionReadings, key: KeyMap, rule: MatchRule = RULE) -> Tensor:
+    """Give the hand-made score of each palette color for each region of the frame, (R, K), a logarithm.
 
     A color speaks with its most alike region of the key, and with the cells that show it: a key cell speaks to a frame
     cell by the agreement of their part readings and the nearness of their places.
@@ -140,7 +194,7 @@ def match_colors(frame: PartMap, regions: RegionReadings, key: KeyMap, rule: Mat
     cells = cells * _nearness(frame.places.flatten(1).mT, key.map.places.flatten(1).mT, rule)  # (cells, key cells)
     votes = cells @ key.cell_colors.flatten(0, 1)
     votes = regions.cells @ (votes / votes.sum(1, keepdim=True).clamp_min(1e-8))  # (R, K)
-    return ((best + rule.faint).log() + rule.cell_power * (votes + rule.faint).log()).argmax(1)
+    return (best + rule.faint).log() + rule.cell_power * (votes + rule.faint).log()
 
 
 @dataclass(frozen=True)
@@ -151,7 +205,9 @@ class Painted:
     cells: Floats   # (h, w) area of the region that each pixel is in, in cells of the canvas
 
 
-def paint_match(parts: PartMap, frame: PreparedFrame, key: KeyMap, rule: MatchRule = RULE) -> Painted:
+def paint_match(
+    parts: PartMap, frame: PreparedFrame, key: KeyMap, matcher: RegionMatcher | None = None, rule: MatchRule = RULE
+) -> Painted:
     """Paint the frame's canvas with the matched colors.
 
     The regions are found at the size of the drawing, where thin lines still close. Color runs on under the lines.
@@ -161,7 +217,7 @@ def paint_match(parts: PartMap, frame: PreparedFrame, key: KeyMap, rule: MatchRu
         blank = np.zeros(frame.ink_canvas.shape, np.float32)
         return Painted(np.ones((*blank.shape, 3), np.float32), blank)
     readings = read_regions(regions, parts, frame.canvas, frame.mask_canvas)
-    chosen = key.palette[match_colors(parts, readings, key, rule)].numpy()  # (R, 3)
+    chosen = key.palette[match_colors(parts, readings, key, matcher, rule)].numpy()  # (R, 3)
     numbers = regions.labels.reshape(-1)[nearest_labelled(regions.labels)] - 1  # (H, W)
     inside = frame.mask > 0.5
     color = np.where(inside[..., None], chosen[numbers], np.float32(1)).astype(np.float32)
@@ -172,12 +228,19 @@ def paint_match(parts: PartMap, frame: PreparedFrame, key: KeyMap, rule: MatchRu
 
 def cells_of(places: NDArray[np.int64], canvas: Canvas) -> NDArray[np.int64]:
     """Give the number of the canvas cell under each flat position of the picture; cells are counted by rows."""
+    x, y = canvas_places(places, canvas)
+    columns, rows = canvas.size[0] // CELL, canvas.size[1] // CELL
+    row, column = np.clip(y / CELL, 0, rows - 1), np.clip(x / CELL, 0, columns - 1)
+    return row.astype(np.int64) * columns + column.astype(np.int64)
+
+
+def canvas_places(
+    places: NDArray[np.int64], canvas: Canvas
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give x and y on the canvas, in its pixels, of flat positions of the picture."""
     y, x = np.divmod(places, canvas.source[0])
     (left, top, width, height), (to_left, to_top, to_width, to_height) = canvas.crop, canvas.window
-    column = ((x + 0.5 - left) * to_width / width + to_left) / CELL
-    row = ((y + 0.5 - top) * to_height / height + to_top) / CELL
-    columns, rows = canvas.size[0] // CELL, canvas.size[1] // CELL
-    return np.clip(row, 0, rows - 1).astype(np.int64) * columns + np.clip(column, 0, columns - 1).astype(np.int64)
+    return (x + 0.5 - left) * to_width / width + to_left, (y + 0.5 - top) * to_height / height + to_top
 
 
 def _likeness(one: Tensor, other: Tensor, rule: MatchRule) -> Tensor:

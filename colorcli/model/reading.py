@@ -26,9 +26,10 @@ class PartReader:
     map_head: MapPartHead
     token_head: TokenPartHead
 
-    def read(self, shown: Tensor, conditions: Conditions, latents: Tensor, time: int) -> Tensor:
+    def read(self, shown: Tensor, conditions: Conditions, latents: Tensor, time: int) -> tuple[Tensor, Tensor]:
         """Give the weighted mean of the three readings' probabilities, (B, parts, h/8, w/8), on the CPU.
 
+        With them comes what the first of them was read from: the network's last features, (B, C, h/8, w/8).
         shown: (B, 3, h, w) what the tagger sees, line art as dark on white. latents: (B, C, h/8, w/8) what the
         denoising network sees at `time`: pure noise with a drawing's lines, or a key's colors under some noise.
         """
@@ -40,4 +41,5 @@ class PartReader:
         by_tagger = self.token_head.part_logits(self.tagger(shown)).softmax(1)  # (B, parts, rows, columns)
         by_tagger = F.interpolate(by_tagger, by_lines.shape[-2:], mode="bilinear", align_corners=False)
         readings = zip(WEIGHTS, (by_network, by_lines, by_tagger), strict=True)
-        return torch.stack([weight * reading for weight, reading in readings]).sum(0).cpu()
+        parts = torch.stack([weight * reading for weight, reading in readings]).sum(0)
+        return parts.float().cpu(), seen.features.float().cpu()
