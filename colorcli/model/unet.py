@@ -131,6 +131,9 @@ def denoise(
     of the encoder, before these are stored for the decoder; empty adds nothing.
     observe: is told intermediate tensors as they come: "input.n" (before a map is added), "middle", "output.n", and,
     for transformer block i, "norm1.i" (its self-attention input) and "block.i" (its output tokens).
+
+    The blocks may be of another precision than the embeddings and the last layers (`memory.apply_precision`): inputs of
+    any precision are taken, and the result has that of the last layer.
     """
     walk = _Walk(unet, y, context, plan, observe)
     emb = walk.embed(sample, timestep)
@@ -138,7 +141,7 @@ def denoise(
     x = walk.middle(x, emb)
     for level in range(len(unet.up_blocks)):
         x = walk.decoder_level(level, x, skips, emb)
-    return unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
+    return unet.conv_out(unet.conv_act(unet.conv_norm_out(x.to(unet.conv_out.weight.dtype))))
 
 
 def transformer_blocks(unet: UNet2DConditionModel) -> list[BasicTransformerBlock]:
@@ -310,8 +313,9 @@ class _Walk:
         observe: Observer | None,
     ) -> None:
         self.unet = unet
+        self.dtype = unet.conv_in.weight.dtype   # of the blocks
         self.y = y
-        self.context = context
+        self.context = context.to(self.dtype) if isinstance(context, Tensor) else context
         self.plan = plan
         self.observe = observe
         self.block = 0
@@ -324,11 +328,13 @@ class _Walk:
 
     def embed(self, sample: Tensor, timestep: Tensor | float) -> Tensor:
         times = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device).expand(sample.shape[0])
-        time = self.unet.time_embedding(self.unet.time_proj(times).to(sample.dtype))
+        exact = self.unet.time_embedding.linear_1.weight.dtype
+        time = self.unet.time_embedding(self.unet.time_proj(times).to(exact)).to(self.dtype)
         if self.y is None:
             assert self.unet.class_embedding is None, "the network has a vector condition"
             return time
-        return time + self.unet.class_embedding(self.y.to(sample.dtype))
+        # The time is rounded, then added to the exact vector condition: the weights were published running so.
+        return (time + self.unet.class_embedding(self.y.to(exact))).to(self.dtype)
 
     def encoder(self, sample: Tensor, emb: Tensor, sketch_maps: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         unet = self.unet
@@ -337,12 +343,12 @@ class _Walk:
 
         def store(x: Tensor, takes_map: bool) -> Tensor:
             self.tell(f"input.{len(skips)}", x)
-            x = x + maps.pop(0) if takes_map and maps else x
+            x = x + maps.pop(0).to(x.dtype) if takes_map and maps else x
             skips.append(x)
             return x
 
         skips: list[Tensor] = []
-        x = store(unet.conv_in(sample), True)
+        x = store(unet.conv_in(sample.to(self.dtype)), True)
         for level, block in enumerate(unet.down_blocks):
             attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)
             for i, (resnet, attention) in enumerate(zip(block.resnets, attentions, strict=True)):
