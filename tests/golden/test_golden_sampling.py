@@ -1,13 +1,10 @@
 """Noise levels, guidance and complete sampling runs give the golden numbers."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 
 from colorcli.model.attention import AttentionPlan, Region
-from colorcli.model.unet import PLAIN
 from colorcli.sampling import (
     PUBLISHED_SAMPLERS,
     PUBLISHED_SCHEDULE,
@@ -25,12 +22,8 @@ from colorcli.sampling import (
     step_sigmas,
 )
 from tests.golden import networks
-from tests.golden.fixture import Fixture, count, load
-
-
-def guidance_of(scale: float | list[float]) -> Guidance:
-    """Read a fixture's guidance: one number for the reference, or a pair of reference and sketch."""
-    return Guidance(*scale) if isinstance(scale, list) else Guidance(scale)
+from tests.golden.fixture import count, load
+from tests.golden.runs import guidance_of, guided_network, prediction_of
 
 
 def test_golden_guidance_combines_the_branches():
@@ -72,28 +65,6 @@ def test_golden_times_of_the_diffusers_schedulers():
             scheduler = make_scheduler(PUBLISHED_SAMPLERS[sampler], config)
             scheduler.set_timesteps(int(steps))
             fixture.check(name, torch.as_tensor(scheduler.timesteps).to(expected.dtype))
-
-
-def guided_network(fixture: Fixture, guidance: Guidance, plan: AttentionPlan = PLAIN) -> Any:
-    """Make the guided prediction of a fixture that has `context`, `control` and `uncond_control`."""
-    unet, given = networks.unet(fixture), fixture.inputs
-    maps, blank = fixture.input_family("control"), fixture.input_family("uncond_control")
-    branches = guidance.branches
-    context = torch.cat([given["context"] * (branch != "uncond_reference") for branch in branches])
-    without = {"uncond_sketch": blank}
-    control = [torch.cat(rows) for rows in zip(*(without.get(branch, maps) for branch in branches), strict=True)]
-
-    def predict(x: Tensor, time: float) -> Tensor:
-        rows = len(branches)
-        out = unet(x.repeat(rows, 1, 1, 1), time, given["y"].repeat(rows, 1), context, control, plan)
-        return combine(out, guidance)
-
-    return predict
-
-
-def prediction_of(fixture: Fixture) -> dict[str, Any]:
-    kind = {"v": "v_prediction", "eps": "epsilon"}[fixture.config["parameterization"]]
-    return {**PUBLISHED_SCHEDULE, "prediction_type": kind}
 
 
 @pytest.mark.parametrize("i", range(count("xl_sampling", "runs")))
