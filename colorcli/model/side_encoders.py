@@ -108,6 +108,7 @@ class WarpModule(nn.Module):
 
     def forward(self, tokens: Tensor, hint: Source, backend: str = "sdpa") -> Tensor:
         """Let tokens of a skip connection (B, N, C) read a hint (B or 1, M, C); each token reads by itself."""
+        hint = hint.to(tokens.dtype) if isinstance(hint, Tensor) else hint
         read = attend(self.attn.to_q(self.norm1(tokens)), project(self.attn, hint), self.attn.heads, backend)
         tokens = tokens + finish(self.attn, read)
         return tokens + self.ff(self.norm2(tokens))
@@ -124,7 +125,8 @@ class StyleModule(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, emb: Tensor) -> Tensor:
         """Modulate x (B, C, h, w) by a style (B or 1, 2 * C) and the embedded time (B, time_dim)."""
-        scale, shift = self.out(self.norm(style + self.from_time(emb))).chunk(2, dim=1)  # (B, C) each
+        modulation = self.norm(style.to(emb.dtype) + self.from_time(emb))  # (B, 2 * C)
+        scale, shift = self.out(modulation).chunk(2, dim=1)  # (B, C) each
         return x * (1 + scale[..., None, None]) + shift[..., None, None]
 
 

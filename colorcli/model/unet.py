@@ -160,17 +160,18 @@ class Place:
     part: Part
     stride: int      # how many times smaller than the latents its map is
     width: int       # channels of a token
-    deepest: bool    # at the level with the smallest maps
+    deepest: bool    # at the level with the smallest maps of all that have transformers, or in the middle below it
 
 
 def places(unet: UNet2DConditionModel) -> list[Place]:
     """Tell where every transformer block stands, in order: encoder, middle, decoder."""
     last = len(unet.down_blocks) - 1
+    deepest = max((level for level, block in enumerate(unet.down_blocks) if _inside(block)), default=last)
     levels: list[tuple[int, Part, Any]] = [(level, "encoder", block) for level, block in enumerate(unet.down_blocks)]
     levels += [(last, "middle", unet.mid_block)]
     levels += [(last - i, "decoder", block) for i, block in enumerate(unet.up_blocks)]
     return [
-        Place(part, 2**level, inner.norm1.normalized_shape[0], level == last)
+        Place(part, 2**level, inner.norm1.normalized_shape[0], level >= deepest)
         for level, part, block in levels for inner in _inside(block)
     ]
 
@@ -185,7 +186,7 @@ GROUPS: dict[str, Callable[[Place], bool]] = {
 }
 
 
-# The same for the SD2.1 model, whose deepest level has no transformer but that of the middle.
+# What the published program of the SD2.1 model calls its groups.
 GROUPS_V2: dict[str, Callable[[Place], bool]] = {
     "encoder": lambda place: place.part == "encoder",
     "high": lambda place: place.stride == 1,
@@ -225,6 +226,18 @@ def published_strengths(
     found = [1.0] * count
     for name, scale in scales.items():
         for i in group(unet, name) if name != "middle" else ():
+            found[i] = float(scale)
+    return found
+
+
+def published_strengths_v2(unet: UNet2DConditionModel, scales: Mapping[str, float]) -> list[float]:
+    """Give the reference strengths that the published program of the SD2.1 model makes of its settings.
+
+    scales: a number for each of `GROUPS_V2`; group after group is overwritten in the order given.
+    """
+    found = [1.0] * len(places(unet))
+    for name, scale in scales.items():
+        for i in group(unet, name, GROUPS_V2):
             found[i] = float(scale)
     return found
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from colorcli.model.attention import Adapter, AttentionPlan, LowRank, Region, RegionAdapter, SideFeatures
 from colorcli.model.lora import RegionAdapters
 from colorcli.model.side_encoders import SideUNet, StyleModule, WarpModule, project_hints
-from colorcli.model.unet import PLAIN, project_context
+from colorcli.model.unet import PLAIN, group, project_context, published_strengths_v2
 from tests.model import tiny_v2
 from tests.model.tiny import CONTEXT_DIM, normal, randomised
 
@@ -122,6 +122,25 @@ def test_equal_adapters_on_both_sides_are_one_adapter(net):
         torch.testing.assert_close(
             call(net, AttentionPlan(region, adapters=pairs)), call(net, AttentionPlan(region, adapters=whole))
         )
+
+
+def test_groups_of_blocks_leave_none_out_and_share_none(net):
+    """The deepest level has no transformers of its own, so the next is the one with the smallest maps."""
+    found = [group(net, name) for name in ("low", "middle", "high")]
+    assert found == [[4, 5, 7, 8, 9], [6], [0, 1, 2, 3, 10, 11, 12, 13, 14, 15]]
+
+
+def test_published_strengths_of_a_later_group_overwrite_those_of_an_earlier_one(net):
+    strengths = published_strengths_v2(net, {"encoder": 0.2, "middle": 0.5, "low": 0.7})
+    assert strengths == [0.2, 0.2, 0.5, 0.5, 0.7, 0.7, 1, 0.7, 0.7, 0.7, 0.5, 0.5, 0.5, 1, 1, 1]
+
+
+def test_side_features_of_another_precision_are_taken(sides):
+    net = tiny_v2.unet()
+    plan = AttentionPlan(Region(LEFT), sides=sides)
+    exact = call(net, plan)
+    half = net.bfloat16()(X.bfloat16(), 321.5, None, CONTEXT, (), plan).float()
+    assert float((half - exact).abs().max()) < 0.05 * float(exact.abs().max())
 
 
 def test_adapters_at_no_strength_change_nothing(net):
