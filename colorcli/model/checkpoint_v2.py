@@ -6,16 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-from transformers import CLIPTextConfig, CLIPVisionConfig
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from colorcli.errors import WeightsError
 from colorcli.model.checkpoint import SKETCH_ENCODER, UNET, VAE, State, unet_state
+from colorcli.model.lora import RegionAdapters
+from colorcli.model.side_encoders import BackgroundEncoder, SideUNet, StyleEncoder
+from colorcli.model.sketch_encoder import PyramidSketchEncoder
+from colorcli.model.unet import decoder_start
 
 BACKGROUND_ENCODER = "bg_encoder."
 STYLE_ENCODER = "style_encoder."
 VISION_TOWER = "cond_stage_model.visual.model."
 TEXT_TOWER = "cond_stage_model.transformer.model."
+DAMAGED = "copy or download the file again"
 # Channels of an attention head of CLIP ViT-H-14's towers, which their tensors do not tell.
 VISION_HEAD_DIM, TEXT_HEAD_DIM = 80, 64
 # Moving averages, and schedule tables that are computed.
@@ -95,6 +101,92 @@ def split_published_v2(state: Mapping[str, Tensor]) -> PublishedV2:
             message = f"the weights have no {UNET}{part}*"
             raise WeightsError(message, hint="take a file of the SD2.1 family whose name begins with v2-")
     return PublishedV2(**found)
+
+
+def network_sizes(published: Mapping[str, Tensor], head_dim: int = 64) -> dict[str, Any]:
+    """Read the sizes of a denoising network or a side encoder off its tensors, by the names that their classes have.
+
+    published: names without their prefix. head_dim: channels of an attention head, which the tensors do not tell.
+    """
+    halvings = sorted(int(name.split(".")[1]) for name in published if name.endswith(".0.op.weight"))
+    layers = halvings[0] - 1
+    firsts = [1, *(number + 1 for number in halvings)]  # the first residual block of each level
+    (context_dim,) = {x.shape[1] for name, x in published.items() if name.endswith(".attn2.to_k.weight")}
+    return {
+        "block_out_channels": tuple(published[f"input_blocks.{n}.0.out_layers.3.weight"].shape[0] for n in firsts),
+        "depths": tuple(_transformers(published, f"input_blocks.{n}.1.") for n in firsts),
+        "head_dim": head_dim,
+        "context_dim": context_dim,
+        "layers_per_block": layers,
+    }
+
+
+def _transformers(published: Mapping[str, Tensor], prefix: str) -> int:
+    ending = ".norm1.weight"
+    return sum(name.startswith(prefix) and name.endswith(ending) for name in published)
+
+
+def modules_of(parts: PublishedV2, head_dim: int = 64) -> dict[str, nn.Module]:
+    """Make the networks of a published file from its tensors, which they keep: nothing is copied or rounded.
+
+    Gives them by the names of a pipeline's components. A tower that the file does not have is left out, and so is the
+    autoencoder, whose state `checkpoint.vae_state` gives.
+    Raises WeightsError if a part has a tensor missing, one too many, or one of another shape than the others ask for.
+    """
+    try:
+        found = _networks(parts, head_dim)
+    except (KeyError, IndexError, ValueError) as lost:
+        raise WeightsError(f"the weights lack a tensor that a v2 model has: {lost}", hint=DAMAGED) from None
+    for name, (module, state) in found.items():
+        fill(name, module, state)
+    modules = {name: module for name, (module, _) in found.items()}
+    if parts.adapters:
+        modules["adapter"] = RegionAdapters.from_published(parts.adapters, decoder_start(modules["unet"]))
+    return {name: module.eval().requires_grad_(False) for name, module in modules.items()}
+
+
+def _networks(parts: PublishedV2, head_dim: int) -> dict[str, tuple[nn.Module, State]]:
+    """Give every network without its weights, and its weights by its own names."""
+    sizes = network_sizes(parts.unet, head_dim)
+    towers: dict[str, tuple[nn.Module, State]] = {}
+    with torch.device("meta"):
+        unet = SideUNet(**sizes)
+        sketch_encoder = PyramidSketchEncoder(block_out_channels=sizes["block_out_channels"])
+        background = BackgroundEncoder(**_side_sizes(parts.background_encoder, head_dim))
+        style = StyleEncoder(**_side_sizes(parts.style_encoder, head_dim))
+        if parts.vision_tower:
+            vision = CLIPVisionModelWithProjection(vision_tower_config(parts.vision_tower))
+            towers["image_encoder"] = vision, vision_tower_state(parts.vision_tower)
+        if parts.text_tower:
+            text = CLIPTextModelWithProjection(text_tower_config(parts.text_tower))
+            towers["text_encoder"] = text, text_tower_state(parts.text_tower)
+    return {
+        "unet": (unet, side_unet_state(parts.unet, unet.config)),
+        "sketch_encoder": (sketch_encoder, pyramid_sketch_encoder_state(parts.sketch_encoder)),
+        "background_encoder": (background, side_encoder_state(parts.background_encoder, background.config)),
+        "style_encoder": (style, side_encoder_state(parts.style_encoder, style.config)),
+        **towers,
+    }
+
+
+def _side_sizes(published: Mapping[str, Tensor], head_dim: int) -> dict[str, Any]:
+    return network_sizes(published, head_dim) | {"y_dim": published["label_emb.0.0.weight"].shape[1]}
+
+
+def fill(name: str, module: nn.Module, state: State) -> None:
+    """Give a network that lies nowhere its weights."""
+    own = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    given = {key: tuple(value.shape) for key, value in state.items()}
+    for key in sorted(own.keys() | given.keys()):
+        if own.get(key) != given.get(key):
+            expected, shape = own.get(key, "not in the network"), given.get(key, "missing")
+            message = f"the {name} of the weights does not fit: {key} is {shape}, not {expected}"
+            raise WeightsError(message, hint=DAMAGED)
+    module.load_state_dict(state, assign=True)
+    for parent in module.modules():
+        counted = getattr(parent, "position_ids", None)
+        if isinstance(counted, Tensor):  # 0, 1, 2, ..., which no file holds
+            parent.register_buffer("position_ids", torch.arange(counted.shape[-1])[None], persistent=False)
 
 
 def side_unet_state(published: Mapping[str, Tensor], config: Any) -> State:

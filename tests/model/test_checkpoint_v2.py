@@ -1,15 +1,19 @@
 """Published names of the SD2.1 model reach our modules with nothing missing and nothing left over."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+from transformers import CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from colorcli.errors import WeightsError
 from colorcli.model.checkpoint import vae_state
 from colorcli.model.checkpoint_v2 import (
     LEFT_OUT,
     PublishedV2,
+    fill,
+    modules_of,
     pyramid_sketch_encoder_state,
     side_encoder_state,
     side_unet_state,
@@ -104,6 +108,71 @@ def test_the_joined_projection_of_a_tower_is_cut_into_queries_keys_and_values():
     assert state[layer + "v_proj.weight"].tolist() == [[4, 4], [5, 5]]
     # There it is applied from the left of its matrix, here from the right.
     assert state["visual_projection.weight"].tolist() == [[1], [2], [3]]
+
+
+def test_the_sizes_of_the_published_networks_are_read_off_their_tensors(published):
+    modules = modules_of(published)
+    assert dict(modules["unet"].config) == dict(_meta(SideUNet).config)
+    assert dict(modules["background_encoder"].config) == dict(_meta(BackgroundEncoder).config)
+    assert dict(modules["style_encoder"].config) == dict(_meta(StyleEncoder).config)
+    assert sorted(modules) == [
+        "adapter", "background_encoder", "image_encoder", "sketch_encoder", "style_encoder", "text_encoder", "unet",
+    ]
+
+
+def _meta(kind):
+    with torch.device("meta"):
+        return kind()
+
+
+def test_a_part_that_does_not_fit_is_named_with_both_shapes(published):
+    broken = dict(published.style_encoder) | {"zero_layers.3.bias": torch.empty(7, device="meta")}
+    with pytest.raises(WeightsError, match=r"style_encoder .*heads\.3\.bias is \(7,\), not \(1280,\)"):
+        modules_of(replace(published, style_encoder=broken))
+    cut = {name: x for name, x in published.unet.items() if name != "style_modules.11.2.bias"}
+    with pytest.raises(WeightsError, match=r"unet .*style_modules\.11\.out\.bias is missing"):
+        modules_of(replace(published, unet=cut))
+
+
+@pytest.mark.parametrize("lost", ["input_blocks.1.0.out_layers.3.weight", "time_embed.0.bias", "label_emb.0.0.weight"])
+def test_a_part_without_a_tensor_that_tells_its_sizes_is_refused(published, lost):
+    cut = {name: x for name, x in published.style_encoder.items() if name != lost}
+    with pytest.raises(WeightsError, match=r"lack|missing"):
+        modules_of(replace(published, style_encoder=cut))
+
+
+def test_a_tower_made_from_a_file_reads_pictures():
+    """The tensors of the file are all it needs: what a tower counts by itself is there too."""
+    torch.manual_seed(0)
+    made = CLIPVisionModelWithProjection(CLIPVisionConfig(
+        hidden_size=160, intermediate_size=64, projection_dim=12, num_hidden_layers=2, num_attention_heads=2,
+        image_size=28, patch_size=14, hidden_act="gelu",
+    )).eval()
+    published = first_names(made.state_dict())
+    with torch.device("meta"):
+        again = CLIPVisionModelWithProjection(vision_tower_config(published))
+    fill("image_encoder", again, vision_tower_state(published))
+    picture = torch.randn(1, 3, 28, 28)
+    torch.testing.assert_close(again(picture).image_embeds, made(picture).image_embeds)
+
+
+def first_names(state):
+    """Give a picture tower's state by the names of its first publication."""
+    found = {}
+    for name, value in state.items():
+        for ours, theirs in (
+            ("vision_model.", ""), ("encoder.layers.", "transformer.resblocks."), ("layer_norm", "ln_"),
+            ("self_attn.", "attn."), ("fc1", "c_fc"), ("fc2", "c_proj"), ("embeddings.class", "class"),
+            ("embeddings.patch_embedding", "conv1"), ("embeddings.position_embedding.weight", "positional_embedding"),
+            ("pre_layrnorm", "ln_pre"), ("post_layernorm", "ln_post"), ("visual_projection.weight", "proj"),
+        ):
+            name = name.replace(ours, theirs)
+        found[name] = value.mT if name == "proj" else value
+    for layer in ("transformer.resblocks.0.attn.", "transformer.resblocks.1.attn."):
+        for kind in ("weight", "bias"):
+            parts = [found.pop(f"{layer}{part}_proj.{kind}") for part in "qkv"]
+            found[f"{layer}in_proj_{kind}"] = torch.cat(parts)
+    return found
 
 
 def test_an_xl_file_is_refused_by_the_part_that_v2_has_not():
