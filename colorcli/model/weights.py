@@ -7,18 +7,25 @@
 import difflib
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from colorcli.errors import WeightsError
+from colorcli.model.single_file import PICKLES, SUFFIX, family_of_file, read_header
 from colorcli.variants import VARIANTS
 
 LIST_NAME = "weights.json"
 DIFFUSERS_INDEX = "model_index.json"
 UNKNOWN_LICENSE = "NOASSERTION"   # SPDX for: nobody said
 SCHEMA = 1
+MODELS_VARIABLE = "COLORCLI_MODELS"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+# Networks made by others: their folder in a model, and where they are in a single file that has them.
+TOWER_PREFIXES = {"image_encoder": "cond_stage_model.", "tagger": "img_embedder."}
 REINSTALL = "pip install --force-reinstall --no-deps colorcli"
 
 
@@ -42,6 +49,12 @@ class WeightsList:
     def total_bytes(self) -> int:
         return sum(file.bytes for file in self.files.values())
 
+    @property
+    def digest(self) -> str:
+        """One SHA-256 (hex) for the whole model, made of the recorded hashes."""
+        lines = "".join(f"{file.sha256}  {name}\n" for name, file in sorted(self.files.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class FileCheck:
@@ -51,24 +64,131 @@ class FileCheck:
     state: Literal["ok", "missing", "damaged"]
 
 
+def models_folder() -> Path:
+    """Give the folder where models are installed: $COLORCLI_MODELS, or colorcli/models in the user's data folder."""
+    chosen = os.environ.get(MODELS_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "colorcli" / "models"
+
+
+def installed_models() -> dict[str, Path]:
+    """List the models in the models folder by name."""
+    return {path.parent.name: path.parent for path in sorted(models_folder().glob(f"*/{LIST_NAME}"))
+            if not path.parent.name.startswith(".")}
+
+
+def find_weights(model: str) -> Path:
+    """Find a model: the folder of a name, a folder or a single .safetensors file by its path, or "owner/name" as it
+    lies in the local cache of the hub.
+
+    Raises WeightsError saying what to install, or naming the nearest model. Nothing is downloaded.
+    """
+    path = Path(model).expanduser()
+    if path.is_file() or path.suffix.lower() in (SUFFIX, *PICKLES):
+        if not path.is_file():
+            raise WeightsError(f"there is no file {model}", hint="check the path, or see `colorcli models list`")
+        return path
+    if "/" in model or "\\" in model or (not _is_known(model) and path.is_dir()):
+        if path.is_dir():
+            return path
+        cached = _hub_snapshot(model) if HUB_ID.fullmatch(model) else None
+        if cached is not None:
+            return cached
+        raise WeightsError(f"there is no model folder {model}", hint="check the path, or see `colorcli models list`")
+    if not _is_known(model):
+        known = sorted({*VARIANTS, *installed_models()})
+        near = difflib.get_close_matches(model, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}, and folders"
+        raise WeightsError(f"there is no model called {json.dumps(model)}", hint=hint)
+    if model in VARIANTS and VARIANTS[model].shipped:
+        folder = shipped_folder(model)
+        if not folder.is_dir():
+            hint = f"install colorcli again: {REINSTALL}"
+            raise WeightsError(f"the weights of {model} are not in {folder}", hint=hint)
+        return folder
+    folder = models_folder() / model
+    if not folder.is_dir():
+        raise WeightsError(
+            f"the weights of {model} are not installed: there is no {folder}",
+            hint=f"colorcli models import FILE.safetensors, or colorcli models pull {model}",
+        )
+    return folder
+
+
 def weights_folder(name: str) -> Path:
-    """Find the folder of a model: a known name, or a path to a folder.
+    """Find the folder of a model; like `find_weights`, without single files.
 
     Raises WeightsError naming the nearest model if there is none of that name, or if the folder is not there.
     """
-    folder = Path(name).expanduser()
-    if "/" in name or "\\" in name or (name not in VARIANTS and folder.is_dir()):
-        if not folder.is_dir():
-            raise WeightsError(f"there is no model folder {name}", hint="check the path, or see `colorcli models list`")
-        return folder
-    if name not in VARIANTS:
-        near = difflib.get_close_matches(name, VARIANTS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(VARIANTS)}, and folders"
-        raise WeightsError(f"there is no model called {json.dumps(name)}", hint=hint)
-    folder = shipped_folder(name)
-    if not folder.is_dir():
-        raise WeightsError(f"the weights of {name} are not in {folder}", hint=f"install colorcli again: {REINSTALL}")
-    return folder
+    found = find_weights(name)
+    if found.is_file():
+        raise WeightsError(f"{name} is a file, not the folder of a model", hint=f"colorcli models import {name}")
+    return found
+
+
+def family_of(model: str) -> str:
+    """Tell which of the VARIANTS a model is, by what is in it. Raises WeightsError if it is none, or is not there."""
+    if model in VARIANTS:
+        return model
+    path = find_weights(model)
+    family = family_of_file(path) if path.is_file() else _family_of_folder(path)
+    if family not in VARIANTS:
+        raise WeightsError(f"{model} is of the family {family}", hint=f"this colorcli runs {', '.join(VARIANTS)}")
+    return family
+
+
+def towers_for(file: Path) -> Path | None:
+    """Find the installed model whose CLIP tower and tagger go with a single file; None if the file has its own.
+
+    Raises WeightsError if there is none: the published files lack both.
+    """
+    kinds = {tower for tower, prefix in TOWER_PREFIXES.items() if any(n.startswith(prefix) for n in read_header(file))}
+    if kinds == set(TOWER_PREFIXES):
+        return None
+    for folder in installed_models().values():
+        if all((folder / tower / "config.json").is_file() for tower in TOWER_PREFIXES):
+            return folder
+    raise WeightsError(
+        f"{file.name} comes without the CLIP tower and the tagger it needs, and no installed model has them",
+        hint=f"colorcli models import {file} --clip CLIP.safetensors --tagger TAGGER.safetensors",
+    )
+
+
+def _is_known(name: str) -> bool:
+    return name in VARIANTS or (models_folder() / name / LIST_NAME).is_file()
+
+
+def _hub_snapshot(repository: str) -> Path | None:
+    """Find what the hub's own cache holds of a repository in the diffusers layout, without asking the hub."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(repository, local_files_only=True))
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return None
+    return folder if (folder / DIFFUSERS_INDEX).is_file() else None
+
+
+def _family_of_folder(folder: Path) -> str:
+    """Tell the family by the list of the folder, else by which networks diffusers saved there."""
+    if (folder / LIST_NAME).is_file():
+        return read_list(folder).model
+    try:
+        parts = json.loads((folder / DIFFUSERS_INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        parts = {}
+
+    def has(name: str) -> bool:
+        return bool((parts.get(name) or [None])[0])
+
+    if not has("unet") or not has("sketch_encoder"):
+        raise WeightsError(f"{folder} holds neither {LIST_NAME} nor a pipeline of colorcli, so it is no model folder",
+                           hint="check the path, or see `colorcli models list`")
+    families = (("style_encoder", "v2"), ("token_head", "mini"), ("reference_net", "xlv2"))
+    return next((family for part, family in families if has(part)), "xl")
 
 
 def shipped_folder(name: str) -> Path:
@@ -99,11 +219,14 @@ def read_list(folder: Path) -> WeightsList:
 def require_whole(folder: Path) -> WeightsList:
     """Check that every file of the list is there with its size, without reading them; give the list.
 
-    A folder of diffusers without a list (`save_pretrained` writes none) is hashed instead, which takes its time.
+    A folder of diffusers without a list (`save_pretrained` writes none) is hashed instead, which takes its time; so is
+    a single file, with the towers that go with it.
     Raises WeightsError naming the first file that is missing or cut off.
     """
+    if folder.is_file():
+        return _list_of_file(folder)
     if not (folder / LIST_NAME).exists() and (folder / DIFFUSERS_INDEX).is_file():
-        return WeightsList(folder.resolve().name, UNKNOWN_LICENSE, _hash_files(folder))
+        return WeightsList(folder.resolve().name, UNKNOWN_LICENSE, _hash_files(folder, {}))
     listed = read_list(folder)
     for name, file in listed.files.items():
         path = folder / name
@@ -126,41 +249,59 @@ def weights_digest(folder: Path) -> str:
     It is made of the recorded hashes, so it costs no reading where there is a list; `verify` says whether they hold.
     Raises WeightsError if a file is missing or has another size.
     """
-    return _digest_of(require_whole(folder))
+    return require_whole(folder).digest
 
 
-def write_list(folder: Path, model: str, license: str) -> WeightsList:
-    """Hash every file in the folder and write its `weights.json`: the last step of making a model."""
-    files = _hash_files(folder)
-    content = {"schema": SCHEMA, "model": model, "license": license,
+def write_list(
+    folder: Path,
+    model: str,
+    license: str,
+    *,
+    source: Mapping[str, Any] | None = None,
+    hashed: Mapping[str, WeightsFile] | None = None,
+) -> WeightsList:
+    """Hash every file in the folder and write its `weights.json`: the last step of making a model.
+
+    source: what the model was made of, kept for people. hashed: files whose hash is known, which are not read again.
+    """
+    files = _hash_files(folder, hashed or {})
+    content = {"schema": SCHEMA, "model": model, "license": license, **({"source": source} if source else {}),
                "files": {name: {"sha256": file.sha256, "bytes": file.bytes} for name, file in files.items()}}
     (folder / LIST_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return WeightsList(model, license, files)
 
 
-def _hash_files(folder: Path) -> dict[str, WeightsFile]:
+def _list_of_file(file: Path) -> WeightsList:
+    """Make the list of a single file: itself, and the towers of the model that lends them."""
+    family = family_of_file(file)
+    # Not by its own name: a file that is renamed still paints the same frames.
+    files = {family + SUFFIX: WeightsFile(file_sha256(file), file.stat().st_size)}
+    lender = towers_for(file)
+    if lender is not None:
+        listed = require_whole(lender)
+        files |= {name: entry for name, entry in listed.files.items() if name.split("/")[0] in TOWER_PREFIXES}
+    return WeightsList(family, VARIANTS[family].license if family in VARIANTS else UNKNOWN_LICENSE, files)
+
+
+def _hash_files(folder: Path, hashed: Mapping[str, WeightsFile]) -> dict[str, WeightsFile]:
     """Every file of a folder but hidden ones and the list itself, by its path inside the folder."""
     files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.is_file() and name != LIST_NAME and not hidden:
-            files[name] = WeightsFile(_file_sha256(path), path.stat().st_size)
+            files[name] = hashed.get(name) or WeightsFile(file_sha256(path), path.stat().st_size)
     return files
-
-
-def _digest_of(listed: WeightsList) -> str:
-    lines = "".join(f"{file.sha256}  {name}\n" for name, file in sorted(listed.files.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _state(path: Path, file: WeightsFile) -> Literal["ok", "missing", "damaged"]:
     if not path.is_file():
         return "missing"
-    whole = path.stat().st_size == file.bytes and _file_sha256(path) == file.sha256
+    whole = path.stat().st_size == file.bytes and file_sha256(path) == file.sha256
     return "ok" if whole else "damaged"
 
 
-def _file_sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Give the SHA-256 of a file, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
