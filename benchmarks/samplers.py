@@ -61,7 +61,7 @@ TWINS: dict[str, tuple[Any, dict[str, Any]]] = {
     "dpm2": (KDPM2DiscreteScheduler, {}),
     "dpm2-a": (KDPM2AncestralDiscreteScheduler, {}),
 }
-SPREADS = {
+SPREADS: dict[str, dict[str, Any]] = {
     "uniform": {"timestep_spacing": "linspace"},
     "sgm-uniform": {"timestep_spacing": "trailing"},
     "karras": {"use_karras_sigmas": True},

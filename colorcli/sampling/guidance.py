@@ -72,7 +72,7 @@ def guided(
         seen = guidance.sees_reference(time)
         rows = branch_rows(conditions, branches, len(x), sees_reference=seen)
         plan = rows.plan
-        if reference_only is not None and 1 - time / (TRAINING_STEPS - 1) >= reference_only.start:
+        if reference_only is not None and reference_only.is_read(time):
             assert levels is not None
             own = range(len(x), 2 * len(x)) if "uncond_reference" in branches else ()
             stored = seen_of_key(unet, rows, len(branches) * len(x), time, levels, reference_only)

@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from colorcli.model.attention import AttentionPlan, Injection, cross_attention, layer_mask, region_at
 from colorcli.model.checkpoint import UNET
+from colorcli.model.conditions import Rows
 from colorcli.model.lora import merged_weights, scaled
 from colorcli.model.unet import (
     PLAIN,
@@ -21,10 +22,10 @@ from colorcli.model.unet import (
     project_bank,
     project_context,
     published_strengths,
-    self_attention_inputs,
     transformer_blocks,
 )
-from colorcli.sampling import PUBLISHED_SCHEDULE, Guidance, levels_of
+from colorcli.sampling import PUBLISHED_SCHEDULE, ReferenceOnly, levels_of
+from colorcli.sampling.injection import seen_of_key
 from tests.golden import networks
 from tests.golden.fixture import Fixture, load
 
@@ -134,19 +135,17 @@ def test_golden_reference_only_attention():
     fixture = load("xl_attention_injection")
     unet, given = networks.unet(fixture), fixture.inputs
     fixture.check("out.plain", call(unet, fixture))
-    levels = levels_of(PUBLISHED_SCHEDULE)
-    rows, controls = len(given["x"]), fixture.input_family("reference_control")
-    time = float(given["timesteps"][0])
-    abar = levels.alphas_cumprod[given["timesteps"].round().long()].float()[:, None, None, None]
-    noised = abar.sqrt() * given["reference_latent"] + (1 - abar).sqrt() * given["reference_noise"]
+    levels, time = levels_of(PUBLISHED_SCHEDULE), float(given["timesteps"][0])
+    controls = fixture.input_family("reference_control")
     for i, case in enumerate(fixture.config["cases"]):
         region = networks.region(case, given["mask"]) if "mask_threshold" in case else None
         plan = AttentionPlan(region)
-        if Guidance(window=(case["start"], 1.0)).sees_reference(time, fixture.config["num_training_steps"]):
-            maps = [case["control"] * control.expand(rows, -1, -1, -1) for control in controls]
-            context = given["context"]
-            stored = self_attention_inputs(unet, noised, given["timesteps"], given["y"], context, maps, plan)
-            plan = replace(plan, injection=Injection(stored, case["style"], case["uncond_rows"]))
+        maps = [case["control"] * control for control in controls]
+        key = ReferenceOnly(given["reference_latent"], given["reference_noise"], maps, case["style"], case["start"])
+        if key.is_read(time, fixture.config["num_training_steps"]):
+            rows = Rows(given["context"], (), given["y"], plan)
+            stored = seen_of_key(unet, rows, len(given["x"]), time, levels, key)
+            plan = replace(plan, injection=Injection(stored, key.fidelity, case["uncond_rows"]))
         fixture.check(f"out.case{i}", call(unet, fixture, plan))
 
 
