@@ -69,6 +69,9 @@ class LineSettings(Group):
         "xdog", description="for extract: XDoG, the high-pass line filter, or the network of lines.network"
     )
     network: str | None = Field(None, min_length=1, description="an ONNX file that finds lines in a color drawing")
+    network_values: Literal["auto", "0..1", "-1..1", "0..255"] = Field(
+        "auto", description="what that network wants black..white to be; auto: told from the file, else 0..1"
+    )
 
 
 class MaskSettings(Group):

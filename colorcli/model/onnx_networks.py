@@ -34,7 +34,7 @@ SIDE_OUTPUTS = 6       # so many maps of one size or more: a U2-Net or IS-Net, w
 NEAR_UNIT = 0.01       # what is further out of 0..1 than this is no probability
 DTYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
-# What a line extractor may want to see of a picture in 0..1; metadata "colorcli.values" of the file names one.
+# What a line extractor may want to see of a picture in 0..1: `lines.network_values`, or the file's own metadata.
 VALUES: dict[str, Callable[[Float], Float]] = {
     "0..1": lambda color: color,
     "-1..1": lambda color: color * 2 - 1,
@@ -79,18 +79,31 @@ def open_networks(preset: Preset, device: str = "auto") -> "OnnxNetworks | None"
     files = check_networks(preset)
     if not files:
         return None
-    return OnnxNetworks(files, preset.masks.network_kind, published=preset.compat == "published", device=device)
+    return OnnxNetworks(
+        files,
+        preset.masks.network_kind,
+        preset.lines.network_values,
+        published=preset.compat == "published",
+        device=device,
+    )
 
 
 class OnnxNetworks:
     """The networks of a run (a `prepare.networks.Networks`). Any thread may call."""
 
     def __init__(
-        self, files: Mapping[str, OnnxFile], kind: str = "auto", *, published: bool = False, device: str = "auto"
+        self,
+        files: Mapping[str, OnnxFile],
+        kind: str = "auto",
+        values: str = "auto",
+        *,
+        published: bool = False,
+        device: str = "auto",
     ) -> None:
         """files: by the setting that names them. published: with the quirks of the published program."""
         self.files = dict(files)
         self._kind = kind
+        self._values = values
         self._published = published
         opened: dict[Path, OnnxSession] = {}
         self._sessions = {key: opened.setdefault(file.path, OnnxSession(file, device)) for key, file in files.items()}
@@ -158,16 +171,22 @@ class OnnxNetworks:
         edges = (top, rows - inner[0] - top, left, columns - inner[1] - left)
         # The border goes on beyond the picture: white there would be a border that gets a line.
         filled = cv2.copyMakeBorder(_resized(color, inner), *edges, cv2.BORDER_REPLICATE)
-        known = session.file.known
-        values = session.file.metadata.get("colorcli.values") or (known.values if known else None) or "0..1"
-        if values not in VALUES:
-            raise WeightsError(
-                f"{session.file.path} says of itself that it wants values of {values}; known are {', '.join(VALUES)}",
-                hint="mend the entry colorcli.values in its metadata",
-            )
-        found, ending = session.map_of(VALUES[values](filled).astype(np.float32), first=False)
+        found, ending = session.map_of(VALUES[self.values()](filled).astype(np.float32), first=False)
         ink = _resized(ink_of(found, ending), (rows, columns))
         return _resized(np.ascontiguousarray(ink[top : top + inner[0], left : left + inner[1]]), (height, width))
+
+    def values(self) -> str:
+        """Tell what the line extractor wants to see: what the preset says, else the file's metadata, else its name."""
+        file = self.files["lines.network"]
+        if self._values != "auto":
+            return self._values
+        stated = file.metadata.get("colorcli.values") or (file.known.values if file.known else None) or "0..1"
+        if stated not in VALUES:
+            raise WeightsError(
+                f"{file.path} says of itself that it wants values of {stated}; known are {', '.join(VALUES)}",
+                hint="--set lines.network_values=0..1",
+            )
+        return stated
 
     def kind(self, key: str) -> Kind:
         """Tell what a network for masks expects: what the preset says, else the file's metadata, its name, its size.

@@ -7,14 +7,14 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from colorcli.errors import ColorcliError, FrameError, KeyImageError, OutputError, ShotError, UsageError
 from colorcli.images import PixelFormat, extension_of, format_named, read_size
-from colorcli.model.onnx_networks import check_networks
+from colorcli.model.onnx_networks import check_networks, network_files
 from colorcli.presets import Preset
 from colorcli.shot.frames import (
     Chunk,
@@ -52,7 +52,7 @@ class Problem:
     """Something a person should know before the render."""
 
     severity: Literal["warning", "error"]  # error: this frame cannot be colored
-    kind: str                              # frame, size, missing, mask, ignored, range
+    kind: str                              # frame, size, missing, mask, ignored, range, network
     message: str
     hint: str | None = None
 
@@ -173,7 +173,23 @@ def survey_shots(request: ShotRequest) -> Survey:
         except ColorcliError as error:
             errors.append(error)
     errors += _clashes(plans)
+    if plans:
+        plans[0] = replace(plans[0], problems=(*_unused_networks(request.preset), *plans[0].problems))
     return Survey(tuple(plans), tuple(errors))
+
+
+def _unused_networks(preset: Preset) -> Iterator[Problem]:
+    """Networks that a preset names and does not use: somebody may wait for what they would do."""
+    masks, lines = preset.masks, preset.lines
+    used = network_files(preset)
+    for key, name in {"masks.network": masks.network, "masks.key_network": masks.key_network}.items():
+        if name is not None and key not in used:
+            yield Problem("warning", "network", f"{key} is not used, for masks.source is {masks.source}",
+                          "--set masks.source=network")
+    if lines.network is not None and "lines.network" not in used:
+        key = "mode" if lines.mode != "extract" else "extractor"
+        yield Problem("warning", "network", f"lines.network is not used, for lines.{key} is {getattr(lines, key)}",
+                      f"--set lines.{key}={'extract' if key == 'mode' else 'network'}")
 
 
 def find_key_files(refs: Sequence[str], shot: FoundShot) -> tuple[Path, ...]:

@@ -303,6 +303,17 @@ def test_the_edge_of_a_painting_gets_no_line_from_what_fills_the_canvas_up(tmp_p
     assert networks(lines=path).lines(gray).max() < 1e-6
 
 
+def test_the_preset_decides_over_the_file_what_a_line_extractor_sees(tmp_path: Path) -> None:
+    # Of values v in 0..255 it gives 255 - v, which is ink in 0..255; of others nothing like it.
+    path = darkness(tmp_path / "a.onnx", offset=254, metadata={"colorcli.values": "0..1"},
+                    inputs={"picture": (1, 3, 128, 128)})
+    page = drawing(128, 128)
+    lines = LineSettings(mode="extract", extractor="network", network=str(path), network_values="0..255")
+    found = open_networks(Preset(lines=lines))
+    assert found is not None
+    np.testing.assert_allclose(found.lines(np.repeat(page[:, :, None], 3, axis=2)), 1 - page, atol=1e-5)
+
+
 def test_values_that_nobody_knows_are_refused(tmp_path: Path) -> None:
     path = darkness(tmp_path / "a.onnx", metadata={"colorcli.values": "lab"})
     with pytest.raises(WeightsError, match="lab"):

@@ -227,6 +227,25 @@ def test_a_network_that_is_named_but_not_used_changes_nothing(walk: Path) -> Non
     assert again.result.totals.skipped == 2
 
 
+@pytest.mark.parametrize(
+    ("preset", "words", "hint"),
+    [
+        (Preset(masks=MaskSettings(key_network="a.onnx")), "masks.source is auto", "masks.source=network"),
+        (Preset(lines=LineSettings(network="a.onnx", extractor="network")), "mode is clean", "lines.mode=extract"),
+        (Preset(lines=LineSettings(network="a.onnx", mode="extract")), "extractor is xdog", "extractor=network"),
+    ],
+)
+def test_that_a_network_is_named_but_not_used_is_told_once(
+    tmp_path: Path, preset: Preset, words: str, hint: str
+) -> None:
+    for name in ("sc01", "sc02"):
+        draw_shot(tmp_path / "film" / name, (1,))
+    request = ShotRequest((str(tmp_path / "film"),), (str(tmp_path / "film" / "key.png"),), preset=preset)
+    problems = [problem for plan in plan_shots(request) for problem in plan.problems]
+    (problem,) = [problem for problem in problems if problem.kind == "network"]
+    assert words in problem.message and hint in (problem.hint or "")
+
+
 def test_a_missing_network_is_told_with_its_setting_before_anything_is_colored(walk: Path, tmp_path: Path) -> None:
     request = ShotRequest((str(walk),), (str(tmp_path / "key.png"),), preset=by_network(tmp_path / "none.onnx"))
     with pytest.raises(WeightsError, match=r"masks\.network.*none\.onnx"):
