@@ -4,10 +4,12 @@ Works with models whose pictures are read by the CLIP that also reads text. The 
 from the anchor (what the picture shows now) to the target; the control says where in the picture.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPTextModelWithProjection
 
@@ -110,6 +112,48 @@ def heat(relevance: Tensor, threshold: float) -> Tensor:
 def heat_map(relevance: Tensor, thresholds: Thresholds = THRESHOLDS) -> Tensor:
     """Add up the heat of all thresholds, to look at: 0..1, of the shape of `relevance`."""
     return torch.stack([heat(relevance, threshold) for threshold in thresholds]).sum(0)
+
+
+def similarity_picture(
+    places: Tensor, control: Tensor, size: tuple[int, int], thresholds: Thresholds = THRESHOLDS
+) -> Tensor:
+    """Show which parts of a picture an edit with this control reaches: (height, width), 0..1 in steps of `HEAT`.
+
+    places: (1, N, D) of a square grid, rows first. size: (height, width) of the picture. Where the map is 1 the edit
+    works in full; where it is 0 it works the other way.
+    """
+    side = math.isqrt(places.shape[1])
+    assert side * side == places.shape[1], places.shape
+    grid = _along(places, control).view(1, 1, side, side)
+    smooth = F.interpolate(grid, size, mode="bicubic", align_corners=False)  # (1, 1, H, W)
+    return heat_map(normalised(smooth.view(1, -1, 1)), thresholds).view(size)
+
+
+@dataclass(frozen=True)
+class WordEdit:
+    """One change as a user writes it."""
+
+    target: str
+    scale: float
+    anchor: str | None = None
+    control: str | None = None
+    enhance: bool = False
+    thresholds: Thresholds = THRESHOLDS
+
+
+def read_edits(wanted: Sequence[WordEdit], read: Callable[[list[str]], Tensor]) -> tuple[TextEdit, ...]:
+    """Turn words into vectors; `read` gives texts as (B, D), as `text_vectors` does. Each text is read once."""
+    texts = sorted({text for edit in wanted for text in (edit.target, edit.anchor, edit.control) if text})
+    if not texts:
+        return ()
+    vectors = dict(zip(texts, read(texts), strict=True))
+    return tuple(
+        TextEdit(
+            vectors[edit.target], edit.scale, vectors[edit.anchor] if edit.anchor else None,
+            vectors[edit.control] if edit.control else None, edit.enhance, edit.thresholds,
+        )
+        for edit in wanted
+    )
 
 
 def text_vectors(tower: CLIPTextModelWithProjection, ids: Tensor) -> Tensor:

@@ -9,11 +9,14 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from colorcli.model.checkpoint_v2 import text_tower_state
 from colorcli.model.text_manipulation import (
     TextEdit,
+    WordEdit,
     edit_class_token,
     edit_tokens,
     heat_map,
     position_weight,
+    read_edits,
     relevance,
+    similarity_picture,
     text_vectors,
 )
 from tests.model.tiny import normal
@@ -73,6 +76,33 @@ def test_the_heat_of_the_most_relevant_place_is_full():
     found = heat_map(relevance(TOKENS[:, 1:], RED)).flatten()
     assert float(found.max()) == 1.0
     assert int(found.argmax()) == int((TOKENS[0, 1:] @ RED).argmax())
+
+
+def test_the_similarity_picture_is_hot_where_the_control_is():
+    places = 0.1 * normal(1, 16, 8)
+    places[0, 4 * 1 + 2] = 9 * BLUE  # second row, third column
+    shown = similarity_picture(places, BLUE, (40, 80))
+    assert shown.shape == (40, 80)
+    assert float(shown[15, 50]) == 1.0
+    assert float(shown[:, :20].max()) == 0.0
+    assert set(shown.unique().tolist()) <= {0.0, 0.25, 0.5, 0.75, 1.0}
+
+
+def test_words_are_read_once_and_come_back_in_their_places():
+    asked: list[list[str]] = []
+
+    def read(texts: list[str]) -> Tensor:
+        asked.append(texts)
+        return torch.stack([torch.full((8,), float(len(text))) for text in texts])
+
+    first, second = read_edits(
+        [WordEdit("red", 6.0, anchor="blue", control="hair", enhance=True), WordEdit("red", 2.0)], read
+    )
+    assert asked == [["blue", "hair", "red"]]
+    assert first.anchor is not None and first.control is not None
+    assert [float(x[0]) for x in (first.target, first.anchor, first.control)] == [3, 4, 4]
+    assert first.enhance and second.anchor is None and second.control is None and second.scale == 2.0
+    assert read_edits([], read) == ()
 
 
 class PlainTextTower(nn.Module):
