@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from colorcli.model.autoencoder import MeanColorAutoencoder
+from colorcli.model.matcher import RegionMatcher
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
 from colorcli.model.preprocess import clip_pixels, tagger_pixels
 from colorcli.model.reference import ClusterProjection, TaggerTower, clip_tokens
@@ -32,6 +33,7 @@ class Components:
     unet: ColorUNet
     feature_head: FeaturePartHead
     scheduler: DDIMScheduler
+    matcher: RegionMatcher | None = None  # learns when all others have; until then the hand-made rule matches alone
 
     @property
     def alphas_cumprod(self) -> Tensor:

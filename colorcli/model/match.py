@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colorcli.model.matcher import RegionMatcher, color_scores
+from colorcli.model.matcher import GEOMETRY, RegionMatcher, color_scores
 from colorcli.prepare.canvas import Canvas, to_canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
@@ -24,6 +24,7 @@ from colorcli.prepare.regions import Regions, closed_regions, nearest_labelled
 Floats = NDArray[np.float32]
 
 CELL = 8        # pixels of a cell of the part readings, on the canvas
+MIRRORED = (-GEOMETRY, 4 - GEOMETRY)  # numbers of a region's token that change their sign in a mirror: middle, slant
 SPECK_PX = 8    # smaller spots of color in the key are no regions
 
 

@@ -28,7 +28,7 @@ class RegionMatcher(ModelMixin, ConfigMixin):
         layer = nn.TransformerEncoderLayer(
             width, heads, 2 * width, dropout, F.gelu, batch_first=True, norm_first=True
         )
-        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.mixer = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
         self.asks = nn.Linear(width, width)
         self.answers = nn.Linear(width, width)
@@ -46,7 +46,7 @@ class RegionMatcher(ModelMixin, ConfigMixin):
         asking = self.frame_in(self._even(frame))  # (B, R, width)
         asked = self.key_in(torch.cat([self._even(key), colors], dim=-1))  # (B, S, width)
         there = torch.cat([frame_there, key_there], dim=1)
-        mixed = self.norm(self.layers(torch.cat([asking, asked], dim=1), src_key_padding_mask=~there))
+        mixed = self.norm(self.mixer(torch.cat([asking, asked], dim=1), src_key_padding_mask=~there))
         asking, asked = mixed.split([frame.shape[1], key.shape[1]], dim=1)
         logits = self.asks(asking) @ self.answers(asked).mT * (self.sharpness.exp() / asking.shape[-1] ** 0.5)
         return logits.masked_fill(~key_there[:, None], NOT_THERE)

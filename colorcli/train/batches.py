@@ -8,7 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from colorcli.model.match import MIRRORED
 from colorcli.train.dataset import Pair, Sample
+from colorcli.train.pairs import RegionPair
+
+SHAKE = 0.1  # standard deviation of what is laid over the readings of regions
 
 
 def _picture(images: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -106,3 +110,31 @@ def color_batch(pair: Pair, rng: np.random.Generator) -> ColorBatch:
     flat, sketch, mask, parts = _flip([flat, sketch, mask, parts], flip)
     (reference,) = _flip([reference], torch.from_numpy(rng.random(count) < 0.5))
     return ColorBatch(flat, sketch, mask, parts, reference)
+
+
+def pair_batch(
+    pairs: Sequence[RegionPair], rng: np.random.Generator | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Give frame tokens, key tokens, key colors in -1..1, and which of the rows are there, as `RegionMatcher` takes.
+
+    With `rng` they are mirrored, recolored and shaken at random.
+    """
+    longest = max(len(pair.frame) for pair in pairs), max(len(pair.key) for pair in pairs)
+    token = pairs[0].frame.shape[1]
+    frame, key = (torch.zeros(len(pairs), length, token) for length in longest)
+    frame_there, key_there = (torch.zeros(len(pairs), length, dtype=torch.bool) for length in longest)
+    colors = torch.zeros(len(pairs), longest[1], 3)
+    for row, pair in enumerate(pairs):
+        frame[row, : len(pair.frame)], frame_there[row, : len(pair.frame)] = pair.frame, True
+        key[row, : len(pair.key)], key_there[row, : len(pair.key)] = pair.key, True
+        palette = pair.palette * 2 - 1
+        if rng is not None:
+            palette = palette[:, torch.from_numpy(rng.permutation(3))] * (-1.0 if rng.random() < 0.3 else 1.0)
+            for tokens in (frame[row], key[row]):
+                if rng.random() < 0.5:
+                    tokens[:, list(MIRRORED)] *= -1
+        colors[row, : len(pair.key)] = palette[pair.color_of]
+    if rng is not None:
+        generator = torch.Generator("cpu").manual_seed(int(rng.integers(2**62)))
+        frame, key = (x + SHAKE * torch.randn(x.shape, generator=generator) for x in (frame, key))
+    return frame, key, colors, frame_there, key_there

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from colorcli.model.build import Components, build_components
+from colorcli.model.matcher import RegionMatcher
 from colorcli.train.dataset import CharacterSet, draw_shards
 from colorcli.train.drawings import PARTS, TAGS
 from colorcli.train.export import export_model, give_weights
+from colorcli.train.pairs import PairSet, read_shards
 from colorcli.train.recipe import Recipe, StageSection, read_recipe, runs_folder
 from colorcli.train.stages import OBJECTIVES, TRAINED
 from colorcli.variants import MINI
@@ -53,15 +56,31 @@ def train(
     tell(f"{len(train_set.characters)} characters to train on, {len(check_set.characters)} to validate on")
     for position, stage in enumerate(recipe.stages):
         checkpoint = Checkpoint(run / f"{position + 1}-{stage.name}")
+        if stage.name == "matcher":
+            if not (run / "model").is_dir():
+                export_model(components, run / "model", recipe.name, recipe.license)
+            components.matcher = RegionMatcher(len(PARTS), MINI.channels[0])
         checkpoint.restore_averages(components, stage.name)
         step = checkpoint.step()
         if step < stage.steps and (only is None or only == stage.name) and time.monotonic() < deadline:
-            run_stage(recipe, stage, components, train_set, check_set, checkpoint, tell, deadline)
+            sets: tuple[Any, Any] = train_set, check_set
+            if stage.name == "matcher":
+                sets = read_pairs(recipe, run, tell)
+            run_stage(recipe, stage, components, *sets, checkpoint, tell, deadline)
             checkpoint.restore_averages(components, stage.name)
             export_model(components, run / "model", recipe.name, recipe.license)
         if checkpoint.step() < stage.steps and only is None:
             break
     return run
+
+
+def read_pairs(recipe: Recipe, run: Path, tell: Callable[[str], None]) -> tuple[PairSet, PairSet]:
+    """Read regions with the networks that the run has written last: those to train on, and those to validate on."""
+    pairs, folder, model = recipe.pairs, run / "pairs", run / "model"
+    train_set = PairSet(read_shards(folder, model, pairs.characters, pairs.frames, False, tell))
+    check_set = PairSet(read_shards(folder, model, pairs.validation_characters, pairs.frames, True, tell))
+    tell(f"{len(train_set.pairs)} pairs of frame and key to train on, {len(check_set.pairs)} to validate on")
+    return train_set, check_set
 
 
 class Checkpoint:
@@ -141,8 +160,8 @@ def run_stage(
     recipe: Recipe,
     stage: StageSection,
     components: Components,
-    train_set: CharacterSet,
-    check_set: CharacterSet,
+    train_set: CharacterSet | PairSet,
+    check_set: CharacterSet | PairSet,
     checkpoint: Checkpoint,
     tell: Callable[[str], None],
     deadline: float,
@@ -213,17 +232,21 @@ def validate(
     components: Components,
     averages: dict[str, Tensor],
     modules: dict[str, nn.Module],
-    check_set: CharacterSet,
+    check_set: CharacterSet | PairSet,
 ) -> dict[str, float]:
     """Give the mean losses of the averaged weights on characters of families that are never trained on."""
     weights = named_weights(modules)
     current = {name: value.detach().clone() for name, value in weights.items()}
     for name, value in weights.items():
         value.copy_(averages[name])
+    for module in modules.values():
+        module.eval()
     totals: dict[str, float] = {}
     for batch in range(VALIDATION_BATCHES):
         for name, value in OBJECTIVES[stage.name](components, check_set, np.random.default_rng([5, batch]), 8).items():
             totals[name] = totals.get(name, 0.0) + float(value) / VALIDATION_BATCHES
     for name, value in weights.items():
         value.copy_(current[name])
+    for module in modules.values():
+        module.train()
     return totals

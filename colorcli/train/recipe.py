@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from colorcli.errors import PresetError
 
-StageName = Literal["autoencoder", "tagger", "sketch", "colorizer"]
+StageName = Literal["autoencoder", "tagger", "sketch", "colorizer", "matcher"]
 
 
 class Section(BaseModel):
@@ -24,6 +24,14 @@ class DrawingsSection(Section):
     characters: int = Field(2000, ge=2, description="count of characters")
     poses: int = Field(3, ge=2, description="drawings of each character")
     validation_characters: int = Field(48, ge=2, description="characters of families never trained on")
+
+
+class PairsSection(Section):
+    """The generated characters whose regions the matcher learns to find in their key."""
+
+    characters: int = Field(2000, ge=2, description="count of characters, none of which the networks learned from")
+    frames: int = Field(4, ge=1, description="drawings of each character beside its key")
+    validation_characters: int = Field(60, ge=2, description="characters of families never trained on")
 
 
 class StageSection(Section):
@@ -44,6 +52,7 @@ class Recipe(Section):
     seed: int = 1
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: matrix products in half the bits, where fast")
     drawings: DrawingsSection = DrawingsSection()
+    pairs: PairsSection = PairsSection()
     stages: tuple[StageSection, ...]
     checkpoint_every: int = Field(50, ge=1, description="steps between two checkpoints")
 

@@ -1,6 +1,7 @@
 """The stages of training: what each one trains, and its loss."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,9 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from colorcli.model.build import Components, last_features, reference_context, size_condition
+from colorcli.model.matcher import color_scores
 from colorcli.model.unet import Sighting, denoise
-from colorcli.train.batches import TaggerBatch, color_batch, sketch_batch, tagger_batch
+from colorcli.train.batches import TaggerBatch, color_batch, pair_batch, sketch_batch, tagger_batch
 from colorcli.train.dataset import CharacterSet
+from colorcli.train.pairs import PairSet
 
 Losses = dict[str, Tensor]  # "loss" is what is minimised, the others are told
 
@@ -20,6 +23,7 @@ TRAINED: dict[str, tuple[str, ...]] = {
     "tagger": ("tagger", "token_head"),
     "sketch": ("sketch_encoder", "map_head"),
     "colorizer": ("unet", "feature_head", "sketch_encoder", "map_head", "image_encoder", "projection"),
+    "matcher": ("matcher",),
 }
 MAP_WEIGHTS = (1.0, 0.3, 0.2, 0.2)  # weight of each sketch map's part loss, finest first
 BACKGROUND_WEIGHT = 0.15  # weight of a cell outside the character in the diffusion loss
@@ -28,6 +32,7 @@ MAP_PART_WEIGHT = 0.05     # keeps the parts in the sketch maps alive
 REFERENCE_DROPOUT = 0.1  # share of samples that see no reference
 MISMATCH_SHARE = 0.15              # share of samples that start from wrong colors
 MISMATCH_NOISE = 0.5               # standard deviation of the noise above which they do
+SMALL_REGION_PX, SMALL_REGION_WEIGHT = 40, 0.3  # regions that `evaluate` does not count
 OFFSET_NOISE = 0.05                # one more normal draw for each sample and channel
 
 
@@ -167,9 +172,36 @@ def _generator(rng: np.random.Generator) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(int(rng.integers(2**62)))
 
 
-OBJECTIVES: dict[str, Callable[[Components, CharacterSet, np.random.Generator, int], Losses]] = {
+def matcher_losses(components: Components, data: PairSet, rng: np.random.Generator, batch: int) -> Losses:
+    """Cross-entropy of the right palette color for each region of a frame, tiny regions counted less.
+
+    Regions whose color the key does not show teach nothing. In training both pictures are mirrored, the key's palette
+    gets other colors, and the readings are shaken, all at random.
+    """
+    matcher = components.matcher
+    assert matcher is not None
+    pairs = data.batch(rng, batch)
+    shown = pair_batch(pairs, rng if matcher.training else None)
+    logits = matcher(*shown)
+    total, right, weights = torch.zeros(()), 0.0, 0.0
+    for row, pair in zip(logits.float(), pairs, strict=True):
+        pair_logits = row[: len(pair.frame), : len(pair.key)]
+        scores = color_scores(pair_logits, pair.color_of, pair.rule, matcher.rule_share).log_softmax(1)  # (R, K)
+        known = pair.right.any(1)
+        weight = torch.where(pair.pixels >= SMALL_REGION_PX, 1.0, SMALL_REGION_WEIGHT) * known
+        correct = (scores.exp() * pair.right).sum(1).clamp_min(1e-6)
+        total = total - (weight * correct.log()).sum()
+        chosen = pair.right.gather(1, scores.argmax(1, keepdim=True))[:, 0]
+        right += float((weight * chosen).sum())
+        weights += float(weight.sum())
+    return {"loss": total / max(weights, 1.0), "accuracy": torch.tensor(right / max(weights, 1.0))}
+
+
+OBJECTIVES: dict[str, Callable[[Components, Any, np.random.Generator, int], Losses]] = {
+    # the second argument is a CharacterSet, but for the matcher a PairSet
     "autoencoder": autoencoder_losses,
     "tagger": tagger_losses,
     "sketch": sketch_losses,
     "colorizer": colorizer_losses,
+    "matcher": matcher_losses,
 }
