@@ -33,7 +33,7 @@ from colorcli.model.conditions import (
     read_key,
 )
 from colorcli.model.lora import BackgroundAdapter
-from colorcli.model.match import KeyMap, Painted, key_map, paint_match, part_map
+from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
 from colorcli.model.matcher import RegionMatcher
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
 from colorcli.model.preprocess import clip_pixels, stretch, tagger_pixels, to_8bit
@@ -194,6 +194,11 @@ class ColorizePipeline(DiffusionPipeline):
     def match(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Floats:
         """Paint the color match (h, w, 3), 0..1: the key's colors on the frame's closed regions, by part and place."""
         return self._match([frame], reference, self._conditions([frame], reference, preset), preset)[0].color
+
+    @torch.inference_mode()
+    def read_parts(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> PartMap:
+        """Read which part of the body each cell of a frame's canvas shows."""
+        return self._part_maps([frame], self._conditions([frame], reference, preset), preset)[0]
 
     def describe(self) -> dict[str, str]:
         """Tell the device and the attention backend, for the manifest."""
@@ -365,11 +370,18 @@ class ColorizePipeline(DiffusionPipeline):
         self, frames: Sequence[PreparedFrame], reference: Reference, conditions: Conditions, preset: Preset
     ) -> list[Painted]:
         assert reference.match is not None, "the key was read for a run that starts from noise"
+        maps = self._part_maps(frames, conditions, preset)
+        return [
+            paint_match(parts, frame, reference.match, self.matcher) for parts, frame in zip(maps, frames, strict=True)
+        ]
+
+    def _part_maps(
+        self, frames: Sequence[PreparedFrame], conditions: Conditions, preset: Preset
+    ) -> list[PartMap]:
         white = -torch.cat([_sketch(frame.ink_canvas) for frame in frames]).to(self._device)
         read = self._reader.read(white, conditions, self._noise(frames, preset), LAST_TIME)
         return [
-            paint_match(part_map(parts, frame.mask_canvas, features), frame, reference.match, self.matcher)
-            for frame, parts, features in zip(frames, *read, strict=True)
+            part_map(parts, frame.mask_canvas, features) for frame, parts, features in zip(frames, *read, strict=True)
         ]
 
     def _read_key_parts(self, key: PreparedKey, reference: Reference, preset: Preset) -> KeyMap:
