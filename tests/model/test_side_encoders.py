@@ -9,7 +9,15 @@ from torch import Tensor
 
 from colorcli.model.attention import Adapter, AttentionPlan, LowRank, Region, RegionAdapter, SideFeatures
 from colorcli.model.lora import RegionAdapters
-from colorcli.model.side_encoders import SideUNet, StyleModule, WarpModule, project_hints
+from colorcli.model.side_encoders import (
+    BackgroundEncoder,
+    SideUNet,
+    StyleEncoder,
+    StyleModule,
+    WarpModule,
+    project_hints,
+)
+from colorcli.model.sketch_encoder import PyramidSketchEncoder
 from colorcli.model.unet import PLAIN, group, project_context, published_strengths_v2
 from tests.model import tiny_v2
 from tests.model.tiny import CONTEXT_DIM, normal, randomised
@@ -89,6 +97,21 @@ def test_hints_have_the_size_of_the_skip_connections_that_read_them(net, height,
     plan = AttentionPlan(Region(torch.zeros(1, 1, height, width)), sides=SideFeatures(hints))
     assert call(net, plan, normal(2, 4, height, width)).shape == (2, 4, height, width)
     assert [hint.shape[1] for hint in hints[-3:]] == [height * width] * 3
+
+
+def test_the_published_sizes_fit_together():
+    """Of a canvas of 768 x 512, without any numbers: shapes only."""
+    with torch.device("meta"):
+        unet, background, style, sketch = SideUNet(), BackgroundEncoder(), StyleEncoder(), PyramidSketchEncoder()
+        latents, y, tokens = torch.empty(1, 4, 64, 96), torch.empty(1, 512), torch.empty(1, 256, 1024)
+        hints, styles = background(latents, y, tokens), style(latents, y, tokens)
+        maps = sketch(torch.empty(2, 3, 512, 768))
+        plan = AttentionPlan(Region(torch.empty(2, 1, 64, 96)), sides=SideFeatures(hints, styles))
+        found = unet(torch.empty(2, 4, 64, 96), torch.tensor(1.0), None, torch.empty(2, 512, 1024), maps, plan)
+    assert found.shape == (2, 4, 64, 96)
+    assert [x.shape[1:] for x in maps] == [(320, 64, 96), (320, 32, 48), (640, 16, 24), (1280, 8, 12), (1280, 8, 12)]
+    assert [x.shape[1] for x in styles] == [2560] * 6 + [1280] * 3 + [640] * 3
+    assert [x.shape[2] for x in hints] == [1280] * 5 + [640] * 3 + [320] * 4
 
 
 def test_each_token_is_warped_by_itself():
