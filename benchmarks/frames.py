@@ -32,12 +32,13 @@ def main() -> None:
 def measure(rounds: int, model: str, preset_name: str, device: str) -> dict[str, Any]:
     """Time `rounds` frames of each size, after one of each that warms up."""
     from colorcli.images import read_picture
+    from colorcli.model.weights import family_of
     from colorcli.pipeline import load_pipeline
     from colorcli.prepare.key import prepare_key
     from colorcli.presets import load_preset
     from colorcli.shot.engine import model_entry, variant_of
 
-    preset = load_preset(preset_name, [f"model={model}"])
+    preset = load_preset(preset_name, [f"model={model}"], family_of)
     variant = variant_of(model_entry(preset.model), preset.model)
     clock = perf_counter()
     pipeline = load_pipeline(preset.model, device)

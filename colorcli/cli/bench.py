@@ -43,9 +43,10 @@ def bench(
     wanted = [parse_size(text) for text in sizes or ("512x512", "1280x720")]
 
     from colorcli.cli.color import with_short_cuts
+    from colorcli.model.weights import family_of
     from colorcli.presets import load_preset
 
-    settings = load_preset(preset, with_short_cuts(overrides or (), model, None))
+    settings = load_preset(preset, with_short_cuts(overrides or (), model, None), family_of)
     spent: dict[str, float] = {}
     with measured("load", spent):
         from colorcli.pipeline import load_pipeline

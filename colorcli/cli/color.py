@@ -134,7 +134,8 @@ def make_request(
     preset: str = "cel",
     overrides: Sequence[str] = (),
 ) -> "ShotRequest":
-    """Bring what was typed into one request. Raises PresetError."""
+    """Bring what was typed into one request. Raises PresetError, and WeightsError if the model is not there."""
+    from colorcli.model.weights import family_of
     from colorcli.presets import load_preset
     from colorcli.shot.plan import ShotRequest
 
@@ -146,6 +147,6 @@ def make_request(
         chunk=chunk,
         masks=tuple(map(Path, masks)),
         overwrite=overwrite,
-        preset=load_preset(preset, overrides),
+        preset=load_preset(preset, overrides, family_of),
         preset_name=preset,
     )

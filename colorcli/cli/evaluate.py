@@ -46,13 +46,14 @@ def evaluate(
     console.start_logging(verbose)
 
     from colorcli.cli.render import check_engine, load_engine
+    from colorcli.model.weights import family_of
     from colorcli.presets import load_preset
     from colorcli.shot.engine import model_entry, variant_of
     from colorcli.train.evaluate import evaluate_shots, find_known_shots, mean_row
     from colorcli.train.validation import write_validation_shots
 
     check_engine(device, attention.value)
-    settings = load_preset(preset, with_short_cuts(overrides or (), model, None))
+    settings = load_preset(preset, with_short_cuts(overrides or (), model, None), family_of)
     with contextlib.ExitStack() as stack:
         if data == GENERATED and not data.exists():
             data = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -52,7 +52,7 @@ def check(
     wrong = 0
     for name in names:
         try:
-            problems = check_preset(name, [f"model={model}"] if model else ())
+            problems = check_preset(name, [f"model={model}"] if model else (), family)
         except PresetError as failure:
             console.say(f"{failure.message}" + (f"  ({failure.hint})" if failure.hint else ""))
             wrong += 1
@@ -85,12 +85,24 @@ def explain(
     from colorcli.cli.color import with_short_cuts
     from colorcli.presets import explain_preset, flat_settings
 
-    explained = explain_preset(name, with_short_cuts(overrides or (), model, None))
+    explained = explain_preset(name, with_short_cuts(overrides or (), model, None), family)
     values = flat_settings(explained.preset)
     console.say_table(
         [(path, as_yaml(value), explained.origins[path]) for path, value in values.items()],
         heading=("setting", "value", "from"),
     )
+
+
+def family(model: str) -> str:
+    """Tell which of the known models a model is; warn and give "" if it is not on this machine."""
+    from colorcli.errors import WeightsError
+    from colorcli.model.weights import family_of
+
+    try:
+        return family_of(model)
+    except WeightsError as failure:
+        console.warn(f"{failure.message}: settings of its own are not known here", failure.hint)
+        return ""
 
 
 def as_yaml(value: Any) -> str:

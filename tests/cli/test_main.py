@@ -12,7 +12,7 @@ import pytest
 from colorcli import __version__
 from colorcli.cli.main import calm_idle_threads, main
 from colorcli.cli.options import Format
-from colorcli.presets import preset_keys
+from colorcli.presets import preset_keys, shipped_presets
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -198,10 +198,10 @@ def test_format_takes_the_words_of_the_preset() -> None:
     assert allowed == "one of " + ", ".join(kind.value for kind in Format)
 
 
-def test_presets_list_names_the_five(capsys: pytest.CaptureFixture[str]) -> None:
+def test_presets_list_names_all_that_are_shipped(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "presets")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["cel", "draft", "keep-background", "pencil", "soft"]
+    assert [line.split()[0] for line in out.splitlines()] == list(shipped_presets())
 
 
 def test_presets_show_prints_a_file_that_checks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -225,3 +225,36 @@ def test_presets_explain_says_where_a_value_came_from(capsys: pytest.CaptureFixt
     assert rows["sampling.seed"] == ["3", "--set sampling.seed=3"]
     assert rows["canvas.area"][1].startswith("draft.yaml:")
     assert rows["sampling.sampler"] == ["ddim", "default"]
+
+
+def test_presets_explain_shows_the_settings_of_another_model(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "presets", "explain", "--model", "xl", "--set", "sampling.steps=8")
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in out.splitlines()}
+    assert rows["sampling.sampler"] == ["dpm++3m-sde", "model xl"]
+    assert rows["reference.guidance"] == ["4", "model xl"]
+    assert rows["sampling.steps"] == ["8", "--set sampling.steps=8"]
+
+
+def test_presets_explain_warns_that_a_model_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "presets", "explain", "--model", "./nowhere")
+    assert code == 0
+    assert "there is no model folder ./nowhere: settings of its own are not known here" in err[0]
+    assert "sampling.steps" in out
+
+
+def test_presets_check_looks_at_a_preset_through_another_model(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text("sampling:\n  start: match\n")
+    assert run(capsys, "presets", "check", str(tmp_path / "mine.yaml"))[0] == 0
+    code, out, _ = run(capsys, "presets", "check", str(tmp_path / "mine.yaml"), "--model", "xl")
+    assert code == 4
+    assert "mine.yaml:2: sampling.start is match, but the model xl has no color match (has one: mini)" in out
+
+
+def test_a_model_that_is_not_there_is_told_before_anything_is_planned(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, _, err = run(capsys, str(tmp_path), "--ref", "key.png", "--model", "xll", "--dry-run")
+    assert code == 5
+    assert_is_told(err, "weights", 'there is no model called "xll"')
