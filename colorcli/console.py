@@ -18,8 +18,8 @@ QUIET, NORMAL, VERBOSE = -1, 0, 1
 OUTS_LISTED = 12
 # Exit code of a run that was ended from outside -> the word and the sentence for it.
 STOPPED = {
-    130: ("interrupted", "interrupted; finished frames stay, the same command goes on from there"),
-    143: ("terminated", "terminated; finished frames stay, the same command goes on from there"),
+    130: ("interrupted", "interrupted; what is finished stays, the same command goes on from there"),
+    143: ("terminated", "terminated; what is finished stays, the same command goes on from there"),
 }
 
 
@@ -53,6 +53,19 @@ def say_table(rows: Iterable[Sequence[str]], heading: Sequence[str] | None = Non
 def say_columns(cells: Sequence[str], widths: Sequence[int]) -> None:
     """Print one row of a table whose other rows are not known yet."""
     say("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+
+
+def can_ask() -> bool:
+    """Whether somebody sits at a terminal and could answer."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def ask(question: str) -> bool:
+    """Ask a question on the terminal; only a clear yes is one."""
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def complain(kind: str, message: str, hint: str | None = None) -> None:
@@ -327,6 +340,46 @@ class Bar:
 
     def failed(self, reason: str) -> None:
         """It is told on stderr."""
+
+
+class Transfers:
+    """Tells how much of some files has come over the network: one bar on a terminal, else a line at each tenth."""
+
+    def __init__(self, total: int, *, quiet: bool = False, json: bool = False) -> None:
+        self._total = total
+        self._quiet = quiet
+        self._json = json
+        self._told: tuple[str, int] = ("", -1)
+        self._bar: Any = None
+        if not quiet and not json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import TransferSpeedColumn as Speed
+
+            self._bar = Progress(TextColumn("{task.description}", markup=False), BarColumn(bar_width=None),
+                                 DownloadColumn(), Speed(), TextColumn("left"), TimeRemainingColumn(compact=True),
+                                 expand=True)
+            self._task = self._bar.add_task("connecting", total=total)
+            self._bar.start()
+
+    def update(self, name: str, done: int, size: int, done_of_all: int) -> None:
+        """Of a file of `size` bytes `done` are here, and of all files together `done_of_all`."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=name, completed=done_of_all)
+            return
+        told = (name, 10 * done // max(size, 1))
+        if self._quiet or told == self._told:
+            return
+        self._told = told
+        if self._json:
+            say_json({"event": "transfer", "file": name, "bytes": done, "of": size, "total_bytes": done_of_all,
+                      "total_of": self._total})
+        else:
+            say(f"{name}: {size_in_words(done)} of {size_in_words(size)}")
+
+    def close(self) -> None:
+        """No more comes, for whatever reason."""
+        if self._bar is not None:
+            self._bar.stop()
 
 
 def say_summary(text: str, outs: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ hashes, ranges and the redirect of large files to another place.
 import hashlib
 import json
 import re
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,8 +63,7 @@ class FakeHub:
         class Handler(HubHandler):
             server_hub = hub
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = HubServer(("127.0.0.1", 0), Handler)
 
     @property
     def url(self) -> str:
@@ -80,6 +80,16 @@ class FakeHub:
     def __exit__(self, *failure: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class HubServer(ThreadingHTTPServer):
+    """Does not complain of those who hang up in the middle."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class HubHandler(BaseHTTPRequestHandler):

@@ -55,7 +55,7 @@ def test_what_stopped_the_run_counts_more_than_the_frames_that_failed() -> None:
 def test_a_run_that_was_stopped_says_how_to_go_on(capsys: pytest.CaptureFixture[str], code: int, kind: str) -> None:
     summarize(RunResult(Totals(written=1), code, None, ()), [plan_of(4)], console.Plain())
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == f"colorcli: error[{kind}]: {kind}; finished frames stay, the same command goes on from there"
+    assert last == f"colorcli: error[{kind}]: {kind}; what is finished stays, the same command goes on from there"
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "", "cuda1"])
