@@ -131,8 +131,9 @@ def snap_to_lines(mask: Float, ink: Float) -> Float:
     """Bring the edge of a mask that a network found onto the lines of the drawing. mask, ink: (H, W) in 0..1.
 
     A closed region lies inside or outside as most of it does, so that no region is colored by halves. Where a region
-    runs through a gap from the character to the background, the network's edge stays, but for slips as thin as its
-    error along the lines. Strokes that bound the character belong to it, others do not.
+    of the background (it reaches the frame, or is larger than the character) runs through a gap into the character, the
+    network's edge stays, but for slips as thin as its error along the lines. Strokes that bound the
+    character belong to it, others do not.
     """
     inside = mask > 0.5
     if not inside.any():
@@ -148,6 +149,9 @@ def snap_to_lines(mask: Float, ink: Float) -> Float:
     cores = [cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, 3) > slip for part in (within, without)]
     both = [np.bincount(labels[core], minlength=len(areas)) > slip * slip for core in cores]
     is_open = both[0] & both[1]
+    # A region inside the drawing that is smaller than the character is a part of it, or of something behind it.
+    frame = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    is_open &= (np.bincount(frame, minlength=len(areas)) > 0) | (areas > inside.sum())
     if is_open.any():
         torn = is_open[labels]
         kept = [

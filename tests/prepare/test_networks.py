@@ -158,6 +158,18 @@ def test_a_room_drawn_behind_the_character_stays_outside_with_its_lines() -> Non
     assert overlap(snapped, drawn.mask) > 0.97
 
 
+def test_no_closed_region_is_colored_by_halves() -> None:
+    ink = np.zeros((400, 600), np.float32)
+    cv2.rectangle(ink, (200, 100), (400, 300), 1.0, 3)
+    cv2.line(ink, (300, 100), (300, 300), 1.0, 3)   # two panels
+    found = np.zeros_like(ink)
+    found[97:304, 197:280] = 1                       # all of the left one but its edge
+    found[97:180, 280:404] = 1                       # not half of the right one
+    snapped = snap_to_lines(found, ink)
+    assert snapped[110:290, 210:290].min() == 1
+    assert snapped[110:290, 310:390].max() == 0
+
+
 def test_where_the_outline_is_open_the_networks_edge_stays() -> None:
     height, width = 400, 600
     ink = np.zeros((height, width), np.float32)
