@@ -93,9 +93,12 @@ def find_weights(model: str) -> Path:
     if "/" in model or "\\" in model or (not _is_known(model) and path.is_dir()):
         if path.is_dir():
             return path
-        cached = _hub_snapshot(model) if HUB_ID.fullmatch(model) else None
-        if cached is not None:
-            return cached
+        if HUB_ID.fullmatch(model):
+            here = _installed_from(model) or _hub_snapshot(model)
+            if here is not None:
+                return here
+            raise WeightsError(f"there is no folder {model}, and nothing of that name was fetched from the hub before",
+                               hint="check the path; `colorcli models pull` fetches models, a render never does")
         raise WeightsError(f"there is no model folder {model}", hint="check the path, or see `colorcli models list`")
     if not _is_known(model):
         known = sorted({*VARIANTS, *installed_models()})
@@ -158,6 +161,23 @@ def towers_for(file: Path) -> Path | None:
 
 def _is_known(name: str) -> bool:
     return name in VARIANTS or (models_folder() / name / LIST_NAME).is_file()
+
+
+def _installed_from(repository: str) -> Path | None:
+    """Find the installed model that was pulled from a repository of the hub. Raises WeightsError if several were."""
+    found = {}
+    for name, folder in installed_models().items():
+        try:
+            source = json.loads((folder / LIST_NAME).read_text(encoding="utf-8")).get("source") or {}
+            parts = {entry["repository"]: entry["part"] for entry in source.get("files", ())}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if parts.get(repository) == "checkpoint":
+            found[name] = folder
+    if len(found) > 1:
+        raise WeightsError(f"{' and '.join(found)} were both pulled from {repository}",
+                           hint=f"name one of them: --model {next(iter(found))}")
+    return next(iter(found.values()), None)
 
 
 def _hub_snapshot(repository: str) -> Path | None:
