@@ -20,7 +20,7 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from colorcli.errors import DeviceError, WeightsError
-from colorcli.images import FORMATS, Picture, over_paper
+from colorcli.images import FORMATS, Picture, over_paper, read_picture
 from colorcli.model.attention import Adapter
 from colorcli.model.autoencoder import MeanColorAutoencoder, latents_of
 from colorcli.model.conditions import (
@@ -35,6 +35,7 @@ from colorcli.model.conditions import (
 from colorcli.model.lora import BackgroundAdapter
 from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
 from colorcli.model.matcher import RegionMatcher
+from colorcli.model.onnx_networks import open_networks
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
 from colorcli.model.preprocess import clip_pixels, stretch, tagger_pixels, to_8bit
 from colorcli.model.reading import PartReader
@@ -151,7 +152,8 @@ class ColorizePipeline(DiffusionPipeline):
         drawings = [lines] if not isinstance(lines, Sequence) else lines
         preset = preset or default_preset(self.variant)
         known = reference if isinstance(reference, Reference) else self.encode_reference(reference, preset)
-        frames = [prepare_frame(picture_of(drawing), preset, self.variant) for drawing in drawings]
+        networks = open_networks(preset)
+        frames = [prepare_frame(picture_of(drawing), preset, self.variant, networks=networks) for drawing in drawings]
         layers = self.color(frames, known, preset)
         return ColorizeOutput([from_canvas(layer, f.canvas, 1.0) for layer, f in zip(layers, frames, strict=True)])
 
@@ -161,7 +163,10 @@ class ColorizePipeline(DiffusionPipeline):
         preset = preset or default_preset(self.variant)
         check_for_variant(preset, self.variant)
         if not isinstance(key, PreparedKey):
-            key = prepare_key(picture_of(key), preset, self.variant)
+            image = preset.background.image
+            behind = None if image is None else read_picture(Path(image))
+            networks = open_networks(preset)
+            key = prepare_key(picture_of(key), preset, self.variant, networks=networks, background=behind)
         pictures = self._key_pictures(key)
         with self._phase("read key"):
             tokens = read_key(self._encoders(preset), pictures, self._settings(preset))
