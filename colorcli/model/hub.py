@@ -434,6 +434,8 @@ def failures_in_words(
     except httpx2.ConnectError as failure:
         raise WeightsError(f"{hub.url} cannot be reached: {failure}",
                            hint=f"check the network, the proxy (HTTPS_PROXY) and --endpoint; {again}") from None
+    except httpx2.UnsupportedProtocol:
+        raise WeightsError(f"{hub.url} is no address of a hub", hint="it begins with https://") from None
     except httpx2.TransportError as failure:
         raise WeightsError(f"the connection broke while fetching {what}: {failure}", hint=again) from None
     except httpx2.HTTPStatusError as failure:

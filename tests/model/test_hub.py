@@ -269,6 +269,11 @@ def test_a_server_that_is_no_hub_is_told(server: FakeHub) -> None:
         plan_pull("xl", Hub(server.url + "/elsewhere"))
 
 
+def test_an_address_that_is_none_is_told() -> None:
+    with pytest.raises(WeightsError, match="nonsense is no address of a hub"):
+        plan_pull("xl", Hub("nonsense"))
+
+
 def test_the_endpoint_of_the_environment_counts_though_the_library_is_loaded(
     server: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
