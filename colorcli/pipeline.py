@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 import PIL.Image
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -33,8 +35,22 @@ from colorcli.model.conditions import (
     read_key,
 )
 from colorcli.model.lora import BackgroundAdapter
+from colorcli.model.machine import out_of_memory, too_large
 from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
 from colorcli.model.matcher import RegionMatcher
+from colorcli.model.memory import (
+    SIZES,
+    MemoryProfile,
+    Phase,
+    Residency,
+    activations,
+    apply_precision,
+    choose_precision,
+    choose_profile,
+    free_bytes,
+    free_caches,
+    stored_as,
+)
 from colorcli.model.onnx_networks import open_networks
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
 from colorcli.model.preprocess import clip_pixels, stretch, tagger_pixels, to_8bit
@@ -43,7 +59,8 @@ from colorcli.model.reference import ClusterProjection, TaggerTower, clip_tokens
 from colorcli.model.reference_net import ReferenceNet
 from colorcli.model.sketch_encoder import SketchEncoder
 from colorcli.model.unet import ColorUNet, Context, group_strengths, project_context, published_strengths
-from colorcli.model.weights import require_whole, weights_folder
+from colorcli.model.vae_tiles import decode_in_strips, encode_in_strips
+from colorcli.model.weights import family_of, require_whole, weights_folder
 from colorcli.prepare.canvas import from_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
@@ -113,6 +130,8 @@ class ColorizePipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         self.attention = "sdpa"   # a name of BACKENDS
+        self.profile = MemoryProfile("full")
+        self._residency: Residency | None = None   # what moves parts; None: all lie where the pipeline lies
         self.register_modules(
             vae=vae,
             tagger=tagger,
@@ -170,19 +189,23 @@ class ColorizePipeline(DiffusionPipeline):
         pictures = self._key_pictures(key)
         with self._phase("read key"):
             tokens = read_key(self._encoders(preset), pictures, self._settings(preset))
-        with self._phase("denoise"):
-            context = project_context(self.unet, tokens.context.to(self.unet.dtype), self._adapters(preset))
+        context: Context = tokens.context.to(self.unet.dtype)
+        if isinstance(context, Tensor) and self.profile.keep_projected:
+            with self._phase("project"):
+                context = project_context(self.unet, context, self._adapters(preset))
         reference = Reference(tokens, context, None, pictures.reference if preset.injection.on else None)
         if preset.sampling.start != "match":
             return reference
-        return replace(reference, match=self._read_key_parts(key, reference, preset))
+        with self._phase("match", key.ink_canvas.shape):
+            return replace(reference, match=self._read_key_parts(key, reference, preset))
 
     @torch.inference_mode()
     def color(self, frames: Sequence[PreparedFrame], reference: Reference, preset: Preset) -> list[Floats]:
         """Give the color layer (h, w, 3), 0..1, without lines, of each frame, at the size of its canvas.
 
         The frames are colored together if their canvases are of one size, one by one on a CPU, where a batch is no
-        faster and would move the last bits. Raises DeviceError if a frame does not fit into the device's memory.
+        faster and would move the last bits. Raises torch.OutOfMemoryError if there is no room for so many together, and
+        DeviceError if there is none for one.
         """
         sizes = {frame.canvas.size for frame in frames}
         alone = preset.sampling.sampler in RANGE_SAMPLERS and RANGE_SAMPLERS[preset.sampling.sampler].alone
@@ -190,33 +213,77 @@ class ColorizePipeline(DiffusionPipeline):
         batches = [frames] if together else [[frame] for frame in frames]
         try:
             return [layer for batch in batches for layer in self._color(batch, reference, preset)]
-        except torch.OutOfMemoryError as error:
-            raise DeviceError(
-                "one frame does not fit in the memory of the device", hint="--set canvas.area=65536"
-            ) from error
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            words = str(error)
+            # The tensors of the attempt hang on the traceback, and would still hold the memory at the next one.
+            traceback.clear_frames(error.__traceback__)
+        self.free_memory()
+        if together and len(frames) > 1:
+            raise torch.OutOfMemoryError(words)
+        largest = max(frames, key=lambda frame: frame.canvas.size[0] * frame.canvas.size[1])
+        raise too_large(largest.canvas.source, largest.canvas.size, self.profile.name)
+
+    def free_memory(self) -> None:
+        """Give back what is cached on the device, and take parts from it that no running phase needs."""
+        if self._residency is not None:
+            self._residency.clear()
+        free_caches()
 
     @torch.inference_mode()
     def match(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Floats:
         """Paint the color match (h, w, 3), 0..1: the key's colors on the frame's closed regions, by part and place."""
-        return self._match([frame], reference, self._conditions([frame], reference, preset), preset)[0].color
+        with self._phase("match", frame.ink_canvas.shape):
+            return self._match([frame], reference, self._conditions([frame], reference, preset), preset)[0].color
 
     @torch.inference_mode()
     def read_parts(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> PartMap:
         """Read which part of the body each cell of a frame's canvas shows."""
-        return self._part_maps([frame], self._conditions([frame], reference, preset), preset)[0]
+        with self._phase("match", frame.ink_canvas.shape):
+            return self._part_maps([frame], self._conditions([frame], reference, preset), preset)[0]
 
     def describe(self) -> dict[str, str]:
-        """Tell the device and the attention backend, for the manifest."""
+        """Tell the device, the attention backend, precision and memory, for the manifest.
+
+        "frames" is how many the profile would color together.
+        """
         device = self._device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        return {"device": name, "attention": self.attention, "threads": str(torch.get_num_threads())}
+        return {
+            "device": name,
+            "attention": self.attention,
+            "threads": str(torch.get_num_threads()),
+            "precision": self.profile.precision.name,
+            "memory": self.profile.describe(),
+            "frames": str(self.profile.frames),
+        }
+
+    def keep_within(self, profile: MemoryProfile, device: str | torch.device) -> "ColorizePipeline":
+        """Bring the networks to a device in the precision of a profile; if it says so, each only while it is needed.
+
+        The pipeline lies in the computer's memory and was never brought to a device before.
+        """
+        self.profile = profile
+        apply_precision(self.components, profile)
+        if not profile.moves:
+            return self.to(device)
+        networks = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
+        self._residency = Residency(networks, device, profile)
+        return self
 
     @property
     def _device(self) -> torch.device:
-        return torch.device(self.device)
+        return torch.device(self.device) if self._residency is None else self._residency.device
 
-    def _phase(self, name: str) -> AbstractContextManager[None]:
-        return nullcontext()
+    def _phase(self, name: Phase, canvas: Sequence[int] = (0, 0), frames: int = 1) -> AbstractContextManager[None]:
+        """Run a phase on canvases of (height, width) pixels: inside, the parts that it needs are on the device."""
+        if self._residency is None:
+            return nullcontext()
+        model = self.variant.name
+        size = canvas[1], canvas[0]
+        beside = activations(self.profile, model, name, size, frames) if model in SIZES else 0
+        return self._residency.phase(name, beside)
 
     def _encoders(self, preset: Preset) -> Encoders:
         """Give what turns pictures into tokens, latents and maps."""
@@ -244,7 +311,11 @@ class ColorizePipeline(DiffusionPipeline):
 
     def _latents(self, picture: Tensor, preset: Preset) -> Tensor:
         """Encode a picture (B, 3, h, w): (B, C, h/8, w/8), not scaled; of a distribution its mode."""
-        encoded = self.vae.encode(picture.to(self.vae.dtype))
+        picture = picture.to(self.vae.dtype)
+        if self.profile.strips and isinstance(self.vae, AutoencoderKL):
+            encoded: Any = AutoencoderKLOutput(encode_in_strips(self.vae, picture))
+        else:
+            encoded = self.vae.encode(picture)
         published = preset.compat == "published"
         generator = torch.Generator("cpu").manual_seed(preset.sampling.seed ^ LATENT_NOISE) if published else None
         return latents_of(encoded, generator).float()
@@ -300,16 +371,18 @@ class ColorizePipeline(DiffusionPipeline):
     def _color(self, frames: Sequence[PreparedFrame], reference: Reference, preset: Preset) -> list[Floats]:
         """Color frames of one canvas size together."""
         sampling, scale = preset.sampling, self.vae.config["scaling_factor"]
-        with self._phase("read frame"):
+        canvas = frames[0].ink_canvas.shape, len(frames)
+        with self._phase("read frame", *canvas):
             conditions = self._conditions(frames, reference, preset)
             key_seen = self._seen_key(frames[0], reference, preset)
         painted: list[Painted] = []
         start = None
         if sampling.start == "match":
-            painted = self._match(frames, reference, conditions, preset)
-            shown = [_picture(match.color).to(self._device) for match in painted]
-            start = torch.cat([self._latents(each, preset) for each in shown]) * scale
-        with self._phase("denoise"):
+            with self._phase("match", *canvas):
+                painted = self._match(frames, reference, conditions, preset)
+                shown = [_picture(match.color).to(self._device) for match in painted]
+                start = torch.cat([self._latents(each, preset) for each in shown]) * scale
+        with self._phase("denoise", *canvas):
             latents = sample(
                 guided(
                     self.unet,
@@ -328,7 +401,7 @@ class ColorizePipeline(DiffusionPipeline):
                 level=sampling.start_level if start is not None else 1.0,
                 blend=_blend(conditions, preset),
             )
-        with self._phase("decode"):
+        with self._phase("decode", *canvas):
             layers = self._decode(latents / scale)
             if start is not None:
                 # What the model changed is laid over the match. A region of few latents is left to the match, which
@@ -343,7 +416,11 @@ class ColorizePipeline(DiffusionPipeline):
         return [np.asarray(layer, np.float32) for layer in unit]
 
     def _decode(self, latents: Tensor) -> Tensor:
-        return self.vae.decode(latents.to(self.vae.dtype)).sample.float()
+        """Decode latents (B, C, h, w), not scaled, one after the other: together they gain no time and take memory."""
+        latents = latents.to(self.vae.dtype)
+        if self.profile.strips and isinstance(self.vae, AutoencoderKL):
+            return decode_in_strips(self.vae, latents).float()
+        return torch.cat([self.vae.decode(one).sample.float() for one in latents.split(1)])
 
     def _conditions(
         self, pictures: Sequence[PreparedFrame] | Sequence[PreparedKey], reference: Reference, preset: Preset
@@ -403,10 +480,19 @@ class ColorizePipeline(DiffusionPipeline):
         return PartReader(self.unet, self._tagger_tokens, self.feature_head, self.map_head, self.token_head)
 
 
-def load_pipeline(model: str, device: str = "auto", attention: str = "auto") -> ColorizePipeline:
+def load_pipeline(
+    model: str,
+    device: str = "auto",
+    attention: str = "auto",
+    precision: str = "auto",
+    memory: str = "auto",
+    canvas_area: int | None = None,
+) -> ColorizePipeline:
     """Load a model by name or folder onto a device: "auto" (the GPU if there is one), "cpu", "cuda", "cuda:1".
 
     attention: "sdpa", "xformers", or "auto": xformers where it is installed and the device is a CUDA one.
+    precision: "fp32", "fp16", "bf16", or "auto", see `choose_precision`. memory: a name of `PROFILES` or "auto", see
+    `choose_profile`; it is chosen for canvases of `canvas_area` pixels, None: of the model's own size.
     Raises WeightsError if the weights are missing or cut off, DeviceError if there is no such device.
     """
     folder = weights_folder(model)
@@ -414,15 +500,23 @@ def load_pipeline(model: str, device: str = "auto", attention: str = "auto") -> 
     chosen = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if chosen.startswith("cuda") and not torch.cuda.is_available():
         raise DeviceError(f"there is no device {chosen} here", hint="--device cpu, or see `colorcli doctor`")
+    family = family_of(model)
+    area = canvas_area or (VARIANTS[family].canvas_area if family in VARIANTS else 1024 * 1024)
+    side = round(area**0.5)
+    numbers = choose_precision(precision, chosen, family)
+    profile = choose_profile(memory, chosen, free_bytes(chosen), family, (side, side), numbers)
     try:
         with quiet_libraries():
-            pipeline = ColorizePipeline.from_pretrained(folder)
+            pipeline = ColorizePipeline.from_pretrained(folder, dtype=stored_as(profile))
         has_xformers = chosen.startswith("cuda") and importlib.util.find_spec("xformers") is not None
         pipeline.attention = ("xformers" if has_xformers else "sdpa") if attention == "auto" else attention
-        return pipeline.to(chosen)
+        return pipeline.keep_within(profile, chosen)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{folder} cannot be loaded: {error}", hint="see `colorcli models verify`") from error
     except RuntimeError as error:
+        if out_of_memory(error):
+            hint = "--memory 8g" if memory in ("auto", "full") else "close other programs, or see `colorcli doctor`"
+            raise DeviceError(f"there is no room for the model on {chosen}: {error}", hint=hint) from error
         raise DeviceError(f"the model cannot be put on {chosen}: {error}", hint="see `colorcli doctor`") from error
 
 

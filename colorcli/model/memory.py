@@ -46,13 +46,11 @@ from torch import Tensor, nn
 
 from colorcli.errors import DeviceError
 from colorcli.model.machine import memory_bytes
+from colorcli.model.unet import EXACT_LAYERS
 
 GIB = 2**30
 RUNTIME = 600_000_000   # bytes that a CUDA context, its libraries and the allocator's gaps take before any tensor
 
-# Parts of the network that stay in float32 whatever the rest computes in: they are small, and what they give is added
-# to every layer, or is the result.
-EXACT_LAYERS = ("time_embedding", "class_embedding", "conv_norm_out", "conv_out")
 # Components that compute in the precision that was asked for. All others stay in float32, as published.
 COMPUTE_PARTS = ("unet", "sketch_encoder", "reference_net", "adapter")
 ENCODERS = ("image_encoder", "tagger", "projection")
@@ -293,6 +291,12 @@ def _filled_in(
     return replace(
         profile, frames=next((n for n in counts if fits(profile, free, model, canvas, n, settled=settled)), 1)
     )
+
+
+def stored_as(profile: MemoryProfile) -> dict[str, torch.dtype]:
+    """Say as what to read each component's weights, for diffusers: "default" are all that are not named."""
+    parts = COMPUTE_PARTS if profile.exact_encoders else (*COMPUTE_PARTS, *ENCODERS)
+    return {"default": torch.float32, **dict.fromkeys(parts, profile.precision.compute)}
 
 
 def apply_precision(components: Mapping[str, Any], profile: MemoryProfile) -> None:

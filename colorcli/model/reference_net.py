@@ -1,7 +1,7 @@
 """The ReferenceNet: reads the background once, and gives the bank that the denoising decoder reads."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -10,7 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from colorcli.model.preprocess import latent_mask, stretch
-from colorcli.model.unet import decoder_banks, transformer_blocks, unet_config
+from colorcli.model.unet import EXACT_LAYERS, decoder_banks, transformer_blocks, unet_config
 
 IN_CHANNELS = 6  # latents of the background, the sketch's mask, the reference's mask
 
@@ -20,6 +20,8 @@ class ReferenceNet(UNet2DConditionModel, ModelMixin):
 
     Its sizes are those of the network that reads it (see `unet_config`), with a vector condition of its own.
     """
+
+    _keep_in_fp32_modules: ClassVar = list(EXACT_LAYERS)   # diffusers reads it when weights are loaded in 16 bit
 
     @register_to_config
     def __init__(

@@ -5,7 +5,7 @@ The stock network has no way in at the four places where the maps belong, so `de
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers import Transformer2DModel, UNet2DConditionModel
@@ -27,6 +27,10 @@ from colorcli.model.attention import (
 )
 
 PLAIN = AttentionPlan()
+
+# Layers that stay in float32 whatever the rest computes in: they are small, and what they give is added to every block,
+# or is the result.
+EXACT_LAYERS = ("time_embedding", "class_embedding", "conv_norm_out", "conv_out")
 Observer = Callable[[str, Tensor], None]
 
 
@@ -75,6 +79,8 @@ def build_unet(**sizes: Any) -> "ColorUNet":
 
 class ColorUNet(UNet2DConditionModel, ModelMixin):
     """The stock network whose call is `denoise`, so that what wraps a module's call (offload, compile, DDP) works."""
+
+    _keep_in_fp32_modules: ClassVar = list(EXACT_LAYERS)   # diffusers reads it when weights are loaded in 16 bit
 
     def forward(
         self,

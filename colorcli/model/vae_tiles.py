@@ -27,6 +27,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
 STRIP_NUMBERS = 2**23   # numbers of a strip in one map: 32 MiB in float32, and some five such maps are alive at once
@@ -88,9 +89,16 @@ def decode_in_strips(vae: AutoencoderKL, latents: Tensor, strip_numbers: int = S
     return torch.cat([_decode_one(vae, one, strip_numbers) for one in latents.split(1)])
 
 
-def encode_in_strips(vae: AutoencoderKL, pictures: Tensor, strip_numbers: int = STRIP_NUMBERS) -> Tensor:
-    """Encode pictures (B, 3, H, W) to the mode of their latents (B, C, H/8, W/8), not scaled, each in strips."""
-    return torch.cat([_encode_one(vae, one, strip_numbers) for one in pictures.split(1)])
+def encode_in_strips(
+    vae: AutoencoderKL, pictures: Tensor, strip_numbers: int = STRIP_NUMBERS
+) -> DiagonalGaussianDistribution:
+    """Give the distribution of the latents (B, C, H/8, W/8), not scaled, of pictures (B, 3, H, W), each in strips.
+
+    The same as `vae.encode` up to rounding.
+    """
+    return DiagonalGaussianDistribution(
+        torch.cat([_encode_one(vae, one, strip_numbers) for one in pictures.split(1)])
+    )
 
 
 def _decode_one(vae: AutoencoderKL, z: Tensor, strip_numbers: int) -> Tensor:
@@ -116,8 +124,7 @@ def _encode_one(vae: AutoencoderKL, picture: Tensor, strip_numbers: int) -> Tens
         for downsampler in down.downsamplers or ():
             x = _run(_halving(downsampler), x, strip_numbers)
     x = encoder.conv_out(F.silu(encoder.conv_norm_out(encoder.mid_block(x))))
-    moments = x if vae.quant_conv is None else vae.quant_conv(x)
-    return moments.chunk(2, dim=1)[0]  # the mean of the posterior is its mode
+    return x if vae.quant_conv is None else vae.quant_conv(x)
 
 
 def _residual(resnet: Any, before: nn.Module | None = None) -> _Block:
