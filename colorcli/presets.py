@@ -195,8 +195,10 @@ class SamplingSettings(Group):
 class FinishSettings(Group):
     """How the model's colors become the final picture."""
 
-    fill: Literal["flat", "soft"] = Field(
-        "flat", description="flat: one color a closed region; soft: the model's shades, kept inside lines"
+    fill: Literal["flat", "soft", "model"] = Field(
+        "flat",
+        description="flat: one color a closed region; soft: the model's shades, kept inside lines; model: the model's "
+        "picture as it is",
     )
     palette: Literal["key", "off"] = Field("key", description="key: flat colors are snapped to the colors of the key")
     palette_reach: float = Field(

@@ -62,6 +62,8 @@ def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, preset:
     """
     settings = preset.finish
     full = from_canvas(layer, frame.canvas, 1)
+    if settings.fill == "model":
+        return full
     mask = np.ones_like(frame.mask) if preset.background.rule == "model" else frame.mask
     regions = closed_regions(frame.lines.ink, mask, SPECK_PX * max(1.0, scale))
     if not regions.count:

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from colorcli.prepare.lineart import LUMINANCE
+
 Float = NDArray[np.float32]
 Box = tuple[int, int, int, int]  # left, top, width, height
 
@@ -68,6 +70,33 @@ def autofit_size(
     sides = (int(height * aspect), height)
     width, height = ((side + multiple_of // 2) // multiple_of * multiple_of for side in sides)
     return min(max(width, min_side), max_side), min(max(height, min_side), max_side)
+
+
+def letterboxed(source: tuple[int, int], size: tuple[int, int], crop: Box | None = None) -> Canvas:
+    """Lay a crop (default: the whole frame) into the middle of a canvas (width, height) as the published program does.
+
+    Fractions of a pixel are cut off, where `fit_canvas` rounds them.
+    """
+    crop = crop or (0, 0, *source)
+    scale = min(size[1] / crop[3], size[0] / crop[2])
+    width, height = (max(int(side * scale), 1) for side in crop[2:])
+    return Canvas(source, crop, size, ((size[0] - width) // 2, (size[1] - height) // 2, width, height))
+
+
+def published_ink(picture: Float, canvas: Canvas) -> Float:
+    """Lay a drawing, dark on light, onto the canvas as the published program does: nothing is cleaned.
+
+    picture: (H, W, 3), 0..1. Gives (h, w), 0 paper .. 1 line, in 256 steps; colors become their luminance.
+    """
+    from PIL import Image
+
+    shades = np.rint(_cut(picture, canvas.crop, 1) @ LUMINANCE[0] * 255).astype(np.uint8)
+    left, top, width, height = canvas.window
+    # Pillow's bicubic filter is wider where it shrinks, which OpenCV's is not.
+    resized = np.asarray(Image.fromarray(shades).resize((width, height), Image.Resampling.BICUBIC))
+    paper = np.full(canvas.size[::-1], 255, np.uint8)
+    paper[top : top + height, left : left + width] = resized
+    return 1 - paper.astype(np.float32) / np.float32(255)
 
 
 def to_canvas(image: Float, canvas: Canvas, fill: float) -> Float:

@@ -6,8 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from colorcli.images import Picture
-from colorcli.prepare.canvas import Canvas, autofit_size, bounds, fit_canvas, to_canvas, with_margin
+from colorcli.images import Picture, over_paper
+from colorcli.prepare.canvas import (
+    Canvas,
+    autofit_size,
+    bounds,
+    fit_canvas,
+    letterboxed,
+    published_ink,
+    to_canvas,
+    with_margin,
+)
 from colorcli.prepare.lineart import LineArt, read_lines
 from colorcli.prepare.masks import character_mask, snap_to_lines
 from colorcli.prepare.networks import Networks, asked_of
@@ -51,12 +60,17 @@ def prepare_frame(
         network=None if preset.masks.network is None else lambda: _found_mask(lines, preset, networks),
     )
     canvas = drawing_canvas(mask, lines.ink, preset, variant)
+    if preset.compat == "published" and preset.lines.mode == "clean":
+        drawing = over_paper(picture)
+        ink_canvas = published_ink(1 - drawing if preset.lines.polarity == "light-on-dark" else drawing, canvas)
+    else:
+        ink_canvas = to_canvas(lines.ink, canvas, 0)
     return PreparedFrame(
         picture=picture,
         lines=lines,
         mask=mask,
         canvas=canvas,
-        ink_canvas=to_canvas(lines.ink, canvas, 0),
+        ink_canvas=ink_canvas,
         mask_canvas=to_canvas(mask, canvas, 0),
     )
 
@@ -75,6 +89,6 @@ def drawing_canvas(mask: Float, ink: Float, preset: Preset, variant: Variant) ->
     if settings.crop == "drawing":
         box = bounds(mask > 0.5) or bounds(ink > 0.2)
         crop = with_margin(box, settings.margin) if box else None
-    if size is None and preset.compat == "published":
-        size = autofit_size(crop[2:] if crop else source, area=area, **limits)
+    if preset.compat == "published":
+        return letterboxed(source, size or autofit_size(crop[2:] if crop else source, area=area, **limits), crop)
     return fit_canvas(source, area=area, crop=crop, size=size, **limits)

@@ -5,7 +5,8 @@ import pytest
 
 from colorcli.finish.difference import ciede2000, lab_of
 from colorcli.finish.finish import finish_frame
-from colorcli.presets import BackgroundSettings, FinishSettings, OutputSettings, Preset
+from colorcli.prepare.canvas import from_canvas
+from colorcli.presets import BackgroundSettings, FinishSettings, OutputSettings, Preset, load_preset
 from tests.finish.studio import COLORS, NIGHT, RED, face, flats, key_of, painted, picture, prepared, shown
 
 STEP = 1 / 255
@@ -228,3 +229,15 @@ def test_an_empty_frame_stays_empty():
 def test_a_black_frame_comes_through():
     color, _ = finished(np.zeros((90, 120, 3), np.float32))
     assert np.isfinite(color).all()
+
+
+def test_the_models_picture_is_delivered_as_it_is_where_that_is_asked_for():
+    """The published preset: no lines laid over, nothing kept inside them, nothing taken out."""
+    preset = load_preset("published")
+    drawn, _, alpha = face()
+    layer = np.random.default_rng(1).random((*drawn.shape[:2], 3)).astype(np.float32)
+    frame = prepared(picture(drawn), preset)
+    shown_layer = painted(frame, layer)
+    color, given = finish_frame(shown_layer, frame, key_of(drawn, alpha, preset), preset)
+    assert given is None
+    np.testing.assert_allclose(color, from_canvas(shown_layer, frame.canvas, 1), atol=1e-6)

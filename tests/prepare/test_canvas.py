@@ -5,7 +5,17 @@ import itertools
 import numpy as np
 import pytest
 
-from colorcli.prepare.canvas import autofit_size, bounds, fit_canvas, from_canvas, to_canvas, with_margin
+from colorcli.model.preprocess import letterbox_box, letterbox_sketch
+from colorcli.prepare.canvas import (
+    autofit_size,
+    bounds,
+    fit_canvas,
+    from_canvas,
+    letterboxed,
+    published_ink,
+    to_canvas,
+    with_margin,
+)
 
 MINI = {"area": 320 * 320, "multiple_of": 32, "min_side": 128, "max_side": 1024}
 SIZES = [(64, 64), (65, 91), (640, 480), (719, 1281), (1280, 720), (2160, 3840), (4096, 64)]
@@ -88,3 +98,19 @@ def test_a_canvas_of_a_given_size_holds_the_whole_crop_in_its_middle():
     canvas = fit_canvas((1920, 1080), **XL, size=(1024, 1024))
     assert canvas.size == (1024, 1024)
     assert canvas.window == (0, 224, 1024, 576)
+
+
+@pytest.mark.parametrize("source", SIZES)
+@pytest.mark.parametrize("size", [(1024, 1024), (1376, 768), (768, 1536)])
+def test_the_published_letterbox_lies_where_its_golden_numbers_say(source, size):
+    assert letterboxed(source, size).window == letterbox_box(source[::-1], size[::-1])
+
+
+def test_the_published_ink_is_the_published_sketch_of_a_gray_drawing():
+    """`letterbox_sketch` is held to the golden numbers of the published program."""
+    gray = np.random.default_rng(1).integers(0, 256, (70, 50), np.uint8)
+    canvas = letterboxed((50, 70), (96, 64))
+    rgb = np.repeat(gray[:, :, None], 3, axis=2)
+    sketch, _ = letterbox_sketch(rgb, (64, 96), mode="invert", system="xl")
+    ink = published_ink(rgb.astype(np.float32) / 255, canvas)
+    np.testing.assert_allclose(ink * 2 - 1, sketch[0, 0].numpy(), atol=1e-6)
