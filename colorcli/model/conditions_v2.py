@@ -63,7 +63,7 @@ class SideKey(KeyTokens):
 def read_key(encoders: SideEncoders, key: KeyPictures, settings: SideSettings) -> SideKey:
     """Read the key; the background only if it is going to be seen."""
     if key.reference is None:
-        tokens = torch.zeros(1, *encoders.context_shape)
+        tokens = torch.zeros(1, *encoders.context_shape, device=encoders.background.device)
     else:
         tokens = local_tokens(edit_tokens(encoders.clip(key.reference), settings.edits))
     own = None
