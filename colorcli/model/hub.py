@@ -274,17 +274,27 @@ def local_path(file: HubFile, downloads: Path) -> Path:
 
 def bytes_here(file: HubFile, downloads: Path) -> int:
     """Count what is here of a file, whole or in part."""
+    found = _left_behind(file, downloads)
+    return min(found.stat().st_size, file.bytes) if found else 0
+
+
+def _left_behind(file: HubFile, downloads: Path) -> Path | None:
+    """Find a file or its part as it came with this commit or an earlier one that had the same content."""
     path = local_path(file, downloads)
-    for candidate in (path, _part(path)):
-        if candidate.is_file():
-            return min(candidate.stat().st_size, file.bytes)
-    return 0
+    commits = [path.parents[len(PurePosixPath(file.path).parts) - 1]]
+    commits += sorted(other for other in commits[0].parent.glob("*") if other != commits[0])
+    for name in (path.name, _part(path, file).name):
+        for commit in commits:
+            found = (commit / file.path).with_name(name)
+            if found.is_file() and (name != path.name or found.stat().st_size == file.bytes):
+                return found
+    return None
 
 
 def fetch(file: HubFile, downloads: Path, hub: Hub, progress: Progress = lambda file, done: None) -> Path:
     """Bring a file here, from where an earlier try stopped, and verify it. Gives its path.
 
-    What the hub's own cache already has is not fetched again. While it is not whole it has the name *.part.
+    What the hub's own cache already has is not fetched again. While it is not whole its name ends in .part.
     Raises WeightsError if it cannot be had or is not what the hub promised, OutputError if it cannot be written.
     """
     path = local_path(file, downloads)
@@ -292,10 +302,13 @@ def fetch(file: HubFile, downloads: Path, hub: Hub, progress: Progress = lambda 
         if whole is not None and whole.is_file() and whole.stat().st_size == file.bytes and is_intact(whole, file):
             progress(file, file.bytes)
             return whole
-    part = _part(path)
+    part = _part(path, file)
     with failures_in_words(hub, file.repository, path=file.path, revision=file.revision, folder=downloads):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if part.is_file() and part.stat().st_size > file.bytes:
+        left = _left_behind(file, downloads)
+        if left is not None and left != part:
+            left.replace(part)
+        if part.is_file() and part.stat().st_size >= file.bytes and not is_intact(part, file):
             part.unlink()
         _transfer(file, part, hub, progress)
         if not is_intact(part, file):
@@ -363,8 +376,9 @@ def is_intact(path: Path, file: HubFile) -> bool:
     return digest.hexdigest() == (file.sha256 or file.blob_id)
 
 
-def _part(path: Path) -> Path:
-    return path.with_name(path.name + PART)
+def _part(path: Path, file: HubFile) -> Path:
+    """The name of a file that is not whole yet: it tells the content, because commits come and go."""
+    return path.with_name(f"{path.name}.{(file.sha256 or file.blob_id)[:12]}{PART}")
 
 
 def _in_hub_cache(file: HubFile) -> Path | None:

@@ -173,6 +173,33 @@ def test_an_interrupted_pull_goes_on_from_where_it_stopped(server: FakeHub, tmp_
     assert (server.transfers[-1].start, server.transfers[-1].sent) == (kept, 300_000 - kept)
 
 
+def test_a_new_commit_with_the_same_file_goes_on_with_what_is_here(server: FakeHub, tmp_path: Path) -> None:
+    def stop_at_half(file: HubFile, done: int) -> None:
+        if done >= 150_000:
+            raise KeyboardInterrupt
+
+    def published_now() -> HubFile:
+        return published(plan_of(server, file="sdxl-v1-eps.safetensors"))
+
+    before = published_now()
+    with pytest.raises(KeyboardInterrupt):
+        fetch(before, tmp_path, Hub(server.url), stop_at_half)
+    kept = bytes_here(before, tmp_path)
+    server.repositories[PUBLISHED].files["NEWS.md"] = b"# News"
+    after = published_now()
+    assert after.revision != before.revision and bytes_here(after, tmp_path) == kept > 0
+    assert fetch(after, tmp_path, Hub(server.url)).read_bytes() == LARGE
+    assert server.transfers[-1].start == kept
+    server.repositories[PUBLISHED].files["NEWS.md"] = b"# More"
+    server.repositories[PUBLISHED].files["MORE.md"] = b"# More"
+    fetch(published_now(), tmp_path, Hub(server.url))
+    assert server.transfers[-1].start == kept   # nothing more was sent
+    # Another content under the same name begins anew.
+    server.repositories[PUBLISHED].files["sdxl-v1-eps.safetensors"] = LARGE[::-1]
+    assert fetch(published_now(), tmp_path, Hub(server.url)).read_bytes() == LARGE[::-1]
+    assert sum(transfer.sent for transfer in server.transfers[-2:]) >= 300_000
+
+
 def test_a_hub_that_goes_away_in_the_middle_leaves_the_part(
     server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,7 +322,7 @@ def test_a_full_disk_is_told_with_the_file(
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     file = plan_of(server).of("tagger")[0]
-    part = local_path(file, tmp_path).with_name("model.safetensors.part")
+    part = local_path(file, tmp_path).with_name(f"model.safetensors.{str(file.sha256)[:12]}.part")
     part.parent.mkdir(parents=True)
     part.symlink_to("/dev/full")
     with pytest.raises(OutputError, match=rf"disk of .* is full while fetching {TAGGER.repository}/model"):
