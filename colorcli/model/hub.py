@@ -10,7 +10,7 @@ Nothing else in colorcli opens a connection.
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
@@ -32,6 +32,7 @@ PART = ".part"             # a download that is not whole yet
 ATTEMPTS = 5               # in a row that bring nothing, then we give up
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 SHARD_INDEX = "model.safetensors.index.json"
+OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 CHUNK = 1 << 20
 
@@ -139,12 +140,13 @@ def plan_pull(
     *,
     file: str | None = None,
     revision: str | None = None,
+    without: Collection[Role] = (),
     sources: Mapping[str, Sequence[Source]] = SOURCES,
 ) -> PullPlan:
     """List the repositories of a model and choose its files.
 
     file: name of the published file, where the repository holds several of the family. revision: branch, tag or commit
-    of the published file's repository.
+    of the published file's repository. without: parts that are here already and not to be fetched.
     Raises WeightsError if a repository or file is not there, is not open to this user, or is not safe to load.
     """
     if model not in sources:
@@ -154,6 +156,8 @@ def plan_pull(
     chosen: list[HubFile] = []
     others: tuple[str, ...] = ()
     for source in sources[model]:
+        if source.role in without:
+            continue
         asked = revision if source.role == "checkpoint" else None
         with failures_in_words(hub, source.repository, revision=asked):
             info = hub.api.model_info(source.repository, revision=asked)
@@ -207,7 +211,7 @@ def choose_published(
 
 
 def choose_clip(found: Sequence["RepoFile"], source: Source) -> list["RepoFile"]:
-    """Choose the files of a CLIP model as transformers reads it: `config.json`, and one file or its shards."""
+    """Choose the files of a CLIP model: as transformers reads it, one file or its shards; else as open_clip does."""
     by_path = {entry.path: entry for entry in found}
     config = [by_path["config.json"]] if "config.json" in by_path else []
     if f"model{SUFFIX}" in by_path:
@@ -215,6 +219,9 @@ def choose_clip(found: Sequence["RepoFile"], source: Source) -> list["RepoFile"]
     shards = [entry for path, entry in sorted(by_path.items()) if SHARD.fullmatch(path)]
     if shards and SHARD_INDEX in by_path:
         return [*config, by_path[SHARD_INDEX], *shards]
+    for name in OPEN_CLIP:
+        if name in by_path:
+            return [*config, by_path[name]]
     raise _nothing_safe(found, source)
 
 
@@ -256,7 +263,9 @@ def _there_are(entries: Sequence["RepoFile"]) -> str:
 def _not_safe(source: Source, path: str) -> WeightsError:
     return WeightsError(
         f"{source.repository}/{path} is a pickle, which can run any program when it is loaded",
-        hint="take a repository with .safetensors files; `colorcli models import` tells how to convert one safely",
+        hint="give a .safetensors file of this CLIP model that you have: --clip FILE"
+        if source.role == "clip"
+        else "take a .safetensors file of it, and `colorcli models import`, which also tells how to convert one safely",
     )
 
 

@@ -105,6 +105,18 @@ def test_of_the_tower_the_shards_of_transformers_are_taken_and_never_a_pickle(se
     assert [file.path for file in plan_of(server).of("clip")] == ["config.json", "model.safetensors"]
 
 
+def test_a_tower_in_the_names_of_open_clip_is_taken_where_there_is_no_other(server: FakeHub) -> None:
+    for path in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"):
+        del server.repositories[CLIP.repository].files[path]
+    assert [file.path for file in plan_of(server).of("clip")] == ["config.json", "open_clip_model.safetensors"]
+    del server.repositories[CLIP.repository].files["open_clip_model.safetensors"]
+    with pytest.raises(WeightsError, match=r"pytorch_model\.bin is a pickle") as caught:
+        plan_of(server)
+    assert "--clip FILE" in str(caught.value.hint)
+    plan = plan_pull("xl", Hub(server.url), without=("clip",))
+    assert {file.role for file in plan.files} == {"checkpoint", "tagger"}
+
+
 def test_a_repository_of_pickles_only_is_refused_by_name(server: FakeHub) -> None:
     server.add(TAGGER.repository, {"model.bin": b"pickle"})
     with pytest.raises(WeightsError, match=rf"{TAGGER.repository}/model\.bin is a pickle"):
