@@ -332,15 +332,15 @@ class ColorizePipeline(DiffusionPipeline):
         reference, sketch, background = preset.reference, preset.sketch, preset.background
         groups = {name: getattr(reference, name) for name in ("encoder", "middle", "low", "high")}
         strengths: float | list[float] = reference.strength
-        if reference.blocks is not None:
-            strengths = [reference.strength * block for block in reference.blocks]
-        elif preset.compat == "published":
+        if preset.compat == "published" and reference.blocks is None:
             scales = {
                 "encoder": reference.strength * reference.encoder, "low": reference.strength * reference.low
             }
             strengths = published_strengths(self.unet, scales, adapter=self.adapter is not None)
-        elif any(factor != 1.0 for factor in groups.values()):
-            strengths = group_strengths(self.unet, reference.strength, **groups)
+        elif reference.blocks is not None or any(factor != 1.0 for factor in groups.values()):
+            found = group_strengths(self.unet, reference.strength, **groups)
+            blocks = reference.blocks or [1.0] * len(found)
+            strengths = [strength * block for strength, block in zip(found, blocks, strict=True)]
         return ConditionSettings(
             sketch_levels=tuple(sketch.strength * level for level in sketch.levels),
             split=background.split,

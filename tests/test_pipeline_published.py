@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from colorcli.images import read_picture
-from colorcli.model.unet import group
+from colorcli.model.unet import group, places
 from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import prepare_key
@@ -100,6 +100,14 @@ def test_strengths_of_groups_reach_the_blocks_that_the_published_programs_reach(
     assert adapter == pytest.approx(expected)
     mine = xl._settings(preset("none", reference=reference)).strengths
     assert mine[min(encoder - low)] == pytest.approx(0.5 * 0.8 * 0.1)
+
+
+def test_a_number_for_each_block_multiplies_the_groups_it_is_in(xl):
+    blocks = tuple(i / 100 for i in range(len(places(xl.unet))))
+    settings = preset("none", reference={"strength": 0.5, "middle": 0.2, "blocks": blocks})
+    middle = set(group(xl.unet, "middle"))
+    expected = [0.5 * block * (0.2 if i in middle else 1) for i, block in enumerate(blocks)]
+    assert xl._settings(settings).strengths == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("compat", ["none", "published"])
