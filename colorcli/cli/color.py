@@ -64,6 +64,9 @@ def color(
     model: opt.Model = None,
     device: opt.Device = "auto",
     attention: opt.AttentionChoice = opt.Attention.AUTO,
+    precision: opt.PrecisionChoice = opt.Precision.AUTO,
+    memory: opt.MemoryChoice = opt.Memory.AUTO,
+    batch: opt.BatchChoice = "1",
     progress: opt.ProgressChoice = opt.Progress.AUTO,
     dry_run: DryRun = False,
     quiet: opt.Quiet = False,
@@ -88,9 +91,10 @@ def color(
 
         return show_plan(request)
 
-    from colorcli.cli.render import render
+    from colorcli.cli.render import Machine, render
 
-    return render(request, device=device, attention=attention.value, progress=progress.value, quiet=quiet)
+    machine = Machine(device, attention.value, precision.value, memory.value, batch)
+    return render(request, machine, progress=progress.value, quiet=quiet)
 
 
 def subcommands(context: typer.Context) -> tuple[str, ...]:

@@ -29,6 +29,25 @@ class Attention(StrEnum):
     XFORMERS = "xformers"
 
 
+class Precision(StrEnum):
+    """In which numbers the network computes."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+class Memory(StrEnum):
+    """How the model is kept in memory."""
+
+    AUTO = "auto"
+    G8 = "8g"
+    G12 = "12g"
+    G24 = "24g"
+    FULL = "full"
+
+
 class Format(StrEnum):
     """The kind of file that is written."""
 
@@ -123,6 +142,36 @@ Device = Annotated[
 AttentionChoice = Annotated[
     Attention,
     typer.Option("--attention", metavar="NAME", rich_help_panel=WHEN, help="auto, sdpa, xformers", show_default=True),
+]
+PrecisionChoice = Annotated[
+    Precision,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        rich_help_panel=WHEN,
+        show_default=True,
+        help="auto (fp16 on a GPU, fp32 on the CPU and for mini), fp32, fp16, bf16",
+    ),
+]
+MemoryChoice = Annotated[
+    Memory,
+    typer.Option(
+        "--memory",
+        metavar="NAME",
+        rich_help_panel=WHEN,
+        show_default=True,
+        help="The card to run on: 8g, 12g, 24g, full (nothing moves), auto (by what is free)",
+    ),
+]
+BatchChoice = Annotated[
+    str,
+    typer.Option(
+        "--batch",
+        metavar="N|auto",
+        rich_help_panel=WHEN,
+        show_default=True,
+        help="Frames of one size colored together on a GPU; auto: as many as fit.",
+    ),
 ]
 ProgressChoice = Annotated[
     Progress,

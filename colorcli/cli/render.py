@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +16,38 @@ if TYPE_CHECKING:
     from colorcli.shot.run import RunResult
 
 DEVICES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?")
+MOST_AT_ONCE = 64
 FAILURES_LISTED = 20  # the others are in the manifest
 
 
-def render(request: "ShotRequest", *, device: str, attention: str, progress: str, quiet: bool) -> int:
+@dataclass(frozen=True)
+class Machine:
+    """On what the frames are colored, as it was typed."""
+
+    device: str = "auto"
+    attention: str = "auto"
+    precision: str = "auto"
+    memory: str = "auto"
+    batch: str = "1"   # a count, or "auto"
+
+
+def render(request: "ShotRequest", machine: Machine, *, progress: str, quiet: bool) -> int:
     """Color what is asked for and give the exit status. Raises what stops the run as a whole."""
     from colorcli.shot.plan import plan_shots
     from colorcli.shot.run import run_plans
 
-    check_engine(device, attention)
+    check_engine(machine.device, machine.attention, machine.precision)
+    at_once = parse_batch(machine.batch)
     dialect = console.dialect_named(progress, quiet)
     try:
         plans = plan_shots(request)
         reporter = console.RunReporter(dialect, sum(len(plan.jobs) for plan in plans), quiet=quiet)
-        load = partial(load_engine, request.preset.model, device, attention)
-        result = run_plans(plans, request.preset, reporter, load_colorizer=load, device=device)
+        canvas = request.preset.canvas
+        load = partial(
+            load_engine, request.preset.model, machine.device, machine.attention, precision=machine.precision,
+            memory=machine.memory, canvas_area=canvas.size[0] * canvas.size[1] if canvas.size else canvas.area,
+        )
+        result = run_plans(plans, request.preset, reporter, load_colorizer=load, at_once=at_once)
     except ColorcliError as failure:
         dialect.failed(failure.message)
         raise
@@ -37,10 +55,12 @@ def render(request: "ShotRequest", *, device: str, attention: str, progress: str
     return result.exit_code
 
 
-def check_engine(device: str, attention: str) -> None:
+def check_engine(device: str, attention: str, precision: str = "auto") -> None:
     """Raise UsageError or MissingExtraError for what needs no look at the machine to be wrong. Imports nothing."""
     if not DEVICES.fullmatch(device):
         raise UsageError(f"--device {device} is no device", hint="auto, cpu, cuda, cuda:1 or mps")
+    if precision == "fp16" and device == "cpu":
+        raise UsageError("--precision fp16 does not run on the cpu", hint="--precision bf16 takes as little memory")
     if attention == "xformers":
         if device in ("cpu", "mps"):
             raise UsageError(
@@ -53,11 +73,28 @@ def check_engine(device: str, attention: str) -> None:
             )
 
 
-def load_engine(model: str, device: str, attention: str) -> Any:
+def parse_batch(text: str) -> int | None:
+    """Read how many frames are colored together; None: as many as fit. Raises UsageError."""
+    if text == "auto":
+        return None
+    if not re.fullmatch(r"\d{1,3}", text) or not 1 <= int(text) <= MOST_AT_ONCE:
+        raise UsageError(f"--batch {text} is no number of frames", hint=f"1 to {MOST_AT_ONCE}, or auto")
+    return int(text)
+
+
+def load_engine(
+    model: str,
+    device: str,
+    attention: str,
+    *,
+    precision: str = "auto",
+    memory: str = "auto",
+    canvas_area: int | None = None,
+) -> Any:
     """Load the model; only here is torch imported."""
     from colorcli.pipeline import load_pipeline
 
-    return load_pipeline(model, device=device, attention=attention)
+    return load_pipeline(model, device, attention, precision, memory, canvas_area)
 
 
 def summarize(result: "RunResult", plans: "Sequence[ShotPlan]", dialect: console.Dialect) -> None:

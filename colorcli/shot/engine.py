@@ -44,7 +44,34 @@ class Colorizer(Protocol):
         """
 
     def describe(self) -> Mapping[str, Any]:
-        """What is used: "device", "attention", and whatever else goes into the manifest."""
+        """What is used, for the manifest: "device", "attention", "precision", "memory".
+
+        "frames": how many frames it would take together, where nothing else is asked for.
+        """
+
+
+@dataclass
+class Batch:
+    """How many frames are colored together: as many as asked for, until memory runs out."""
+
+    asked: int | None = 1                            # None: as many as the colorizer says
+    frames: int = 1                                  # now
+    notes: list[str] = field(default_factory=list)   # what happened to it, for the manifest
+
+    def __post_init__(self) -> None:
+        self.frames = self.asked or 1
+
+    def settle(self, colorizer: Colorizer) -> int:
+        """How many to color together now, by what the colorizer says if nothing was asked for."""
+        if self.asked is None:
+            self.asked = self.frames = int(colorizer.describe().get("frames", 1))
+        return self.frames
+
+    def halve(self, tried: int) -> None:
+        """Take half of `tried` frames from now on: there was no memory for them."""
+        assert tried > 1, tried
+        self.frames = tried // 2
+        self.notes.append(f"batch halved to {self.frames} after running out of memory")
 
 
 class Loader:
@@ -97,7 +124,7 @@ class Engine:
     variant: Variant
     model: ModelEntry
     loader: Loader
-    at_once: int
+    batch: Batch
     references: dict[str, Any] = field(default_factory=dict)  # digest of a key -> what the colorizer made of it
     networks: OnnxNetworks | None = None                      # that find masks and lines; loaded when first asked
     network_entries: tuple[ModelEntry, ...] = ()

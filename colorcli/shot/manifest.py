@@ -146,6 +146,10 @@ class RunEntry(Entry):
     exit_code: int
     device: str | None = Field(None, description="null: nothing was left to color")
     attention: str | None = None
+    precision: str | None = Field(None, description="in which the network computes: fp32, fp16, bf16")
+    memory: str | None = Field(None, description="profile by which the model was kept in memory: full, 24g, 12g, 8g")
+    batch: int | None = Field(None, description="frames that were colored together at the end of the run")
+    notes: tuple[str, ...] = Field((), description="what happened on the way: the batch was halved, and why")
     versions: dict[str, str] = {}
     totals: Totals = Totals()
 

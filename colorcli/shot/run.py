@@ -12,6 +12,7 @@ from colorcli.errors import ColorcliError, FrameError, KeyImageError, ShotError
 from colorcli.model.onnx_networks import open_networks
 from colorcli.presets import Preset
 from colorcli.shot.engine import (
+    Batch,
     Colorizer,
     Engine,
     Loader,
@@ -44,14 +45,15 @@ def run_plans(
     load_colorizer: Callable[[], Colorizer],
     model: ModelEntry | None = None,
     threads: int = 2,
-    at_once: int = 1,
+    at_once: int | None = 1,
     device: str = "auto",
 ) -> RunResult:
     """Color every frame that is not up to date, and record it.
 
     load_colorizer: called once in a thread of its own, while the first frames are read; not at all if nothing is left
     to color. model: the weights it loads; None: those that the preset names. threads: for reading, and as many for
-    writing. at_once: frames of one size that are colored together. device: where networks that find masks and lines
+    writing. at_once: frames of one size that are colored together, None: as many as
+    the colorizer says; half as many if memory runs out. device: where networks that find masks and lines
     run; "cpu" keeps them off a CUDA device.
 
     Failed frames are recorded and the others go on (exit code 7). A key that cannot be read ends its shot; a full disk,
@@ -78,7 +80,7 @@ def run_plans(
                 variant_of(model, preset.model),
                 model,
                 loader,
-                at_once,
+                Batch(at_once),
                 networks=networks,
                 network_entries=tuple(network_entry(key, file) for key, file in files.items()),
             )

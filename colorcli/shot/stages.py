@@ -23,6 +23,7 @@ import colorcli
 from colorcli.errors import ColorcliError, DeviceError, FrameError, KeyImageError, OutputError, WeightsError
 from colorcli.finish.finish import finish_frame
 from colorcli.images import Picture, file_digest, format_named, picture_digest, read_picture, write_picture
+from colorcli.model.machine import out_of_memory, too_large
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
 from colorcli.shot.engine import (
@@ -56,6 +57,7 @@ from colorcli.variants import METHOD_VERSION
 
 Float = NDArray[np.float32]
 
+KEPT_REFERENCES = 4            # keys as the colorizer has read them, which lie on its device
 LARGE_FRAME = 4_000_000        # pixels; of such frames fewer wait in memory
 MOST_MISSING_RECORDS = 10_000  # --frames 1-1000000 of a shot with three frames is a slip, not a million records
 STALE_SECONDS = 3600.0         # a temporary file as old as this belongs to nobody who still works
@@ -119,7 +121,7 @@ class ShotRun:
         self._done, self._total = done, total
         self._threads = threads
         large = max((job.size[0] * job.size[1] for job in plan.jobs if job.size), default=0) > LARGE_FRAME
-        self._ahead = 1 if large else 2 * threads
+        self._least_ahead = 1 if large else 2 * threads
         self._waiting_jobs = deque(plan.jobs)
         self._looking: deque[tuple[FrameJob, Future[_Look]]] = deque()
         self._preparing: deque[tuple[_Look, Future[_Ready]]] = deque()
@@ -127,6 +129,11 @@ class ShotRun:
         self._leaders: dict[str, FrameRecord | None] = {}  # fingerprint -> its record; None: still on its way
         self._followers: dict[str, list[_Look]] = {}       # held drawings that wait for their leader
         self._prepared_key: Future[PreparedKey] | None = None
+
+    @property
+    def _ahead(self) -> int:
+        """How many frames wait in memory before and behind the color; a batch has to find all of its own there."""
+        return max(self._least_ahead, self.engine.batch.frames)
 
     def totals(self) -> Totals:
         """What became of the frames of this shot, in this run."""
@@ -199,7 +206,7 @@ class ShotRun:
         while self._waiting_jobs or self._looking or self._preparing or self._finishing:
             self._fill()
             if self._preparing:
-                self._color_next()
+                self._color_next(self._gather())
             elif self._looking:
                 self._decide(*self._looking.popleft())
             self._collect(all_of_them=not (self._waiting_jobs or self._looking or self._preparing))
@@ -337,13 +344,20 @@ class ShotRun:
         prepared = prepare_frame(look.picture, engine.preset, engine.variant, look.masks, engine.networks)
         return _Ready(look, prepared, time.monotonic() - clock)
 
-    def _color_next(self) -> None:
-        """Color the frame at the head, together with those behind it that are ready and as large."""
+    def _gather(self) -> int:
+        """Wait until as many frames wait for their color as are colored together, or no more come; give that count."""
+        at_once = self.engine.batch.settle(self.engine.loader.get())
+        while len(self._preparing) < at_once and (self._looking or self._waiting_jobs):
+            self._fill()
+            if self._looking:
+                self._decide(*self._looking.popleft())
+        return at_once
+
+    def _color_next(self, at_once: int) -> None:
+        """Color the frame at the head, together with those behind it that are as large."""
         batch: list[_Ready] = []
-        while self._preparing and len(batch) < self.engine.at_once:
+        while self._preparing and len(batch) < at_once:
             look, preparing = self._preparing[0]
-            if batch and not preparing.done():
-                break
             try:
                 ready = preparing.result()
             except (WeightsError, DeviceError):
@@ -360,36 +374,65 @@ class ShotRun:
             self._color(batch)
 
     def _color(self, batch: Sequence[_Ready]) -> None:
+        """Color frames together; in halves where memory runs out, each on its own where one of them is at fault."""
         colorizer = self.engine.loader.get()
         reference = self._reference(colorizer)
         clock = time.monotonic()
+        short = False
         try:
             layers = colorizer.color([ready.prepared for ready in batch], reference, self.engine.preset)
             assert len(layers) == len(batch), (len(layers), len(batch))
         except DeviceError:
             raise
         except Exception as error:
+            short = out_of_memory(error)
+            if len(batch) == 1 and short and not isinstance(error, MemoryError):
+                canvas = batch[0].prepared.canvas
+                raise too_large(canvas.source, canvas.size) from error
             if len(batch) == 1:
                 self._fail(batch[0].look.job, error, batch[0].look.record)
                 return
-            for ready in batch:
-                self._color([ready])
+            layers = []
+        # Behind the handler, where the failed attempt and its tensors are gone.
+        if short:
+            self._smaller_batch(len(batch))
+        if not layers:
+            rest = list(batch)
+            while rest:
+                few = self.engine.batch.frames if short else 1   # it may become less on the way
+                self._color(rest[:few])
+                del rest[:few]
             return
         seconds = (time.monotonic() - clock) / len(batch)
         for ready, layer in zip(batch, layers, strict=True):
             slim = replace(ready, seconds=ready.seconds + seconds)
             self._finishing.append((ready.look, self._writing.submit(self._finish, slim, layer)))
 
+    def _smaller_batch(self, tried: int) -> None:
+        """Color fewer frames together for the rest of the run; said once."""
+        batch = self.engine.batch
+        first = not batch.notes
+        if tried // 2 < batch.frames:
+            batch.halve(tried)
+        if first:
+            self.reporter.warning(f"there is no memory for {tried} frames at once; going on with {batch.frames}")
+
     def _reference(self, colorizer: Colorizer) -> Any:
         """What the colorizer makes of the key: once for each key of a run."""
         references = self.engine.references
         if self._key.digest not in references:
             assert self._prepared_key is not None
+            while len(references) >= KEPT_REFERENCES:
+                del references[next(iter(references))]
             try:
                 key = self._prepared_key.result()
                 references[self._key.digest] = colorizer.encode_reference(key, self.engine.preset)
             except FrameError as error:
                 raise KeyImageError(f"the key cannot be used: {error.message}", hint=error.hint) from error
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                raise DeviceError("there is no memory to read the key", hint="--memory 8g") from error
         return references[self._key.digest]
 
     def _finish(self, ready: _Ready, layer: Float) -> FrameRecord:
@@ -542,6 +585,10 @@ class ShotRun:
             exit_code=exit_code,
             device=described.get("device"),
             attention=described.get("attention"),
+            precision=described.get("precision"),
+            memory=described.get("memory"),
+            batch=engine.batch.frames if colorizer is not None else None,
+            notes=tuple(engine.batch.notes),
             versions=library_versions(),
             totals=self.totals(),
         )

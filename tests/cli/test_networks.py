@@ -30,7 +30,7 @@ def floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def colorizer(monkeypatch: pytest.MonkeyPatch) -> FakeColorizer:
     fake = FakeColorizer()
-    monkeypatch.setattr("colorcli.cli.render.load_engine", lambda *model: fake)
+    monkeypatch.setattr("colorcli.cli.render.load_engine", lambda *_, **__: fake)
     return fake
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from colorcli import console
-from colorcli.cli.render import check_engine, summarize
+from colorcli.cli.render import check_engine, parse_batch, summarize
 from colorcli.errors import ColorcliError, FrameError, MissingExtraError, OutputError, UsageError
 from colorcli.shot.manifest import Failure, FrameRecord, Totals
 from colorcli.shot.plan import FrameJob, ShotPlan, ShotRequest
@@ -79,3 +79,17 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(MissingExtraError) as caught:
         check_engine("cuda", "xformers")
     assert "pip install xformers" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", "65", "9999"])
+def test_a_batch_is_a_small_number_or_auto(text: str) -> None:
+    with pytest.raises(UsageError, match="--batch"):
+        parse_batch(text)
+    assert (parse_batch("auto"), parse_batch("8")) == (None, 8)
+
+
+def test_half_precision_is_refused_on_the_cpu_before_anything_is_loaded() -> None:
+    with pytest.raises(UsageError) as caught:
+        check_engine("cpu", "auto", "fp16")
+    assert "bf16" in str(caught.value.hint)
+    check_engine("cpu", "auto", "bf16")
