@@ -161,7 +161,7 @@ def snap_to_lines(mask: Float, ink: Float) -> Float:
         belongs[torn] = (kept[0] | (without & ~kept[1]))[torn]
     reach = max(2, round(STROKE_SHARE * longer))
     around = cv2.dilate(belongs.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8))
-    snapped = _at_full_size((paper & ~belongs).astype(np.uint8), 1, ink, LINE_LEVEL)
+    snapped = _at_full_size((paper & ~belongs).astype(np.uint8), 0, ink, LINE_LEVEL)
     return np.where((around > 0) | (inside & ~paper), snapped, np.float32(0))
 
 

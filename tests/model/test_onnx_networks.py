@@ -1,6 +1,7 @@
 """Networks from ONNX files, with answers that follow from the picture by a formula."""
 
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -198,6 +199,19 @@ def test_one_of_several_outputs_is_the_answer(
     session = OnnxSession(read_onnx_file(outputs_of(tmp_path, *values, sizes=sizes)))
     found, _ = session.map_of(np.ones((16, 16, 3), np.float32), first=first)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("isnet", 0.25), ("birefnet", 0.75)])
+def test_an_isnet_answers_first_and_a_birefnet_last(tmp_path: Path, kind: str, expected: float) -> None:
+    nodes = [
+        node("ReduceMean", "picture", "mean", axes=[1], keepdims=1),
+        node("Mul", "mean zero", "nothing"),
+        node("Add", "nothing low", "first"),
+        node("Add", "nothing high", "last"),
+    ]
+    path = save(tmp_path / "a.onnx", nodes, outputs=("first", "last"), inputs={"picture": (1, 3, 16, 16)},
+                constants={"zero": f32(0), "low": f32(0.25), "high": f32(0.75)})
+    np.testing.assert_allclose(networks(frame=path, kind=kind).frame_mask(ramp(16, 16)), expected, atol=1e-6)
 
 
 def test_a_network_of_one_channel_sees_luminance(tmp_path: Path) -> None:
@@ -444,6 +458,33 @@ def test_many_threads_get_the_answers_of_one(tmp_path: Path) -> None:
         together = list(pool.map(shared.frame_mask, drawings))
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_one_picture_at_a_time_is_in_the_memory_of_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = near_ink(tmp_path / "a.onnx", reach=5, inputs={"picture": (1, 3, 64, 64)})
+    load, inside, most = onnx_networks._load, [0], [0]
+
+    class Counts:
+        def __init__(self, session: object) -> None:
+            self.session = session
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.session, name)
+
+        def run(self, *asked: object) -> object:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0.01)
+            inside[0] -= 1
+            return self.session.run(*asked)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(onnx_networks, "_load", lambda *asked: Counts(load(*asked)))
+    shared = networks(frame=path)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(shared.frame_mask, [drawing(60, 80)] * 12))
+    assert most == [1]
 
 
 def test_threads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

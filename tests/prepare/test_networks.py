@@ -170,18 +170,27 @@ def test_no_closed_region_is_colored_by_halves() -> None:
     assert snapped[110:290, 310:390].max() == 0
 
 
-def test_where_the_outline_is_open_the_networks_edge_stays() -> None:
-    height, width = 400, 600
-    ink = np.zeros((height, width), np.float32)
-    cv2.rectangle(ink, (200, 100), (400, 300), 1.0, 3)
-    ink[95:306, 395:406] = 0  # the right side of the box is missing
+def test_where_the_outline_is_open_the_networks_edge_stays_but_not_its_slips_along_the_lines() -> None:
+    ink = np.zeros((800, 1200), np.float32)
+    cv2.rectangle(ink, (400, 200), (800, 600), 1.0, 3)
+    ink[195:606, 795:806] = 0  # the right side of the box is missing
     found = np.zeros_like(ink)
-    found[97:304, 197:404] = 1  # three pixels too wide, and the right side where it should be
+    found[193:608, 393:800] = 1  # five pixels too wide, and the right side where it was
     snapped = snap_to_lines(found, ink)
     box = np.zeros_like(ink)
-    box[99:302, 199:402] = 1
-    assert overlap(snapped, box) > 0.98
-    assert snapped[80:95].max() == 0
+    box[198:603, 398:800] = 1
+    assert overlap(found, box) < 0.97 and overlap(snapped, box) > 0.99
+    assert snapped[190:197, 500:700].max() < 0.5 and snapped[300:500, 390:397].max() < 0.5
+
+
+def test_frames_and_keys_get_masks_that_end_at_their_lines() -> None:
+    drawn = figure(960, 720)
+    networks = Answers(rough(drawn.mask, 3))
+    preset = Preset(masks=BY_NETWORK)
+    frame = prepare_frame(picture(1 - drawn.ink), preset, MINI, networks=networks)
+    key = prepare_key(picture(drawn.color), preset, MINI, networks=networks)
+    assert overlap(frame.mask, drawn.mask) > 0.985
+    assert overlap(key.mask, drawn.mask) > 0.975
 
 
 def test_no_character_found_is_no_character() -> None:
