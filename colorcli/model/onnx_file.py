@@ -24,7 +24,7 @@ PASS_ON = ("Cast", "Identity", "Resize", "Reshape", "Squeeze", "Unsqueeze", "Tra
 
 # How files of another kind begin, and what they are.
 OTHER_FILES = {
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself",
+    b"version https://git-lfs": "a Git LFS pointer to a file that was not fetched (git lfs pull)",
     b"<!DOCTYPE": "a web page",
     b"<!doctype": "a web page",
     b"<html": "a web page",

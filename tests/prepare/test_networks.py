@@ -9,7 +9,7 @@ from colorcli.errors import PresetError
 from colorcli.prepare.frame import prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
 from colorcli.prepare.masks import snap_to_lines
-from colorcli.presets import BackgroundSettings, CanvasSettings, LineSettings, MaskSettings, Preset
+from colorcli.presets import BackgroundSettings, CanvasSettings, LineSettings, MaskSettings, Preset, ReferenceSettings
 from colorcli.variants import VARIANTS
 from tests.prepare.drawn import figure, overlap, picture
 
@@ -287,6 +287,15 @@ def test_the_network_of_keys_looks_at_the_background_as_well() -> None:
     assert networks.asked == ["key_mask", "key_mask"]
     assert key.background is not None
     np.testing.assert_array_equal(key.background.mask, cv2.dilate(found, np.ones((21, 21), np.uint8)))
+
+
+def test_padding_widens_the_background_only_as_the_published_program_does() -> None:
+    padding = ReferenceSettings(padding=1.5)
+    ours = behind(Preset(background=with_image(), reference=padding)).background
+    theirs = behind(Preset(background=with_image(), reference=padding, compat="published")).background
+    assert ours is not None and theirs is not None
+    assert ours.color.shape == (400, 480, 3) and theirs.color.shape == (400, 720, 3)
+    assert theirs.color[:, :120].min() == 1 and theirs.color[:, 600:].min() == 1
 
 
 def test_the_published_program_takes_the_keys_mask_for_the_backgrounds() -> None:
