@@ -451,7 +451,7 @@ def _assemble(
     """(preset or None if there are problems, origins, description, problems)."""
     layers, description, problems = _chain(name_or_path)
     command_line, key_problems = override_layer(Preset, overrides)
-    layers.append(command_line)
+    layers.append(_with_paths(command_line, Path()))
     model = next((layer.values["model"][0] for layer in reversed(layers) if "model" in layer.values), Preset().model)
     name = family(model) if family is not None and isinstance(model, str) else model
     variant = VARIANTS.get(name) if isinstance(name, str) else None
@@ -503,9 +503,13 @@ def _chain(name_or_path: str) -> tuple[list[Layer], str, list[Problem]]:
 
 
 def _with_paths(layer: Layer, folder: Path) -> Layer:
-    """The layer of a file, with the files it names seen from its folder."""
+    """The layer with the files it names seen from `folder`; ~/ is the user's own."""
+
+    def seen(name: str) -> str:
+        return str(Path(name).expanduser() if name.startswith("~/") else folder / name)
+
     values = {
-        path: (str(folder / value) if path in PATH_KEYS and isinstance(value, str) and value else value, where)
+        path: (seen(value) if path in PATH_KEYS and isinstance(value, str) and value else value, where)
         for path, (value, where) in layer.values.items()
     }
     return replace(layer, values=values)

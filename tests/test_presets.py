@@ -315,6 +315,13 @@ def test_a_file_named_in_a_preset_is_looked_for_beside_it_and_one_on_the_command
     assert load_preset(style, ["masks.network=mine.onnx"]).masks.network == "mine.onnx"
 
 
+def test_a_file_in_the_home_folder_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ink")
+    style = write(tmp_path, "masks: {source: network, network: ~/nets/isnet.onnx}\n")
+    assert load_preset(style).masks.network == "/home/ink/nets/isnet.onnx"
+    assert load_preset(style, ["masks.network=~/mine.onnx"]).masks.network == "/home/ink/mine.onnx"
+
+
 @pytest.mark.parametrize(
     ("model", "override", "lacks"),
     [
