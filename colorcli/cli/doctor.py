@@ -19,7 +19,10 @@ from colorcli.errors import ColorcliError, DeviceError, OutputError, WeightsErro
 GIB = 2**30
 MEMORY_FOR_MINI = 1.0 * GIB  # measured at the peak of a run: 0.7 GiB with small frames, 1.7 GiB with 4K ones
 # Package -> what it is for. Nothing here is needed for mini.
-OPTIONAL = {"xformers": "faster attention on NVIDIA cards (pip install xformers)"}
+OPTIONAL = {
+    "xformers": "faster attention on NVIDIA cards (pip install xformers)",
+    "onnxruntime": "masks and lines by networks of your own (pip install 'colorcli[onnx]')",
+}
 LIBRARIES = ("diffusers", "transformers", "safetensors", "numpy", "opencv-python-headless", "fileseq", "pydantic")
 
 

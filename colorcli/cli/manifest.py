@@ -27,6 +27,7 @@ def show(out: Out, as_json: AsJson = False) -> None:
             ("shot", manifest.shot),
             ("preset", manifest.request.preset),
             ("keys", ", ".join(key.path for key in manifest.keys)),
+            *([("background", manifest.background.path)] if manifest.background is not None else []),
             ("models", ", ".join(f"{model.name} ({model.license}, {model.sha256[:12]})" for model in manifest.models)),
             ("colorcli", f"{manifest.tool}, method {manifest.method}"),
             ("updated", manifest.updated or manifest.created),
