@@ -142,7 +142,16 @@ def about_libraries() -> Iterator[Finding]:
             )
     for name, purpose in OPTIONAL.items():
         there = importlib.util.find_spec(name) is not None
-        yield Finding(name, metadata.version(name) if there else f"not installed; only for {purpose}")
+        yield Finding(name, _version(name) if there else f"not installed; only for {purpose}")
+
+
+def _version(name: str) -> str:
+    """The version of a package that is there; a build of another name, such as onnxruntime-gpu, gives its own."""
+    distributions = metadata.packages_distributions().get(name, [name])
+    try:
+        return metadata.version(distributions[0])
+    except metadata.PackageNotFoundError:
+        return "installed"
 
 
 def about_images() -> Iterator[Finding]:
