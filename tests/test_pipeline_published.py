@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from colorcli.images import read_picture
+from colorcli.model.preprocess import stretch
 from colorcli.model.unet import group, places
 from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
@@ -133,8 +134,26 @@ def test_a_canvas_has_the_published_automatic_size():
 
 @pytest.mark.parametrize("sampler", get_args(SamplerName))
 def test_every_sampler_that_a_preset_may_name_colors_a_frame(xl, sampler):
-    settings = preset("none", sampling={"sampler": sampler, "steps": 4}, canvas={"size": (64, 64)})
-    found = layer(xl, settings)
+    settings = preset("none", sampling={"sampler": sampler, "steps": 3}, canvas={"size": (64, 64)})
+    key = prepare_key(FRAME, settings, SMALL)
+    (found,) = xl.color([frame(settings)], xl.encode_reference(key, settings), settings)
     assert found.shape == (64, 64, 3)
     assert np.isfinite(found).all()
-    assert np.array_equal(found, layer(xl, settings))
+
+
+def test_the_keys_mask_reaches_the_reference_net_beside_an_unrelated_background(xlv2):
+    """Four latents, the frame's mask, the key's: each mask stretched to the canvas, every eighth pixel taken."""
+    behind = {"background": {"split": True, "image": "sky.png"}}
+    masks = {}
+    for compat in ("none", "published"):
+        settings = preset(compat, **behind)
+        key = prepare_key(FRAME, settings, SMALL, background=replace(FRAME, color=FRAME.color[:, :200], alpha=None))
+        given: list[Tensor] = []
+        hook = xlv2.reference_net.register_forward_pre_hook(lambda _, inputs, given=given: given.append(inputs[0]))
+        xlv2.color([frame(settings)], xlv2.encode_reference(key, settings), settings)
+        hook.remove()
+        masks[compat] = given[0][:, 5:]
+    height, width = (8 * side for side in masks["published"].shape[2:])
+    stretched = stretch(torch.from_numpy(key.mask)[None, None], (height, width))
+    torch.testing.assert_close(masks["published"], stretched[:, :, ::8, ::8])
+    assert not masks["none"].any()  # a background of its own has no character unless somebody says so

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +20,7 @@ class Background:
     """A picture of the background that the user gave, at its own size."""
 
     color: Float  # (H, W, 3) 0..1, over white; its character is white if the preset has it removed
-    mask: Float   # (H, W) 1 = the character in this picture
+    mask: Float   # (H, W) 1 = the character in this picture; with `compat: published` the key's, at the key's size
 
 
 def read_background(
@@ -42,8 +41,7 @@ def read_background(
     if preset.background.remove_foreground:
         return Background(bleach(color, mask, preset.reference.mask_threshold), mask)
     if preset.compat == "published":
-        size = color.shape[1], color.shape[0]
-        return Background(color, cv2.resize(key_mask, size, interpolation=cv2.INTER_LINEAR))
+        return Background(color, key_mask)
     return Background(color, mask)
 
 
