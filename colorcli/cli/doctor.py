@@ -147,6 +147,8 @@ def about_libraries() -> Iterator[Finding]:
 
 def _version(name: str) -> str:
     """The version of a package that is there; a build of another name, such as onnxruntime-gpu, gives its own."""
+    from importlib import metadata
+
     distributions = metadata.packages_distributions().get(name, [name])
     try:
         return metadata.version(distributions[0])
