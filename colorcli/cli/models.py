@@ -7,86 +7,123 @@ import typer
 from colorcli import console
 
 models_app = typer.Typer(
-    rich_markup_mode=None, help="List models, and verify their weights.", invoke_without_command=True
+    rich_markup_mode=None, help="List models, install them, and verify their weights.", invoke_without_command=True
 )
-Name = Annotated[str, typer.Argument(metavar="NAME|DIR", help="A model (colorcli models list) or a folder")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line.")]
 
 
 @models_app.callback()
 def models(context: typer.Context) -> None:
-    """List models, and verify their weights."""
+    """List models, install them, and verify their weights."""
     if context.invoked_subcommand is None:
         list_models()
 
 
 @models_app.command("list")
-def list_models() -> None:
-    """List the models that colorcli knows, and whether their weights are here."""
-    from colorcli.errors import WeightsError
-    from colorcli.model.weights import require_whole, weights_folder
-    from colorcli.variants import VARIANTS
+def list_models(json: Json = False) -> None:
+    """List the models that colorcli knows and those in the models folder, and whether their weights are here."""
+    from dataclasses import asdict
 
-    rows = []
-    for name, variant in VARIANTS.items():
-        try:
-            listed = require_whole(weights_folder(name))
-            rows.append((name, "installed", console.size_in_words(listed.total_bytes), listed.license))
-        except WeightsError as failure:
-            rows.append((name, "missing", "", f"{variant.license}  ({failure.message})"))
-    console.say_table(rows, heading=("model", "state", "size", "license"))
+    from colorcli.model import description
+
+    listed = description.list_models()
+    if json:
+        for model in listed:
+            console.say_json(asdict(model))
+        return
+    rows = [
+        (model.name, model.state, console.size_in_words(model.bytes) if model.bytes is not None else "",
+         model.license, model.family, model.path or "")
+        for model in listed
+    ]
+    console.say_table(rows, heading=("model", "state", "size", "license", "family", "folder"))
+    for model in listed:
+        if model.state == "damaged":
+            console.note(f"{model.name}: {model.problem}" + (f"  (try: {model.hint})" if model.hint else ""))
+    if missing := [model.name for model in listed if model.state == "missing"]:
+        console.note(f"to install {' or '.join(missing)}: colorcli models pull NAME, or colorcli models import FILE")
+    folder, count = description.partial_downloads()
+    if count:
+        console.note(f"downloads: {console.size_in_words(count)} in {folder}; the same pull goes on with them, "
+                     "or delete the folder")
 
 
 @models_app.command("info")
-def info(name: Name) -> None:
-    """Tell all about one model: folder, license, canvas, files and hashes."""
-    from colorcli.model.weights import require_whole, weights_digest, weights_folder
-    from colorcli.variants import VARIANTS
+def info(
+    name: Annotated[str, typer.Argument(metavar="NAME|DIR|FILE", help="A model, or a .safetensors or .onnx file")],
+    json: Json = False,
+) -> None:
+    """Tell all about a model or a file of weights: license, canvas, parts, where it came from."""
+    from colorcli.model.description import describe
 
-    folder = weights_folder(name)
-    listed = require_whole(folder)
+    told = describe(name)
+    if json:
+        console.say_json(told.as_json())
+        return
     rows = [
-        ("model", listed.model),
-        ("folder", str(folder)),
-        ("license", listed.license),
-        ("size", console.size_in_words(listed.total_bytes)),
-        ("digest", weights_digest(folder)),
+        ("model", told.name),
+        ("family", told.family),
+        ("where", told.path),
+        ("license", f"{told.license}: {told.license_means}"),
+        ("size", console.size_in_words(told.bytes)),
+        ("digest", told.digest),
     ]
-    variant = VARIANTS.get(listed.model)
-    if variant:
-        side = round(variant.canvas_area**0.5)
-        rows.append(
-            (
-                "canvas",
-                f"about {side} x {side} pixels, sides {variant.min_side} to {variant.max_side}, "
-                f"multiples of {variant.multiple_of}",
-            )
-        )
+    if told.canvas:
+        rows.append(("canvas", told.canvas))
+    rows += list(told.remarks.items())
     console.say_table(rows)
-    console.say()
-    console.say_table(
-        [(file.sha256, console.size_in_words(file.bytes), path) for path, file in listed.files.items()],
-        heading=("sha256", "size", "file"),
-    )
+    if told.parts:
+        console.say()
+        console.say_table(
+            [(part.name, part.kind, f"{part.values:,}", console.size_in_words(part.bytes),
+              ", ".join(part.dtypes)) for part in told.parts],
+            heading=("part", "class", "values", "size", "numbers"),
+        )
+    if told.source:
+        console.say()
+        console.say_table(source_rows(told.source), heading=("made from", ""))
+
+
+def source_rows(source: object) -> list[tuple[str, str]]:
+    """Lay out what a model was made of, however deep it was recorded, as rows."""
+    rows: list[tuple[str, str]] = []
+
+    def walk(name: str, value: object) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{name}.{key}" if name else str(key), inner)
+        elif isinstance(value, list):
+            for number, inner in enumerate(value, start=1):
+                walk(f"{name}.{number}", inner)
+        else:
+            rows.append((name, str(value)))
+
+    walk("", source)
+    return rows
 
 
 @models_app.command("verify")
 def verify_models(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME|DIR]...", show_default=False, help="Models or folders; none: all shipped ones"),
+        typer.Argument(metavar="[NAME|DIR]...", show_default=False, help="Models or folders; none: all installed ones"),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Hash the weights and compare them with what was recorded."""
     from colorcli.errors import WeightsError
-    from colorcli.model.weights import verify, weights_folder
+    from colorcli.model.weights import installed_models, verify, weights_folder
     from colorcli.variants import VARIANTS
 
     broken = []
-    for name in names or [name for name, variant in VARIANTS.items() if variant.shipped]:
+    shipped = [name for name, variant in VARIANTS.items() if variant.shipped]
+    for name in names or [*shipped, *installed_models()]:
         folder = weights_folder(name)
-        checks = verify(folder)
-        for check in checks:
-            console.say(f"{name}: {check.path}: {check.state}")
+        for check in verify(folder):
+            if json:
+                console.say_json({"model": name, "file": check.path, "state": check.state})
+            else:
+                console.say(f"{name}: {check.path}: {check.state}")
             if check.state != "ok":
                 broken.append(str(folder / check.path))
     if broken:
