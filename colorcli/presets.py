@@ -166,6 +166,7 @@ ScheduleName = Literal["automatic", "karras", "exponential", "polyexponential", 
 
 # Samplers that choose their steps themselves, and those that know one other spread.
 KNOW_NO_SCHEDULE = ("ddim", "diffusers-pndm", "dpm-fast", "dpm-adaptive")
+LEAST_PNDM_STEPS = 4
 KNOW_KARRAS = ("diffusers-dpm", "diffusers-dpm-sde", "diffusers-euler", "diffusers-lms")
 
 
@@ -380,6 +381,12 @@ def disagreements(preset: Preset, origins: Mapping[str, str] | None = None) -> l
     if sampling.schedule not in allowed:
         disagree("sampling.schedule", f"is {sampling.schedule}, but the sampler {sampling.sampler} knows only "
                  f"{' and '.join(allowed)}", f"--set sampling.schedule={allowed[-1]}")
+    if sampling.sampler == "diffusers-pndm" and sampling.start == "match":
+        disagree("sampling.sampler", "is diffusers-pndm, whose first steps lead out of noise, but start is match",
+                 "--set sampling.start=noise")
+    elif sampling.sampler == "diffusers-pndm" and sampling.steps < LEAST_PNDM_STEPS:
+        disagree("sampling.steps", f"is {sampling.steps}, but diffusers-pndm needs {LEAST_PNDM_STEPS} or more",
+                 f"--set sampling.steps={LEAST_PNDM_STEPS}")
     if sampling.start == "match" and sampling.steps / sampling.start_level > TRAINING_STEPS:
         disagree("sampling.start_level", f"is {sampling.start_level:g}, and {sampling.steps} steps in it are more than "
                  "the noise schedule has", "--set sampling.steps=12")

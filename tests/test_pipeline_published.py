@@ -134,7 +134,7 @@ def test_a_canvas_has_the_published_automatic_size():
 
 @pytest.mark.parametrize("sampler", get_args(SamplerName))
 def test_every_sampler_that_a_preset_may_name_colors_a_frame(xl, sampler):
-    settings = preset("none", sampling={"sampler": sampler, "steps": 3}, canvas={"size": (64, 64)})
+    settings = preset("none", sampling={"sampler": sampler, "steps": 4}, canvas={"size": (64, 64)})
     key = prepare_key(FRAME, settings, SMALL)
     (found,) = xl.color([frame(settings)], xl.encode_reference(key, settings), settings)
     assert found.shape == (64, 64, 3)

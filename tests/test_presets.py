@@ -288,6 +288,10 @@ def test_every_setting_has_a_meaning_and_a_default_that_it_allows() -> None:
          "--set sampling.schedule=karras"),
         (["sampling.steps=100", "sampling.start_level=0.05"], "more than the noise schedule has",
          "--set sampling.steps=12"),
+        (["sampling.sampler=diffusers-pndm", "sampling.steps=20"], "whose first steps lead out of noise",
+         "--set sampling.start=noise"),
+        (["sampling.sampler=diffusers-pndm", "sampling.start=noise", "sampling.steps=3"], "needs 4 or more",
+         "--set sampling.steps=4"),
         (["sampling.window=[0.8, 0.2]"], "begins at 0.8, after its end at 0.2", "write the smaller number first"),
     ],
 )

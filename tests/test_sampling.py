@@ -331,3 +331,38 @@ def test_every_sampler_lays_the_background_in_after_every_step_but_the_last(samp
         expected = (background + sigma * noise) / (1 + sigma**2) ** 0.5
         torch.testing.assert_close(x[..., 3:], expected[..., 3:], atol=2e-3, rtol=1e-3)
         assert not torch.allclose(x[..., :3], expected[..., :3], atol=0.1)
+
+
+STARTS = [sampler for sampler in [*SIGMA_SAMPLERS, *RANGE_SAMPLERS, *SCHEDULERS] if sampler != "diffusers-pndm"]
+
+
+@pytest.mark.parametrize("schedule", [PUBLISHED_SCHEDULE, MINI], ids=["published", "mini"])
+@pytest.mark.parametrize("sampler", STARTS)
+def test_any_number_of_steps_from_any_start_gives_numbers(sampler, schedule):
+    noise, start = frame_noise([1], (4, 4, 4)), torch.zeros(1, 4, 4, 4)
+    for steps in schedules_of(sampler):
+        for count in (1, 2, 3, 7, 100):
+            for level in (1.0, 0.8, 0.3):
+                found = sample(
+                    lambda x, time: x * 0.1, noise, sampler=sampler, count=count, schedule=schedule, steps=steps,
+                    seeds=[1], start=start, level=level,
+                )  # fmt: skip
+                assert bool(found.isfinite().all()), (steps, count, level)
+
+
+@pytest.mark.parametrize("sampler", [*SIGMA_SAMPLERS, *RANGE_SAMPLERS, *SCHEDULERS])
+def test_a_start_is_what_the_first_call_sees_under_the_noise_of_its_time(sampler):
+    if sampler not in STARTS:
+        pytest.skip("its first steps lead out of noise")
+    noise, start = frame_noise([1], (4, 4, 4)), torch.full((1, 4, 4, 4), 3.0)
+    seen: list[tuple[float, Tensor]] = []
+
+    def predict(x: Tensor, time: float) -> Tensor:
+        seen.append((time, x))
+        return x * 0
+
+    sample(predict, noise, sampler=sampler, count=8, seeds=[1], start=start, level=0.4)
+    time, x = seen[0]
+    sigma = float(LEVELS.sigma_at(time))
+    assert 0.05 < time / 999 < 0.75  # a share of the steps, which may lie closer at the end
+    torch.testing.assert_close(x, (start + sigma * noise) / (1 + sigma**2) ** 0.5, atol=2e-3, rtol=2e-3)

@@ -144,12 +144,14 @@ def sample_scheduler(
     level: how much of the schedule is run, above 0 to 1; below 1 a start is needed. `count` steps are run in any case.
     """
     assert level >= 1 or start is not None, "a run that skips its beginning has to begin from something"
+    assert start is None or not isinstance(scheduler, PNDMScheduler), "its first steps are of another kind"
     skipped = skipped_steps(count, level)
     scheduler.set_timesteps(count + skipped, device=noise.device)
     times = scheduler.timesteps[skipped:]
-    x = noise * scheduler.init_noise_sigma if start is None else scheduler.add_noise(start, noise, times[:1])
-    if skipped and hasattr(scheduler, "set_begin_index"):
+    if hasattr(scheduler, "set_begin_index"):
+        # Without it a scheduler looks its place up by the time, and many steps close together may have one time.
         scheduler.set_begin_index(skipped)
+    x = noise * scheduler.init_noise_sigma if start is None else scheduler.add_noise(start, noise, times[:1])
     extra = {"generator": generator} if generator is not None and not isinstance(scheduler, PNDMScheduler) else {}
     for i, time in enumerate(times):
         out = predict(scheduler.scale_model_input(x, time), float(time))
