@@ -138,6 +138,14 @@ def test_without_a_key_the_context_is_zero_and_as_long_as_with_one(encoders):
     assert not blank.any()
 
 
+def test_a_latent_s_mask_is_that_of_the_middle_of_its_cell(encoders):
+    """Of a ramp that is the mean of the cell; taking every eighth pixel would give its left edge."""
+    ramp = (torch.arange(128) / 128).expand(2, 1, 64, 128)
+    region = frame_conditions(encoders, read_key(encoders, KEY, FULL), SKETCH, ramp, FULL).region
+    assert region is not None
+    torch.testing.assert_close(region.mask[0, 0, 4, 1:-1], (8 * torch.arange(1, 15) + 3.5) / 128)
+
+
 def test_a_laid_in_background_is_not_read_as_hints(encoders):
     settings = replace(FULL, latent_copy=True)
     conditions = frame_conditions(encoders, read_key(encoders, BEHIND, settings), SKETCH, MASK, settings)
