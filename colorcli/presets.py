@@ -31,6 +31,7 @@ PATH_KEYS = ("background.image", "masks.network", "masks.key_network", "lines.ne
 TRAINING_STEPS = 1000  # in the noise schedule of every model
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Level = Annotated[float, Field(ge=0.0, le=3.0)]
 Side = Annotated[int, Field(ge=64, le=2048)]
 Progress = Annotated[float, Field(ge=-0.05, le=1.0)]
 
@@ -120,7 +121,7 @@ class SketchSettings(Group):
     """How strongly the line art speaks."""
 
     strength: float = Field(1.0, ge=0.0, le=3.0, description="multiplies every sketch map")
-    levels: tuple[float, float, float, float] = Field(
+    levels: tuple[Level, Level, Level, Level] = Field(
         (1.0, 1.0, 1.0, 1.0), description="multiplies each map, finest first"
     )
     guidance: float = Field(1.0, ge=1.0, le=5.0, description="sketch guidance scale; 1 is off")
@@ -144,7 +145,7 @@ class BackgroundSettings(Group):
         1.0, ge=0.0, le=2.0, description="with split, on a model that has one: strength of its low-rank adapter"
     )
     latent_copy: bool = Field(
-        False, description="instead of reference_net: the background image itself is laid in after each step but one"
+        False, description="instead of reference_net: the image itself is laid in, after every step but the last"
     )
 
 
@@ -177,7 +178,7 @@ class SamplingSettings(Group):
     schedule: ScheduleName = Field(
         "automatic", description="how the steps are spread over the noise levels; automatic: what suits the sampler"
     )
-    steps: int = Field(1, ge=1, le=100, description="steps out of noise; more is slower and finer")
+    steps: int = Field(1, ge=1, le=100, description="steps out of noise; more is slower and finer; dpm-adaptive chooses")
     seed: int = Field(
         7, ge=0, lt=2**32, description="the same noise for every frame of the shot keeps the color steady"
     )
