@@ -147,6 +147,13 @@ def test_equal_adapters_on_both_sides_are_one_adapter(net):
         )
 
 
+def test_without_merging_each_token_is_read_once_and_as_with_hardly_any(net):
+    """Without merging each token attends to one half only; with it both are read and one is chosen."""
+    adapters = tiny_v2.region_adapters().adapters()
+    once, both = (call(net, AttentionPlan(Region(LEFT, merge=merge), adapters=adapters)) for merge in (0.0, 1e-9))
+    torch.testing.assert_close(once, both)
+
+
 def test_groups_of_blocks_leave_none_out_and_share_none(net):
     """The deepest level has no transformers of its own, so the next is the one with the smallest maps."""
     found = [group(net, name) for name in ("low", "middle", "high")]
