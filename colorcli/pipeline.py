@@ -266,6 +266,7 @@ class ColorizePipeline(DiffusionPipeline):
         """
         self.profile = profile
         apply_precision(self.components, profile)
+        free_caches()
         if not profile.moves:
             return self.to(device)
         networks = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
