@@ -178,7 +178,9 @@ class SamplingSettings(Group):
     schedule: ScheduleName = Field(
         "automatic", description="how the steps are spread over the noise levels; automatic: what suits the sampler"
     )
-    steps: int = Field(1, ge=1, le=100, description="steps out of noise; more is finer, and slower; dpm-adaptive chooses")
+    steps: int = Field(
+        1, ge=1, le=100, description="steps out of noise; more is slower and finer; dpm-adaptive chooses them itself"
+    )
     seed: int = Field(
         7, ge=0, lt=2**32, description="the same noise for every frame of the shot keeps the color steady"
     )
