@@ -206,7 +206,9 @@ def read_published(
     for part in plan.parts:
         found = {ours: _read(part, ours, names[dtype] if dtype else None) for ours in part.origins}
         part.network.load_state_dict(found, assign=True)
-        components[part.folder] = part.network.eval().requires_grad_(False)
+        # Tables that are computed, not read, take part in the same sums.
+        widest = max({value.dtype for value in found.values()}, key=lambda kind: (kind.itemsize, str(kind)))
+        components[part.folder] = part.network.to(widest).eval().requires_grad_(False)
     chosen = prediction or ("eps" if "eps" in file.name.lower() else "v")
     components["scheduler"] = DDIMScheduler(**NOISE_SCHEDULE, prediction_type=PREDICTIONS[chosen])
     return components
