@@ -31,7 +31,7 @@ LEFT_OUT = (
 )
 
 _SIDE_MODULES = ("warp_modules.", "style_modules.")
-_STYLE_MODULE_LAYERS = {"0": "norm", "1": "from_time", "2": "out"}
+STYLE_MODULE_LAYERS = {"0": "norm", "1": "from_time", "2": "out"}
 _SKETCH_NAMES = (
     (r"^model\.", "stem."),
     (r"^zero_layer\.0\.", "to_maps.0."),
@@ -198,7 +198,7 @@ def side_unet_state(published: Mapping[str, Tensor], config: Any) -> State:
             state[name] = value
         elif name.startswith("style_modules."):
             module, number, layer, kind = name.split(".")
-            state[f"{module}.{number}.{_STYLE_MODULE_LAYERS[layer]}.{kind}"] = value
+            state[f"{module}.{number}.{STYLE_MODULE_LAYERS[layer]}.{kind}"] = value
     return state
 
 
