@@ -1,8 +1,9 @@
-"""`colorcli doctor`: what this machine has, what is missing for what, and whether mini can color on it."""
+"""`colorcli doctor`: what this machine has, what is missing for what, and which models can color on it."""
 
 import importlib.util
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -15,8 +16,11 @@ import typer
 
 from colorcli import __version__, console
 from colorcli.errors import ColorcliError, DeviceError, OutputError, WeightsError
+from colorcli.model.machine import memory_bytes
 
 GIB = 2**30
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+SMALLEST_SIDE = 512   # pixels; the large models paint nothing sensible on smaller canvases
 MEMORY_FOR_MINI = 1.0 * GIB  # measured at the peak of a run: 0.7 GiB with small frames, 1.7 GiB with 4K ones
 # Package -> what it is for. Nothing here is needed for mini.
 OPTIONAL = {
@@ -40,7 +44,11 @@ def doctor(
 ) -> int:
     """Tell device, attention, memory and models of this machine, and what is missing for what."""
     failures: list[ColorcliError] = []
-    for look in (about_python, about_torch, about_memory, about_libraries, about_images, about_folders, about_models):
+    looks = (
+        about_python, about_torch, about_memory, about_libraries, about_images, about_folders, about_models,
+        about_running,
+    )
+    for look in looks:
         for finding in look():
             console.say_table([(finding.subject.ljust(12), finding.value)])
             if finding.failure:
@@ -80,7 +88,17 @@ def about_torch() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)
-        yield Finding(f"cuda:{index}", f"{properties.name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free")
+        yield Finding(
+            f"cuda:{index}",
+            f"{properties.name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free, "
+            f"compute capability {properties.major}.{properties.minor}",
+        )
+    driver = driver_version()
+    if driver:
+        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else (
+            "but this torch is built for the CPU: see pytorch.org for one that uses the card"
+        )
+        yield Finding("driver", f"NVIDIA {driver}, {built}")
     if torch.backends.mps.is_available():
         yield Finding("mps", "Apple GPU")
     cuda = torch.cuda.is_available()
@@ -89,6 +107,16 @@ def about_torch() -> Iterator[Finding]:
     )
     has_xformers = importlib.util.find_spec("xformers") is not None
     yield Finding("attention", "xformers, sdpa" if has_xformers and cuda else "sdpa (part of torch)")
+
+
+def driver_version() -> str | None:
+    """The version of the NVIDIA driver; None where there is none, or where the system does not tell."""
+    try:
+        first = NVIDIA_DRIVER.read_text().splitlines()[0]
+    except (OSError, IndexError):
+        return None
+    found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", first)
+    return found[0] if found else "of an unknown version"
 
 
 def about_memory() -> Iterator[Finding]:
@@ -102,28 +130,6 @@ def about_memory() -> Iterator[Finding]:
         hint="close other programs",
     )
     yield Finding("memory", text, short if available < MEMORY_FOR_MINI else None)
-
-
-def memory_bytes() -> tuple[int | None, int | None]:
-    """(available, total) memory in bytes, within the limit of the container; None where the system does not tell."""
-    available = total = None
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        values = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        available, total = (int(values[name].split()[0]) * 1024 for name in ("MemAvailable", "MemTotal"))
-    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        total = available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit, used = (_cgroup_bytes(name) for name in ("memory.max", "memory.current"))
-    if limit is not None and available is not None and total is not None:
-        available, total = min(available, limit - (used or 0)), min(total, limit)
-    return available, total
-
-
-def _cgroup_bytes(name: str) -> int | None:
-    try:
-        return int((Path("/sys/fs/cgroup") / name).read_text())
-    except (OSError, ValueError):  # no cgroup, or "max": no limit
-        return None
 
 
 def about_libraries() -> Iterator[Finding]:
@@ -184,29 +190,91 @@ def about_folders() -> Iterator[Finding]:
 
 
 def _free_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder, which need not be there yet."""
     import shutil
 
-    return shutil.disk_usage(folder).free
+    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), Path("/"))
+    return shutil.disk_usage(there).free
 
 
 def about_models() -> Iterator[Finding]:
-    from colorcli.model.weights import require_whole, verify, weights_digest, weights_folder
+    from colorcli.model.weights import models_folder, require_whole, verify, weights_digest, weights_folder
     from colorcli.variants import VARIANTS
 
     for name, variant in VARIANTS.items():
         try:
             folder = weights_folder(name)
             listed = require_whole(folder)
-            damaged = [check.path for check in verify(folder) if check.state != "ok"]
-            if damaged:
-                raise WeightsError(f"{folder / damaged[0]} is damaged", hint="copy or install the model again")
+            if variant.shipped:
+                damaged = [check.path for check in verify(folder) if check.state != "ok"]
+                if damaged:
+                    raise WeightsError(f"{folder / damaged[0]} is damaged", hint="copy or install the model again")
+            # The others are gigabytes, which are read where somebody asks for it.
+            checked = "every file has its hash" if variant.shipped else "every file has its size"
             yield Finding(
                 f"model {name}",
-                f"{console.size_in_words(listed.total_bytes)}, license {listed.license}, "
-                f"every file has its hash, digest {weights_digest(folder)[:12]}",
+                f"{console.size_in_words(listed.total_bytes)}, license {listed.license}, {checked}, "
+                f"digest {weights_digest(folder)[:12]}",
             )
         except WeightsError as failure:
             yield Finding(f"model {name}", failure.message, failure if variant.shipped else None)
+    folder = models_folder()
+    try:
+        yield Finding("models", f"are installed in {folder}, {_free_bytes(folder) / GIB:.1f} GiB free")
+    except OSError as failure:
+        yield Finding("models", f"are installed in {folder}, which cannot be looked at: {failure.strerror}")
+
+
+def about_running() -> Iterator[Finding]:
+    """Which models fit into this machine's memory, on how large a canvas, and what to set for it."""
+    try:
+        import torch
+
+        from colorcli.model.memory import SIZES, free_bytes
+    except Exception:  # about_torch has told
+        return
+    from colorcli.variants import VARIANTS
+
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    free = memory_bytes()[0] if device == "cpu" else free_bytes(device)
+    for name, variant in VARIANTS.items():
+        if name in SIZES:
+            side = round(variant.canvas_area**0.5)
+            yield Finding(f"run {name}", how_it_runs(name, device, free, side, min(SMALLEST_SIDE, side)))
+        else:
+            yield Finding(f"run {name}", "its need of memory is not known")
+
+
+def how_it_runs(model: str, device: str, free: int | None, side: int, smallest: int) -> str:
+    """Say how a model runs on a device with `free` bytes: on a canvas of its own `side`, or on a smaller one, or not.
+
+    With what `--precision auto` chooses; where that is too much, with what would have to be asked for.
+    """
+    from colorcli.model.memory import choose_precision, choose_profile, estimate, fits
+
+    slow = "" if device != "cpu" or model == "mini" else "; slow without a GPU"
+    precisions = ["auto"] if device != "cpu" or model == "mini" else ["auto", "bf16"]
+    sides = range(side, smallest - 1, -64)
+    for canvas in ((one, one) for one in sides):
+        for asked in precisions:
+            precision = choose_precision(asked, device, model)
+            profile = choose_profile("auto", device, free, model, canvas, precision)
+            if not fits(profile, free, model, canvas):
+                continue
+            needs = estimate(profile, model, canvas) / GIB
+            words = [f"on {device} in {precision.name}", f"memory {profile.describe()}"]
+            words += [f"up to {profile.frames} frames at once"] if profile.frames > 1 else []
+            asks = [] if asked == "auto" else [f"--precision {asked}"]
+            asks += [] if canvas[0] == side else [f"--set canvas.area={canvas[0] * canvas[1]}"]
+            given = f" with {' '.join(asks)}" if asks else ""
+            return (
+                f"canvas {canvas[0]}x{canvas[1]}{given}: {', '.join(words)}, needs {needs:.1f} GiB"
+                + (f" of {free / GIB:.1f}" if free is not None else "") + slow
+            )
+    precision = choose_precision(precisions[-1], device, model)
+    least = choose_profile("auto", device, free, model, (smallest, smallest), precision)
+    needs = estimate(least, model, (smallest, smallest)) / GIB
+    return f"not on this machine: needs {needs:.1f} GiB on {device} at least, {(free or 0) / GIB:.1f} are free"
 
 
 def about_loading() -> Iterator[Finding]:

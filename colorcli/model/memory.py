@@ -48,11 +48,13 @@ from torch import Tensor, nn
 
 from colorcli.errors import DeviceError
 from colorcli.model.machine import memory_bytes
-from colorcli.model.unet import EXACT_LAYERS
 
 GIB = 2**30
 RUNTIME = 600_000_000   # bytes that a CUDA context, its libraries and the allocator's gaps take before any tensor
 
+# Layers that stay in float32 whatever the rest computes in: they are small, and what they give is added to every block,
+# or is the result.
+EXACT_LAYERS = ("time_embedding", "class_embedding", "conv_norm_out", "conv_out")
 # Components that compute in the precision that was asked for. All others stay in float32, as published.
 COMPUTE_PARTS = ("unet", "sketch_encoder", "reference_net", "adapter")
 ENCODERS = ("image_encoder", "tagger", "projection")

@@ -9,8 +9,9 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
+from colorcli.model.memory import EXACT_LAYERS
 from colorcli.model.preprocess import latent_mask, stretch
-from colorcli.model.unet import EXACT_LAYERS, decoder_banks, transformer_blocks, unet_config
+from colorcli.model.unet import decoder_banks, transformer_blocks, unet_config
 
 IN_CHANNELS = 6  # latents of the background, the sketch's mask, the reference's mask
 

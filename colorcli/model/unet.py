@@ -25,12 +25,9 @@ from colorcli.model.attention import (
     region_at,
     self_attention,
 )
+from colorcli.model.memory import EXACT_LAYERS
 
 PLAIN = AttentionPlan()
-
-# Layers that stay in float32 whatever the rest computes in: they are small, and what they give is added to every block,
-# or is the result.
-EXACT_LAYERS = ("time_embedding", "class_embedding", "conv_norm_out", "conv_out")
 Observer = Callable[[str, Tensor], None]
 
 
