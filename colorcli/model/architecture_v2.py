@@ -6,13 +6,20 @@ Every width comes from the file; only the channels of an attention head do not s
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
-from colorcli.model.architecture import Origin, OriginOf, Shapes, adapter_origin, unet_origin
-from colorcli.model.checkpoint_v2 import STYLE_MODULE_LAYERS, network_sizes
+from colorcli.model.architecture import Origin, OriginOf, Shapes, adapter_origin, open_clip_origin, unet_origin
+from colorcli.model.checkpoint_v2 import (
+    STYLE_MODULE_LAYERS,
+    network_sizes,
+    text_tower_config,
+    vision_tower_config,
+)
 from colorcli.model.lora import RegionAdapters
 from colorcli.model.side_encoders import BackgroundEncoder, SideUNet, StyleEncoder
 from colorcli.model.sketch_encoder import PyramidSketchEncoder
@@ -21,6 +28,10 @@ from colorcli.model.unet import decoder_start, places
 LATENT_SCALE = 0.18215
 ADAPTER_RANK = 4
 _ADAPTER_LABELS = {"foreground": "_fg.", "background": "_bg."}
+_TEXT_NAMES = (
+    ("embeddings.token_embedding.", "token_embedding."), ("final_layer_norm.", "ln_final."),
+    ("embeddings.position_embedding.weight", "positional_embedding"),
+)
 _LEVELS = ("model.14.weight", *(f"output_blocks.{i}.3.weight" for i in range(1, 4)))
 
 
@@ -94,11 +105,45 @@ def region_adapters_origin(unet: Any) -> OriginOf:
     return origin
 
 
+def vision_tower_from(shapes: Shapes) -> CLIPVisionModelWithProjection:
+    """Make CLIP's picture tower; shapes by the names of open_clip, without the prefix of the tower."""
+    with init_empty_weights(include_buffers=False):
+        return CLIPVisionModelWithProjection(vision_tower_config(_tensors(shapes)))
+
+
+def text_tower_from(shapes: Shapes) -> CLIPTextModelWithProjection:
+    """Make CLIP's text tower; shapes by the names of open_clip, without the prefix of the tower."""
+    with init_empty_weights(include_buffers=False):
+        return CLIPTextModelWithProjection(text_tower_config(_tensors(shapes)))
+
+
+def vision_tower_origin(name: str) -> Origin:
+    """Name a tensor of the picture tower as open_clip does, without the prefix of the tower."""
+    found = open_clip_origin(name)
+    return replace(found, name=found.name.removeprefix("visual."))
+
+
+def text_tower_origin(name: str) -> Origin:
+    """Name a tensor of the text tower as open_clip does, without the prefix of the tower."""
+    if name == "text_projection.weight":
+        return Origin("text_projection", transposed=True)
+    name = name.removeprefix("text_model.")
+    if name.startswith("encoder."):
+        # Layers have the same names in both towers.
+        return vision_tower_origin(f"vision_model.{name}")
+    for ours, theirs in _TEXT_NAMES:
+        name = name.replace(ours, theirs)
+    return Origin(name)
+
+
+def _tensors(shapes: Shapes) -> dict[str, torch.Tensor]:
+    return {name: torch.empty(tuple(shape), device="meta") for name, shape in shapes.items()}
+
+
 def _sizes(shapes: Shapes, head_dim: int) -> dict[str, Any]:
     """Read the sizes of a network; of one whose tensors do not tell them the published ones, to complain of later."""
-    tensors = {name: torch.empty(tuple(shape), device="meta") for name, shape in shapes.items()}
     try:
-        sizes = network_sizes(tensors, head_dim)
+        sizes = network_sizes(_tensors(shapes), head_dim)
     except (KeyError, IndexError, ValueError):
         return {"head_dim": head_dim}
     label = "label_emb.0.0.weight"

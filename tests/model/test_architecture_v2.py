@@ -18,6 +18,10 @@ from colorcli.model.architecture_v2 import (
     side_unet_from,
     side_unet_origin,
     style_encoder_from,
+    text_tower_from,
+    text_tower_origin,
+    vision_tower_from,
+    vision_tower_origin,
 )
 from colorcli.model.checkpoint_v2 import (
     PublishedV2,
@@ -25,6 +29,7 @@ from colorcli.model.checkpoint_v2 import (
     side_encoder_state,
     side_unet_state,
     split_published_v2,
+    vision_tower_state,
 )
 from colorcli.model.lora import RegionAdapters
 from colorcli.model.side_encoders import SideUNet
@@ -84,6 +89,35 @@ def test_the_names_of_the_adapters_say_which_side_and_layer_each_belongs_to(publ
     made, origin = RegionAdapters.from_published(filled, 7), region_adapters_origin(unet)
     for name, value in made.state_dict().items():
         assert torch.equal(value, filled[origin(name).name]), name
+
+
+def test_both_towers_pair_up_with_joined_projections_cut_in_three(published):
+    for made, origin, part, unused in (
+        (vision_tower_from, vision_tower_origin, published.vision_tower, set()),
+        (text_tower_from, text_tower_origin, published.text_tower, {"logit_scale"}),
+    ):
+        tower = made(shapes(part))
+        origins = {name: origin(name) for name in tower.state_dict()}
+        assert {found.name for found in origins.values()} == set(part) - unused
+        for name, value in tower.state_dict().items():
+            theirs, found = tuple(part[origins[name].name].shape), origins[name]
+            if found.piece is not None:
+                assert found.piece[1] == 3
+                theirs = (theirs[0] // 3, *theirs[1:])
+            assert tuple(value.shape) == (theirs[::-1] if found.transposed else theirs), name
+
+
+def test_the_pieces_of_a_joined_projection_are_those_of_the_whole_conversion():
+    joined = torch.arange(6.0)
+    made = vision_tower_state({
+        "transformer.resblocks.0.attn.in_proj_bias": joined, "proj": torch.zeros(1, 1),
+    })
+    for name, value in made.items():
+        found = vision_tower_origin(name)
+        if found.piece is not None:
+            i, count = found.piece
+            assert torch.equal(joined.chunk(count)[i], value)
+    assert sum(vision_tower_origin(name).piece is not None for name in made) == 3
 
 
 def test_a_narrow_network_of_the_family_is_read_by_the_same_rules():
