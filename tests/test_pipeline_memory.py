@@ -53,12 +53,13 @@ def exact(frame) -> np.ndarray:
     return colored(pipeline(), frame, settings(background=BACKGROUND))
 
 
-def test_in_bf16_the_picture_is_the_same_but_for_its_last_bits(frame, exact):
+@pytest.mark.parametrize(("storage", "least"), [("compute", 30), ("fp8", 15)])
+def test_in_fewer_bits_the_picture_is_the_same_but_for_its_last_bits(frame, exact, storage, least):
     """Random weights, so nothing can be said of what is seen: 30 dB is an error of one part in thirty."""
-    profile = replace(PROFILES["full"], precision=PRECISIONS["bf16"])
+    profile = replace(PROFILES["8g"], budget=0, precision=PRECISIONS["bf16"], storage=storage)
     found = colored(pipeline(profile), frame, settings(background=BACKGROUND))
     assert found.dtype == np.float32
-    assert 10 * np.log10(1 / np.square(found - exact).mean()) > 30
+    assert 10 * np.log10(1 / np.square(found - exact).mean()) > least
     assert not np.array_equal(found, exact)
 
 
