@@ -35,7 +35,7 @@ from colorcli.model.conditions import (
     read_key,
 )
 from colorcli.model.lora import BackgroundAdapter
-from colorcli.model.machine import out_of_memory, too_large
+from colorcli.model.machine import more_room, out_of_memory, too_large
 from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
 from colorcli.model.matcher import RegionMatcher
 from colorcli.model.memory import (
@@ -223,7 +223,7 @@ class ColorizePipeline(DiffusionPipeline):
         if together and len(frames) > 1:
             raise torch.OutOfMemoryError(words)
         largest = max(frames, key=lambda frame: frame.canvas.size[0] * frame.canvas.size[1])
-        raise too_large(largest.canvas.source, largest.canvas.size, self.profile.name)
+        raise too_large(largest.canvas.source, largest.canvas.size, self._device.type, self.profile.name)
 
     def free_memory(self) -> None:
         """Give back what is cached on the device, and take parts from it that no running phase needs."""
@@ -516,7 +516,7 @@ def load_pipeline(
         raise WeightsError(f"{folder} cannot be loaded: {error}", hint="see `colorcli models verify`") from error
     except RuntimeError as error:
         if out_of_memory(error):
-            hint = "--memory 8g" if memory in ("auto", "full") else "close other programs, or see `colorcli doctor`"
+            hint = f"{more_room(chosen, profile.name)}, or see `colorcli doctor`"
             raise DeviceError(f"there is no room for the model on {chosen}: {error}", hint=hint) from error
         raise DeviceError(f"the model cannot be put on {chosen}: {error}", hint="see `colorcli doctor`") from error
 

@@ -36,6 +36,9 @@ def bench(
     overrides: opt.Set = None,
     model: opt.Model = None,
     device: opt.Device = "auto",
+    attention: opt.AttentionChoice = opt.Attention.AUTO,
+    precision: opt.PrecisionChoice = opt.Precision.AUTO,
+    memory: opt.MemoryChoice = opt.Memory.AUTO,
     verbose: opt.Verbose = 0,
 ) -> None:
     """Measure how fast this machine colors, one stage after the other."""
@@ -43,16 +46,24 @@ def bench(
     wanted = [parse_size(text) for text in sizes or ("512x512", "1280x720")]
 
     from colorcli.cli.color import with_short_cuts
+    from colorcli.cli.render import canvas_area, check_engine
     from colorcli.model.weights import family_of
     from colorcli.presets import load_preset
 
+    check_engine(device, attention.value, precision.value)
     settings = load_preset(preset, with_short_cuts(overrides or (), model, None), family_of)
     spent: dict[str, float] = {}
     with measured("load", spent):
         from colorcli.pipeline import load_pipeline
 
-        pipeline = load_pipeline(settings.model, device=device)
-    console.say(f"{settings.model} loads in {console.time_in_words(spent['load'])}, libraries included")
+        pipeline = load_pipeline(
+            settings.model, device, attention.value, precision.value, memory.value, canvas_area(settings)
+        )
+    used = pipeline.describe()
+    console.say(
+        f"{settings.model} loads in {console.time_in_words(spent['load'])}, libraries included; "
+        f"{used['device']}, {used['attention']}, {used['precision']}, memory {used['memory']}"
+    )
     rows = []
     for width, height in wanted:
         with tempfile.TemporaryDirectory(prefix="colorcli-bench-") as folder:

@@ -11,6 +11,7 @@ from colorcli import console
 from colorcli.errors import ColorcliError, FrameError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
+    from colorcli.presets import Preset
     from colorcli.shot.manifest import FrameRecord
     from colorcli.shot.plan import ShotPlan, ShotRequest
     from colorcli.shot.run import RunResult
@@ -42,10 +43,9 @@ def render(request: "ShotRequest", machine: Machine, *, progress: str, quiet: bo
     try:
         plans = plan_shots(request)
         reporter = console.RunReporter(dialect, sum(len(plan.jobs) for plan in plans), quiet=quiet)
-        canvas = request.preset.canvas
         load = partial(
             load_engine, request.preset.model, machine.device, machine.attention, precision=machine.precision,
-            memory=machine.memory, canvas_area=canvas.size[0] * canvas.size[1] if canvas.size else canvas.area,
+            memory=machine.memory, canvas_area=canvas_area(request.preset),
         )
         result = run_plans(plans, request.preset, reporter, load_colorizer=load, at_once=at_once)
     except ColorcliError as failure:
@@ -71,6 +71,12 @@ def check_engine(device: str, attention: str, precision: str = "auto") -> None:
                 "--attention xformers needs the package xformers, which is not installed",
                 hint="pip install xformers, or leave --attention out",
             )
+
+
+def canvas_area(preset: "Preset") -> int | None:
+    """The pixels of the canvases that a preset asks for; None: the model's own."""
+    canvas = preset.canvas
+    return canvas.size[0] * canvas.size[1] if canvas.size else canvas.area
 
 
 def parse_batch(text: str) -> int | None:

@@ -37,11 +37,18 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
-def too_large(frame: tuple[int, int], canvas: tuple[int, int], profile: str = "full") -> DeviceError:
-    """One frame does not fit in memory: the error that says what would. Sizes are width and height in pixels."""
-    smaller = canvas[0] * canvas[1] // 2
-    first = "" if profile.startswith("8g") else "--memory 8g, or "
+def too_large(frame: tuple[int, int], canvas: tuple[int, int], device: str, profile: str) -> DeviceError:
+    """One frame does not fit in memory: the error that says what would.
+
+    frame, canvas: width and height in pixels. device: "cpu", or a card. profile: the memory profile in use.
+    """
     return DeviceError(
         f"memory is used up by one frame of {frame[0]}x{frame[1]} on a canvas of {canvas[0]}x{canvas[1]}",
-        hint=f"{first}--set canvas.area={smaller} for a smaller canvas",
+        hint=f"{more_room(device, profile)}, or --set canvas.area={canvas[0] * canvas[1] // 2} for a smaller canvas",
     )
+
+
+def more_room(device: str, profile: str) -> str:
+    """Say what would make room on a device."""
+    movable = device != "cpu" and not profile.startswith("8g")
+    return "--memory 8g" if movable else "close other programs"

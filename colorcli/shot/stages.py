@@ -23,7 +23,7 @@ import colorcli
 from colorcli.errors import ColorcliError, DeviceError, FrameError, KeyImageError, OutputError, WeightsError
 from colorcli.finish.finish import finish_frame
 from colorcli.images import Picture, file_digest, format_named, picture_digest, read_picture, write_picture
-from colorcli.model.machine import out_of_memory, too_large
+from colorcli.model.machine import more_room, out_of_memory, too_large
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
 from colorcli.shot.engine import (
@@ -388,7 +388,10 @@ class ShotRun:
             short = out_of_memory(error)
             if len(batch) == 1 and short and not isinstance(error, MemoryError):
                 canvas = batch[0].prepared.canvas
-                raise too_large(canvas.source, canvas.size) from error
+                used = colorizer.describe()
+                raise too_large(
+                    canvas.source, canvas.size, used.get("device", ""), used.get("memory", "full")
+                ) from error
             if len(batch) == 1:
                 self._fail(batch[0].look.job, error, batch[0].look.record)
                 return
@@ -432,7 +435,9 @@ class ShotRun:
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
-                raise DeviceError("there is no memory to read the key", hint="--memory 8g") from error
+                used = colorizer.describe()
+                hint = more_room(used.get("device", ""), used.get("memory", "full"))
+                raise DeviceError("there is no memory to read the key", hint=hint) from error
         return references[self._key.digest]
 
     def _finish(self, ready: _Ready, layer: Float) -> FrameRecord:

@@ -27,6 +27,7 @@ class SmallCard(FakeColorizer):
         super().__init__()
         self.room, self.error, self.wants = room, error, wants
         self.batches: list[int] = []
+        self.profile = "12g"
 
     def color(self, frames: Sequence[PreparedFrame], reference: Float, preset: Preset) -> list[Float]:
         self.batches.append(len(frames))
@@ -35,7 +36,7 @@ class SmallCard(FakeColorizer):
         return super().color(frames, reference, preset)
 
     def describe(self) -> dict[str, str]:
-        return {"device": "a small card", "precision": "fp16", "memory": "8g fp8", "frames": str(self.wants)}
+        return {"device": "a small card", "precision": "fp16", "memory": self.profile, "frames": str(self.wants)}
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_the_smaller_batch_is_said_once_and_recorded(walk: Path) -> None:
     (run,) = read_manifest(outcome.plans[0].out).runs
     assert run.batch == 1
     assert run.notes[-1] == "batch halved to 1 after running out of memory"
-    assert (run.device, run.precision, run.memory) == ("a small card", "fp16", "8g fp8")
+    assert (run.device, run.precision, run.memory) == ("a small card", "fp16", "12g")
 
 
 def test_a_frame_that_does_not_fit_alone_ends_the_run_and_says_what_would(walk: Path) -> None:
@@ -73,6 +74,13 @@ def test_a_frame_that_does_not_fit_alone_ends_the_run_and_says_what_would(walk: 
     frame = outcome.plans[0].jobs[0].size
     assert frame is not None and f"frame of {frame[0]}x{frame[1]} on a canvas of " in error.message
     assert "--memory 8g" in str(error.hint) and "--set canvas.area=" in str(error.hint)
+
+
+def test_nobody_is_told_to_set_what_is_set_already(walk: Path) -> None:
+    card = SmallCard(0)
+    card.profile = "8g fp8"
+    error = color(walk, colorizer=card).result.error
+    assert error is not None and "--memory" not in str(error.hint) and "close other programs" in str(error.hint)
 
 
 def test_frames_that_were_colored_before_memory_ran_out_stay(walk: Path) -> None:
