@@ -5,10 +5,13 @@ from typing import Annotated
 import typer
 
 from colorcli import console
+from colorcli.cli.import_weights import import_weights
+from colorcli.cli.pull import pull
 
 models_app = typer.Typer(
     rich_markup_mode=None, help="List models, install them, and verify their weights.", invoke_without_command=True
 )
+models_app.command("import")(import_weights)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line.")]
 
 
@@ -131,3 +134,6 @@ def verify_models(
             f"{broken[0]} is missing or damaged" + (f" (and {len(broken) - 1} more)" if broken[1:] else ""),
             hint="copy or install the model again",
         )
+
+
+models_app.command("pull")(pull)

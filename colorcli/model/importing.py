@@ -68,6 +68,7 @@ from colorcli.variants import VARIANTS
 
 SHARD_BYTES = 2_000_000_000        # a loader holds one shard at a time; below the 4 GB that some disks allow a file
 COPY_BYTES = 16 * 1024 * 1024
+SPARE_BYTES = 20_000_000           # for headers, configurations, and what a file system keeps for itself
 NAMES_SHOWN = 4
 # What the published models were trained with.
 NOISE_SCHEDULE: Mapping[str, Any] = {
@@ -80,6 +81,7 @@ DTYPE_NAMES = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 
 Prediction = Literal["v", "eps"]
 OnProgress = Callable[[str, int, int], None]   # what is being done, bytes done, bytes in all
+Advance = Callable[[str, int], None]           # what is being done, bytes more
 
 # Tensors that are known and have no place in a model of ours, each kind with the reason. First match counts.
 _SCHEDULE = (r"(betas|alphas_cumprod|alphas_cumprod_prev|(sqrt|log)_(one_minus_|recip_|recipm1_)?alphas_cumprod"
@@ -155,6 +157,7 @@ def import_model(
     name: str | None = None,
     dtype: str | None = None,
     prediction: Prediction | None = None,
+    source: Mapping[str, Any] | None = None,
     force: bool = False,
     on_progress: OnProgress | None = None,
     shard_bytes: int = SHARD_BYTES,
@@ -164,6 +167,7 @@ def import_model(
     clip, tagger, vae: files or folders of the networks that the published files may lack; without them the towers are
     those inside the file, else those of an installed model. to: the models folder if None. name: the family if None.
     dtype: "fp32", "fp16" or "bf16"; None keeps that of the file. prediction: None reads it off the file's name ("eps").
+    source: more to record about where the file comes from. on_progress: told of both reading and writing together.
     Raises WeightsError if anything in the files is missing, unknown or of a wrong shape or type; OutputError if the
     folder is there already (`force` replaces it) or the disk is full. A failure leaves nothing behind.
     """
@@ -173,20 +177,23 @@ def import_model(
     _refuse_existing(target, force)
     plan = _understand(file, family, clip, tagger, vae, dtype)
     chosen: Prediction = prediction or ("eps" if "eps" in file.name.lower() else "v")
-    progress = on_progress or (lambda stage, done, total: None)
     size = file.stat().st_size
-    with file.open("rb") as opened:
-        digest = hashlib.sha256()
-        while block := opened.read(COPY_BYTES):
-            digest.update(block)
-            progress("reading", opened.tell(), size)
+    total = size + _written_bytes(plan, dtype)
+    done = 0
+
+    def advance(stage: str, count: int) -> None:
+        nonlocal done
+        done += count
+        if on_progress is not None:
+            on_progress(stage, done, total)
+
     license = VARIANTS[family].license
-    source = {"file": file.name, "sha256": digest.hexdigest(), "bytes": size, **plan.towers}
     with _new_folder(target, force) as folder:
         _require_space(parent, plan, dtype)
-        hashed = _write_parts(folder, plan, dtype, shard_bytes, progress)
+        made_of = {"file": file.name, "sha256": _hash(file, advance), "bytes": size, **plan.towers, **(source or {})}
+        hashed = _write_parts(folder, plan, dtype, shard_bytes, advance)
         _write_index(folder, plan, chosen)
-        listed = write_list(folder, family, license, source=source, hashed=hashed)
+        listed = write_list(folder, family, license, source=made_of, hashed=hashed)
     return Imported(target, family, license, chosen, listed.total_bytes, plan.used, plan.ignored, plan.towers,
                     tuple(plan.notes))
 
@@ -591,14 +598,26 @@ def _out_bytes(part: Part, ours: str, dtype: str | None) -> int:
     return math.prod(part.network.get_parameter(ours).shape) * DTYPES[dtype or kept].itemsize
 
 
+def _written_bytes(plan: _Plan, dtype: str | None) -> int:
+    kept = DTYPE_NAMES[dtype] if dtype else None
+    return sum(_out_bytes(part, name, kept) for part in plan.parts for name in part.origins
+               if part.folder not in plan.linked)
+
+
+def _hash(file: Path, advance: Advance) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while block := opened.read(COPY_BYTES):
+            digest.update(block)
+            advance("reading", len(block))
+    return digest.hexdigest()
+
+
 def _write_parts(
-    folder: Path, plan: _Plan, dtype: str | None, shard_bytes: int, progress: OnProgress
+    folder: Path, plan: _Plan, dtype: str | None, shard_bytes: int, advance: Advance
 ) -> dict[str, WeightsFile]:
     """Write every part into its folder; give the hashes of what was written, by path inside the model."""
     kept = DTYPE_NAMES[dtype] if dtype else None
-    total = sum(_out_bytes(part, name, kept) for part in plan.parts for name in part.origins
-                if part.folder not in plan.linked)
-    done = 0
     hashed: dict[str, WeightsFile] = {}
     for part in plan.parts:
         inside = folder / part.folder
@@ -614,8 +633,7 @@ def _write_parts(
             names = [stem + SUFFIX]
         for name, tensors in zip(names, shards, strict=True):
             for step in _write_shard(inside / name, part, tensors, kept, hashed, f"{part.folder}/{name}"):
-                done += step
-                progress(f"writing {part.folder}", done, total)
+                advance(f"writing {part.folder}", step)
         if len(shards) > 1:
             index = {"metadata": {"total_size": sum(_out_bytes(part, t, kept) for t in part.origins)},
                      "weight_map": {t: name for name, tensors in zip(names, shards, strict=True) for t in tensors}}
@@ -715,10 +733,9 @@ def _refuse_existing(target: Path, force: bool) -> None:
 
 
 def _require_space(parent: Path, plan: _Plan, dtype: str | None) -> None:
-    kept = DTYPE_NAMES[dtype] if dtype else None
-    needed = sum(_out_bytes(part, name, kept) for part in plan.parts for name in part.origins
-                 if part.folder not in plan.linked or plan.linked[part.folder].stat().st_dev != parent.stat().st_dev)
-    needed += 20_000_000   # headers, configurations, and what a file system keeps for itself
+    copied = sum(file.stat().st_size for folder in plan.linked.values() for file in folder.iterdir()
+                 if folder.stat().st_dev != parent.stat().st_dev)
+    needed = _written_bytes(plan, dtype) + copied + SPARE_BYTES
     free = shutil.disk_usage(parent).free
     if needed > free:
         raise OutputError(f"the model needs {needed / 1e9:.2f} GB, and {parent} has {free / 1e9:.2f} GB free",
