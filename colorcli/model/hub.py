@@ -393,6 +393,8 @@ def _part(path: Path, file: HubFile) -> Path:
 def _in_hub_cache(file: HubFile) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
+    if SHARD.fullmatch(file.name) or file.name == SHARD_INDEX:
+        return None  # shards have to lie together
     found = try_to_load_from_cache(file.repository, file.path, revision=file.revision)
     return Path(found) if isinstance(found, str) else None
 
@@ -410,14 +412,32 @@ def remove_downloads(files: Sequence[HubFile], downloads: Path) -> None:
 
 def source_record(plan: PullPlan, hub: Hub) -> dict[str, Any]:
     """What `weights.json` keeps of where a model came from."""
-    return {
-        "hub": hub.url,
-        "files": [
-            {"part": file.role, "repository": file.repository, "revision": file.revision, "file": file.path,
-             "bytes": file.bytes, "sha256": file.sha256 or f"git:{file.blob_id}", "license": file.license}
-            for file in plan.files
-        ],
-    }
+    return {"hub": hub.url, "files": [_file_record(file) for file in plan.files]}
+
+
+def _file_record(file: HubFile) -> dict[str, Any]:
+    digest = {"sha256": file.sha256} if file.sha256 else {"git_blob": file.blob_id}
+    return {"part": file.role, "repository": file.repository, "revision": file.revision, "file": file.path,
+            "bytes": file.bytes, **digest, "license": file.license}
+
+
+def weights_of(files: Sequence[HubFile], paths: Mapping[HubFile, Path]) -> Path | None:
+    """Give the file to read a part from, among those fetched for it: its weights, or the index of their shards."""
+    named = {file.name: paths[file] for file in files}
+    return named.get(SHARD_INDEX) or next((path for name, path in named.items() if name.endswith(SUFFIX)), None)
+
+
+def tower_lender(role: Role, model: str, installed: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Find an installed model with a tower from the repository that `model` takes it from.
+
+    installed: name of a model -> its recorded source, as `source_record` made it.
+    """
+    repository = next((source.repository for source in SOURCES[model] if source.role == role), None)
+    for name, source in installed.items():
+        parts = [(entry.get("part"), entry.get("repository")) for entry in source.get("files", ())]
+        if (role, repository) in parts:
+            return name
+    return None
 
 
 @contextmanager

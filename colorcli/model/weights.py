@@ -291,6 +291,20 @@ def write_list(
     return WeightsList(model, license, files)
 
 
+def record_source(folder: Path, source: Mapping[str, Any], license: str) -> None:
+    """Add to the list of a model where its files came from, and the license that was shown there.
+
+    Raises WeightsError if the folder has no list.
+    """
+    read_list(folder)
+    path = folder / LIST_NAME
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content |= {"license": license, "source": {**content.get("source", {}), **source}}
+    fresh = path.with_name(f".{LIST_NAME}.new")
+    fresh.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    fresh.replace(path)
+
+
 def _list_of_file(file: Path) -> WeightsList:
     """Make the list of a single file: itself, and the towers of the model that lends them."""
     family = family_of_file(file)
