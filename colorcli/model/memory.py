@@ -411,8 +411,8 @@ class Residency:
 
     def _bring(self, parts: Sequence[str]) -> None:
         for part in parts:
+            self._there.append(part)   # first: a part of which only some fits is taken away again by `clear`
             self._move(self._parts[part], self.device)
-            self._there.append(part)
 
     def _leave(self, parts: Sequence[str]) -> None:
         for part in list(parts):

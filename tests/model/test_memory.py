@@ -276,6 +276,21 @@ def test_nothing_moves_inside_a_phase():
     assert moves == [("unet", False)] and watched.there == set()
 
 
+def test_a_part_of_which_only_some_fits_is_taken_away_again():
+    gone: list[bool] = []
+
+    def half(tensors: Any, device: torch.device | None) -> None:
+        gone.append(device is None)
+        if device is not None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    full = Residency({"unet": nn.Linear(3, 3)}, "cpu", replace(PROFILES["8g"], budget=0), half)
+    with pytest.raises(torch.OutOfMemoryError), full.phase("denoise"):
+        pass
+    full.clear()
+    assert gone == [False, True] and full.there == set()
+
+
 def test_a_part_that_no_phase_knows_is_there_in_all_of_them():
     watched, _ = residency(replace(PROFILES["8g"], budget=0), {**PARTS, "style_encoder": 5})
     for phase in PHASES:
