@@ -1,6 +1,7 @@
 """`colorcli models`: which there are, where their weights lie, under which license, and whether they are whole."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -87,21 +88,12 @@ def info(
         console.say_table(source_rows(told.source), heading=("made from", ""))
 
 
-def source_rows(source: object) -> list[tuple[str, str]]:
-    """Lay out what a model was made of, however deep it was recorded, as rows."""
-    rows: list[tuple[str, str]] = []
-
-    def walk(name: str, value: object) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{name}.{key}" if name else str(key), inner)
-        elif isinstance(value, list):
-            for number, inner in enumerate(value, start=1):
-                walk(f"{name}.{number}", inner)
-        else:
-            rows.append((name, str(value)))
-
-    walk("", source)
+def source_rows(source: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Lay out what a model was made of as rows: what was recorded, and a row for each file from the hub."""
+    rows = [(name, str(value)) for name, value in source.items() if name != "files"]
+    for entry in source.get("files", ()):
+        rows.append((str(entry.get("part")), f"{entry.get('repository')}/{entry.get('file')}, commit "
+                     f"{str(entry.get('revision'))[:10]}, {entry.get('license')}"))
     return rows
 
 

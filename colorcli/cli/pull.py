@@ -146,14 +146,12 @@ def install(
     if family != plan.model:
         raise WeightsError(f"{checkpoint.name} holds a model of the family {family}, not {plan.model}",
                            hint=f"colorcli models pull {family}, or choose another file with --file")
-    steps: dict[str, console.Transfers] = {}
+    shown: list[console.Transfers] = []
 
     def progress(step: str, done: int, total: int) -> None:
-        if step not in steps:
-            for earlier in steps.values():
-                earlier.close()
-            steps[step] = console.Transfers(total, quiet=quiet, json=json)
-        steps[step].update(step, done, total, done)
+        if not shown:
+            shown.append(console.Transfers(total, quiet=quiet, json=json))
+        shown[0].update(step, done, total, done)
 
     try:
         made = import_model(
@@ -163,9 +161,12 @@ def install(
             name=name, dtype=None if dtype == "keep" else dtype, force=force, on_progress=progress,
         )
     finally:
-        for shown in steps.values():
-            shown.close()
+        for bar in shown:
+            bar.close()
     record = source_record(plan, hub)
+    for role, component in COMPONENTS.items():
+        if of_role := plan.of(role):  # rather than the path of a download that will be gone
+            record[component] = of_role[0].repository
     for role, lender in towers.items():
         record["files"] += [entry for entry in recorded_source(lender).get("files", ()) if entry.get("part") == role]
     record_source(made.folder, record, plan.license)

@@ -94,10 +94,12 @@ print({"torch", "huggingface_hub", "transformers", "safetensors"} & set(sys.modu
 def test_info_says_what_the_license_means(capsys: pytest.CaptureFixture[str], models: Path) -> None:
     (models / "xl").mkdir(parents=True)
     (models / "xl" / "model_index.json").write_text("{}")
-    write_list(models / "xl", "xl", "CC-BY-NC-SA-4.0", source={"hub": "https://hub", "files": [{"file": "sdxl-a"}]})
+    write_list(models / "xl", "xl", "CC-BY-NC-SA-4.0", source={
+        "hub": "https://hub", "files": [{"part": "checkpoint", "repository": "owner/name", "file": "sdxl-a",
+                                         "revision": "0123456789abcdef", "license": "CC-BY-NC-SA-4.0"}]})
     _, out, _ = run(capsys, "models", "info", "xl")
     assert "CC-BY-NC-SA-4.0: non-commercial use only" in out
-    assert "files.1.file  sdxl-a" in out
+    assert re.search(r"checkpoint +owner/name/sdxl-a, commit 0123456789, CC-BY-NC-SA-4\.0", out)
     assert "about 1024 x 1024 pixels" in out
 
 

@@ -175,6 +175,7 @@ def test_a_pulled_model_is_that_of_the_published_file_and_can_be_loaded(
         ("checkpoint", True), ("clip", False), ("clip", False), ("tagger", False)]
     assert written["source"]["files"][0]["sha256"] == sha256(published["sdxl-small.safetensors"])
 
+    assert str(models) not in json.dumps(written)   # the downloads are gone
     assert run(capsys, "models", "verify", "xl")[0] == 0
     assert run(capsys, "models", "list")[1].splitlines()[2].split()[:2] == ["xl", "installed"]
     loaded = load_pipeline("xl", device="cpu")
