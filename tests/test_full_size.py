@@ -185,6 +185,7 @@ def test_a_full_size_model_colors_a_frame_within_the_memory_of_its_profile(model
         peak += RUNTIME - before   # the promise counts a card's runtime where this process has Python and its libraries
     promised = estimate(profile, model, CANVAS)
     sys.stderr.write(f"\n{model}: promised {promised / 1e9:.2f} GB, took {peak / 1e9:.2f} GB\n")
-    # A tenth for what convolutions on a computer copy of their weights, which the promise, made for cards, leaves out.
-    assert 0.6 * promised < peak < 1.1 * promised
+    # On a computer convolutions copy their weights for the time of a call; the promise is made for cards.
+    slack = 1.05 if device.type == "cuda" else 1.15
+    assert 0.6 * promised < peak < slack * promised
     assert max(most for _, _, most in phases) < ROOM
