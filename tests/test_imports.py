@@ -41,6 +41,8 @@ TORCH_FREE = [
     "colorcli.finish",
     "colorcli.variants",
     "colorcli.model.weights",
+    "colorcli.model.hub",
+    "colorcli.model.description",
     "colorcli.shot.frames",
     "colorcli.shot.plan",
     "colorcli.shot.manifest",
