@@ -83,6 +83,10 @@ def info(
               ", ".join(part.dtypes)) for part in told.parts],
             heading=("part", "class", "values", "size", "numbers"),
         )
+    if told.files:
+        console.say()
+        rows_of_files = [(file.sha256, console.size_in_words(file.bytes), path) for path, file in told.files.items()]
+        console.say_table(rows_of_files, heading=("sha256", "size", "file"))
     if told.source:
         console.say()
         console.say_table(source_rows(told.source), heading=("made from", ""))

@@ -15,6 +15,7 @@ from colorcli.model.weights import (
     DIFFUSERS_INDEX,
     LIST_NAME,
     UNKNOWN_LICENSE,
+    WeightsFile,
     family_of,
     file_sha256,
     find_weights,
@@ -62,6 +63,7 @@ class Description:
     bytes: int
     digest: str                  # SHA-256, hex: of the recorded hashes of a folder, or of the file
     parts: tuple[Part, ...]
+    files: Mapping[str, WeightsFile] = field(default_factory=dict)   # path inside a folder -> size and hash
     canvas: str | None = None
     source: Mapping[str, Any] | None = None
     remarks: Mapping[str, str] = field(default_factory=dict)
@@ -133,7 +135,7 @@ def _describe_folder(name: str, folder: Path) -> Description:
     source = recorded_source(folder) or None
     return Description(
         name=name, path=str(folder), family=family, license=listed.license, bytes=listed.total_bytes,
-        digest=weights_digest(folder), parts=tuple(parts), canvas=canvas_in_words(family), source=source,
+        digest=weights_digest(folder), parts=tuple(parts), files=listed.files, canvas=canvas_in_words(family), source=source,
     )
 
 
