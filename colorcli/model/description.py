@@ -135,7 +135,8 @@ def _describe_folder(name: str, folder: Path) -> Description:
     source = recorded_source(folder) or None
     return Description(
         name=name, path=str(folder), family=family, license=listed.license, bytes=listed.total_bytes,
-        digest=weights_digest(folder), parts=tuple(parts), files=listed.files, canvas=canvas_in_words(family), source=source,
+        digest=weights_digest(folder), parts=tuple(parts), files=listed.files,
+        canvas=canvas_in_words(family), source=source,
     )
 
 
