@@ -738,8 +738,10 @@ def _require_space(parent: Path, plan: _Plan, dtype: str | None) -> None:
     needed = _written_bytes(plan, dtype) + copied + SPARE_BYTES
     free = shutil.disk_usage(parent).free
     if needed > free:
+        halved = dtype is None and any(_name_of(part) == "fp32" for part in plan.parts)
+        hint = "make room, or choose another disk with --to" + (", or halve it with --dtype fp16" if halved else "")
         raise OutputError(f"the model needs {needed / 1e9:.2f} GB, and {parent} has {free / 1e9:.2f} GB free",
-                          hint="make room, choose another disk with --to, or halve it with --dtype fp16")
+                          hint=hint)
 
 
 @contextlib.contextmanager
