@@ -1,5 +1,6 @@
 """A model folder is whole, or colorcli says which file is not."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,9 @@ import pytest
 from colorcli.errors import WeightsError
 from colorcli.model.weights import (
     FileCheck,
+    family_of,
+    find_weights,
+    models_folder,
     read_list,
     require_whole,
     verify,
@@ -112,3 +116,49 @@ def test_a_folder_may_be_named_without_a_slash(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
     assert weights_folder("mine") == Path("mine")
+
+
+def test_models_are_looked_for_where_the_user_says_then_in_the_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLORCLI_MODELS", "/big/disk")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    monkeypatch.setenv("HOME", "/home/ink")
+    assert models_folder() == Path("/big/disk")
+    monkeypatch.delenv("COLORCLI_MODELS")
+    assert models_folder() == Path("/data/colorcli/models")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert models_folder() == Path("/home/ink/.local/share/colorcli/models")
+
+
+def test_a_model_that_is_not_installed_comes_with_both_ways_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLORCLI_MODELS", str(tmp_path))
+    with pytest.raises(WeightsError, match="not installed") as caught:
+        find_weights("xl")
+    assert "models import" in str(caught.value.hint) and "models pull xl" in str(caught.value.hint)
+
+
+def test_an_installed_model_is_found_by_any_name_and_its_family_by_its_list(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLORCLI_MODELS", str(tmp_path))
+    write_list(model, "xlv2", "CC-BY-NC-SA-4.0")
+    assert find_weights("tiny") == model
+    assert family_of("tiny") == family_of(str(model)) == "xlv2"
+    with pytest.raises(WeightsError) as caught:
+        find_weights("tinny")
+    assert caught.value.hint == "did you mean tiny?"
+
+
+@pytest.mark.parametrize(("parts", "family"), [
+    ({}, "xl"), ({"reference_net": ["colorcli.model.reference_net", "ReferenceNet"]}, "xlv2"),
+    ({"reference_net": [None, None]}, "xl"), ({"token_head": ["colorcli.model.parts", "TokenPartHead"]}, "mini"),
+])
+def test_the_family_of_a_folder_that_diffusers_saved_is_told_by_its_networks(
+    tmp_path: Path, parts: dict[str, list[str]], family: str
+) -> None:
+    index = {"unet": ["colorcli.model.unet", "ColorUNet"], "sketch_encoder": ["a", "b"], **parts}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    assert family_of(str(tmp_path)) == family
