@@ -34,6 +34,7 @@ from colorcli.model.conditions import (
     frame_conditions,
     read_key,
 )
+from colorcli.model.importing import read_published
 from colorcli.model.lora import BackgroundAdapter
 from colorcli.model.machine import more_room, out_of_memory, too_large
 from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
@@ -60,7 +61,7 @@ from colorcli.model.reference_net import ReferenceNet
 from colorcli.model.sketch_encoder import SketchEncoder
 from colorcli.model.unet import ColorUNet, Context, group_strengths, project_context, published_strengths
 from colorcli.model.vae_tiles import decode_in_strips, encode_in_strips
-from colorcli.model.weights import family_of, require_whole, weights_folder
+from colorcli.model.weights import family_of, find_weights, require_whole, towers_for, weights_folder
 from colorcli.prepare.canvas import from_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
@@ -489,15 +490,16 @@ def load_pipeline(
     memory: str = "auto",
     canvas_area: int | None = None,
 ) -> ColorizePipeline:
-    """Load a model by name or folder onto a device: "auto" (the GPU if there is one), "cpu", "cuda", "cuda:1".
+    """Load a model by name, folder or single file onto a device: "auto" (a GPU if there is one), "cpu", "cuda:1".
 
     attention: "sdpa", "xformers", or "auto": xformers where it is installed and the device is a CUDA one.
     precision: "fp32", "fp16", "bf16", or "auto", see `choose_precision`. memory: a name of `PROFILES` or "auto", see
     `choose_profile`; it is chosen for canvases of `canvas_area` pixels, None: of the model's own size.
     Raises WeightsError if the weights are missing or cut off, DeviceError if there is no such device.
     """
-    folder = weights_folder(model)
-    require_whole(folder)
+    found = find_weights(model)
+    if found.is_dir():
+        require_whole(found)   # a single file is checked while it is read
     chosen = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if chosen.startswith("cuda") and not torch.cuda.is_available():
         raise DeviceError(f"there is no device {chosen} here", hint="--device cpu, or see `colorcli doctor`")
@@ -508,12 +510,16 @@ def load_pipeline(
     profile = choose_profile(memory, chosen, free_bytes(chosen), family, (side, side), numbers)
     try:
         with quiet_libraries():
-            pipeline = ColorizePipeline.from_pretrained(folder, dtype=stored_as(profile))
+            if found.is_dir():
+                pipeline = ColorizePipeline.from_pretrained(found, dtype=stored_as(profile))
+            else:
+                components = read_published(found, towers=towers_for(found), dtype=stored_as(profile))
+                pipeline = ColorizePipeline(**components)
         has_xformers = chosen.startswith("cuda") and importlib.util.find_spec("xformers") is not None
         pipeline.attention = ("xformers" if has_xformers else "sdpa") if attention == "auto" else attention
         return pipeline.keep_within(profile, chosen)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise WeightsError(f"{folder} cannot be loaded: {error}", hint="see `colorcli models verify`") from error
+        raise WeightsError(f"{found} cannot be loaded: {error}", hint="see `colorcli models verify`") from error
     except RuntimeError as error:
         if out_of_memory(error):
             hint = f"{more_room(chosen, profile.name)}, or see `colorcli doctor`"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def show_plan(request: "ShotRequest") -> int:
     """Print the plan of every shot. Raises the first thing that stops a shot, after all others are told."""
     from colorcli.model.onnx_networks import check_networks
-    from colorcli.model.weights import require_whole, weights_folder
+    from colorcli.model.weights import find_weights, require_whole
     from colorcli.shot.plan import survey_shots
 
     survey = survey_shots(request)
@@ -22,7 +22,7 @@ def show_plan(request: "ShotRequest") -> int:
     for plan in survey.plans:
         _show(plan)
     try:
-        listed = require_whole(weights_folder(request.preset.model))
+        listed = require_whole(find_weights(request.preset.model))
         console.say(f"model   {listed.model}, license {listed.license}")
     except ColorcliError as failure:
         errors.append(failure)

@@ -199,19 +199,25 @@ def import_model(
 
 
 def read_published(
-    file: Path, *, towers: Path | None = None, dtype: torch.dtype | None = None, prediction: Prediction | None = None
+    file: Path,
+    *,
+    towers: Path | None = None,
+    dtype: torch.dtype | Mapping[str, torch.dtype] | None = None,
+    prediction: Prediction | None = None,
 ) -> dict[str, Any]:
     """Read a published file into the components of a pipeline, with nothing written.
 
     towers: folder of an installed model, or of any with `image_encoder` and `tagger` inside; needed where the file has
-    none (see `weights.towers_for`). dtype: of all networks; None keeps that of the file.
+    none (see `weights.towers_for`). dtype: of all networks, or of each by its name with "default" for the others; None
+    keeps that of the file.
     Raises WeightsError like `import_model`.
     """
     plan = _understand(file, family_of_file(file), towers, towers, None, None)
     names = {value: name for name, value in DTYPES.items()}
     components: dict[str, Any] = {}
     for part in plan.parts:
-        found = {ours: _read(part, ours, names[dtype] if dtype else None) for ours in part.origins}
+        wanted = dtype.get(part.folder, dtype.get("default")) if isinstance(dtype, Mapping) else dtype
+        found = {ours: _read(part, ours, names[wanted] if wanted else None) for ours in part.origins}
         part.network.load_state_dict(found, assign=True)
         # Tables that are computed, not read, take part in the same sums.
         widest = max({value.dtype for value in found.values()}, key=lambda kind: (kind.itemsize, str(kind)))

@@ -17,7 +17,7 @@ import colorcli
 from colorcli.errors import WeightsError
 from colorcli.model.onnx_file import OnnxFile
 from colorcli.model.onnx_networks import OnnxNetworks
-from colorcli.model.weights import require_whole, weights_digest, weights_folder
+from colorcli.model.weights import find_weights, require_whole
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.presets import PATH_KEYS, Preset
@@ -132,9 +132,8 @@ class Engine:
 
 def model_entry(name: str) -> ModelEntry:
     """Name, hash and license of a model, without loading it. Raises WeightsError."""
-    folder = weights_folder(name)
-    listed = require_whole(folder)
-    return ModelEntry(name=listed.model, sha256=weights_digest(folder), license=listed.license)
+    listed = require_whole(find_weights(name))
+    return ModelEntry(name=listed.model, sha256=listed.digest, license=listed.license)
 
 
 def network_entry(key: str, file: OnnxFile) -> ModelEntry:

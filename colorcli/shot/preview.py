@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from colorcli.errors import FrameError, KeyImageError
 from colorcli.images import PixelFormat, over_paper, read_picture, write_picture
 from colorcli.model.onnx_networks import open_networks
-from colorcli.model.weights import read_list, weights_folder
+from colorcli.model.weights import find_weights, read_list, require_whole
 from colorcli.prepare.canvas import Canvas, to_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
@@ -100,7 +100,8 @@ def write_preview(
 
 def _named(model: str) -> ModelEntry:
     """What a folder of weights says of itself; the hash is not needed here."""
-    listed = read_list(weights_folder(model))
+    found = find_weights(model)
+    listed = read_list(found) if found.is_dir() else require_whole(found)
     return ModelEntry(name=listed.model, sha256="", license=listed.license)
 
 

@@ -39,7 +39,7 @@ from colorcli.model.importing import NOISE_SCHEDULE, import_model, read_publishe
 from colorcli.model.single_file import kind_of
 from colorcli.model.unet import build_unet, unet_config
 from colorcli.model.weights import find_weights, read_list, verify, weights_digest
-from colorcli.pipeline import ColorizePipeline
+from colorcli.pipeline import ColorizePipeline, load_pipeline
 from colorcli.sampling import PUBLISHED_SCHEDULE
 from tests.model.published import (
     CLIP,
@@ -426,3 +426,17 @@ def test_memory_stays_that_of_a_few_tensors_whatever_the_size_of_the_file(tmp_pa
         # Nothing near the 0.67 and 1.34 GB of the file that is written.
         assert int(done.stdout.split()[-1]) < 5 * largest, done.stdout
         (tmp_path / "out.safetensors").unlink()
+
+
+def test_a_single_file_loads_as_the_model_that_its_import_makes(files: dict[str, Path]) -> None:
+    file = files["xl with towers"]
+    import_model(file)
+    one, other = (load_pipeline(model, device="cpu", memory="full") for model in (str(file), "xl"))
+    for name in NETWORKS:
+        assert_same(getattr(one, name), getattr(other, name))
+        assert getattr(one, name).dtype == getattr(other, name).dtype
+        for a, b in zip(getattr(one, name).buffers(), getattr(other, name).buffers(), strict=True):
+            assert torch.equal(a, b) and a.dtype == b.dtype, name
+    schedules = [{k: v for k, v in p.scheduler.config.items() if not k.startswith("_")} for p in (one, other)]
+    assert schedules[0] == schedules[1]
+    assert one.variant == other.variant
