@@ -1,6 +1,7 @@
 """From a training run to a model folder that the product loads."""
 
 import json
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def export_model(components: Components, folder: Path, name: str, license: str) 
     The networks are loaded as float32 again: half precision is for the size of the package only.
     """
     pipeline = ColorizePipeline(**{field.name: getattr(components, field.name) for field in fields(Components)})
+    if folder.exists():
+        shutil.rmtree(folder)  # a file of an older layout would be listed as a part of the model
     with quiet_libraries():
         pipeline.save_pretrained(folder)
     for path in sorted(folder.rglob("*.safetensors")):
