@@ -18,12 +18,12 @@ from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import CLIPVisionModelWithProjection
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
-from colorcli.errors import DeviceError, WeightsError
+from colorcli.errors import DeviceError, PresetError, WeightsError
 from colorcli.images import FORMATS, Picture, over_paper, read_picture
-from colorcli.model.attention import Adapter
+from colorcli.model.attention import Adapter, RegionAdapter
 from colorcli.model.autoencoder import MeanColorAutoencoder, latents_of
 from colorcli.model.conditions import (
     Conditions,
@@ -31,11 +31,10 @@ from colorcli.model.conditions import (
     Encoders,
     KeyPictures,
     KeyTokens,
-    frame_conditions,
-    read_key,
 )
+from colorcli.model.conditions_v2 import SideEncoders, SideSettings
 from colorcli.model.importing import read_published
-from colorcli.model.lora import BackgroundAdapter
+from colorcli.model.lora import BackgroundAdapter, RegionAdapters
 from colorcli.model.machine import more_room, out_of_memory, too_large
 from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
 from colorcli.model.matcher import RegionMatcher
@@ -58,8 +57,17 @@ from colorcli.model.preprocess import clip_pixels, stretch, tagger_pixels, to_8b
 from colorcli.model.reading import PartReader
 from colorcli.model.reference import ClusterProjection, TaggerTower, clip_tokens
 from colorcli.model.reference_net import ReferenceNet
-from colorcli.model.sketch_encoder import SketchEncoder
-from colorcli.model.unet import ColorUNet, Context, group_strengths, project_context, published_strengths
+from colorcli.model.side_encoders import BackgroundEncoder, StyleEncoder, project_hints
+from colorcli.model.sketch_encoder import PyramidSketchEncoder, SketchEncoder
+from colorcli.model.text_manipulation import TextEdit, WordEdit, read_edits, similarity_pictures, text_vectors
+from colorcli.model.unet import (
+    ColorUNet,
+    Context,
+    group_strengths,
+    project_context,
+    published_strengths,
+    published_strengths_v2,
+)
 from colorcli.model.vae_tiles import decode_in_strips, encode_in_strips
 from colorcli.model.weights import family_of, find_weights, require_whole, towers_for, weights_folder
 from colorcli.prepare.canvas import from_canvas
@@ -67,6 +75,7 @@ from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
 from colorcli.presets import Preset, check_for_variant, default_preset
 from colorcli.sampling import RANGE_SAMPLERS, Blend, Guidance, ReferenceOnly, frame_noise, guided, levels_of, sample
+from colorcli.settings import shown
 from colorcli.variants import VARIANTS, Variant
 
 Floats = NDArray[np.float32]
@@ -77,6 +86,12 @@ UNSURE_CELLS = 64.0   # a region of so many latents is colored half by the match
 KEY_NOISE = 0x6E59    # laid over the seed, so that a key is not noised with the numbers a frame begins from
 LATENT_NOISE = 0x1A7  # the same for latents that are drawn from the autoencoder's distribution
 PUBLISHED_COPY_THRESHOLD = 0.5   # mask that the published base model copies no background into
+
+# What to do where a model cannot read words.
+NO_WORDS = {
+    "text_encoder": "import a published v2 file that holds one, with `colorcli models import`",
+    "tokenizer": "copy vocab.json and merges.txt of a CLIP model (they are all the same) into that folder",
+}
 
 Image = Picture | PIL.Image.Image | NDArray[Any]  # an array is (H, W) or (H, W, 3 or 4), uint8 or 0..1
 
@@ -110,24 +125,29 @@ class ColorizePipeline(DiffusionPipeline):
     """
 
     _optional_components: ClassVar[list[str]] = [
-        "token_head", "map_head", "feature_head", "matcher", "reference_net", "adapter",
+        "token_head", "map_head", "feature_head", "matcher", "reference_net", "adapter", "tagger", "projection",
+        "background_encoder", "style_encoder", "text_encoder", "tokenizer",
     ]
 
     def __init__(
         self,
         vae: MeanColorAutoencoder | AutoencoderKL,
-        tagger: TaggerTower,
         image_encoder: CLIPVisionModelWithProjection,
-        projection: ClusterProjection,
-        sketch_encoder: SketchEncoder,
+        sketch_encoder: SketchEncoder | PyramidSketchEncoder,
         unet: ColorUNet,
         scheduler: DDIMScheduler,
+        tagger: TaggerTower | None = None,
+        projection: ClusterProjection | None = None,
         token_head: TokenPartHead | None = None,
         map_head: MapPartHead | None = None,
         feature_head: FeaturePartHead | None = None,
         matcher: RegionMatcher | None = None,
         reference_net: ReferenceNet | None = None,
-        adapter: BackgroundAdapter | None = None,
+        adapter: BackgroundAdapter | RegionAdapters | None = None,
+        background_encoder: BackgroundEncoder | None = None,
+        style_encoder: StyleEncoder | None = None,
+        text_encoder: CLIPTextModelWithProjection | None = None,
+        tokenizer: CLIPTokenizer | None = None,
     ) -> None:
         super().__init__()
         self.attention = "sdpa"   # a name of BACKENDS
@@ -147,18 +167,31 @@ class ColorizePipeline(DiffusionPipeline):
             matcher=matcher,
             reference_net=reference_net,
             adapter=adapter,
+            background_encoder=background_encoder,
+            style_encoder=style_encoder,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
         )
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "ColorizePipeline":
         """Load a model by name ("mini") or from a folder in the diffusers layout. Raises WeightsError without one."""
-        return super().from_pretrained(weights_folder(str(pretrained_model_name_or_path)), **kwargs)
+        folder = weights_folder(str(pretrained_model_name_or_path))
+        pipeline = super().from_pretrained(folder, **kwargs)
+        if pipeline.text_encoder is not None and pipeline.tokenizer is None and (folder / "tokenizer").is_dir():
+            # Published files hold no vocabulary, and one that was copied there later is not in the folder's index.
+            pipeline.register_modules(
+                tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+            )
+        return pipeline
 
     @property
     def variant(self) -> Variant:
         """The kind of model this is, told from its parts."""
         if self.feature_head is not None:
             return VARIANTS["mini"]
+        if self.style_encoder is not None:
+            return VARIANTS["v2"]
         return VARIANTS["xl" if self.reference_net is None else "xlv2"]
 
     def __call__(
@@ -189,7 +222,10 @@ class ColorizePipeline(DiffusionPipeline):
             key = prepare_key(picture_of(key), preset, self.variant, networks=networks, background=behind)
         pictures = self._key_pictures(key)
         with self._phase("read key"):
-            tokens = read_key(self._encoders(preset), pictures, self._settings(preset))
+            settings = self._settings(preset)
+            if isinstance(settings, SideSettings):
+                settings = replace(settings, edits=self._edits(preset))
+            tokens = self._encoders(preset).read_key(pictures, settings)
         context: Context = tokens.context.to(self.unet.dtype)
         if isinstance(context, Tensor) and self.profile.keep_projected:
             with self._phase("project"):
@@ -244,6 +280,21 @@ class ColorizePipeline(DiffusionPipeline):
         with self._phase("match", frame.ink_canvas.shape):
             return self._part_maps([frame], self._conditions([frame], reference, preset), preset)[0]
 
+    @torch.inference_mode()
+    def similarity(self, key: PreparedKey, preset: Preset) -> list[Floats | None]:
+        """Show which parts of a key each of the preset's edits by words reaches: (H, W), 0..1, at the key's own size.
+
+        1: the edit works in full; 0: it works the other way. None where an edit has no control, and all parts change.
+        Raises WeightsError if the model lacks what reads words.
+        """
+        check_for_variant(preset, self.variant)
+        picture = self._key_pictures(key).reference
+        assert picture is not None
+        with self._phase("read key"):
+            tokens = self._clip_tokens(picture).float()
+            maps = similarity_pictures(tokens, self._edits(preset), (picture.shape[2], picture.shape[3]))
+        return [None if shown is None else np.asarray(shown.cpu().numpy(), np.float32) for shown in maps]
+
     def describe(self) -> dict[str, str]:
         """Tell the device, the attention backend, precision and memory, for the manifest.
 
@@ -287,13 +338,24 @@ class ColorizePipeline(DiffusionPipeline):
         beside = activations(self.profile, model, name, size, frames) if model in SIZES else 0
         return self._residency.phase(name, beside)
 
-    def _encoders(self, preset: Preset) -> Encoders:
+    def _encoders(self, preset: Preset) -> Encoders | SideEncoders:
         """Give what turns pictures into tokens, latents and maps."""
+        if self.style_encoder is not None:
+            return SideEncoders(
+                clip=lambda picture: self._clip_tokens(picture).float(),
+                latents=lambda picture: self._latents(picture, preset),
+                sketch=lambda sketch: self._sketch_maps(sketch, preset),
+                background=self.background_encoder,
+                style=self.style_encoder,
+                adapters=self._adapters(preset),
+                latent_scale=self.vae.config["scaling_factor"],
+                context_shape=(
+                    (self.image_encoder.config.image_size // self.image_encoder.config.patch_size) ** 2,
+                    self.image_encoder.config.projection_dim,
+                ),
+            )
         return Encoders(
-            clip=lambda picture: clip_tokens(
-                self.image_encoder,
-                clip_pixels(picture, self.image_encoder.config.image_size).to(self.image_encoder.dtype),
-            ),
+            clip=self._clip_tokens,
             tagger=self._tagger_tokens,
             latents=lambda picture: self._latents(picture, preset),
             projection=self.projection,
@@ -303,9 +365,51 @@ class ColorizePipeline(DiffusionPipeline):
             latent_scale=self.vae.config["scaling_factor"],
         )
 
-    def _adapters(self, preset: Preset) -> list[Adapter]:
+    def _clip_tokens(self, picture: Tensor) -> Tensor:
+        pixels = clip_pixels(picture, self.image_encoder.config.image_size)
+        return clip_tokens(self.image_encoder, pixels.to(self.image_encoder.dtype))
+
+    def _edits(self, preset: Preset) -> tuple[TextEdit, ...]:
+        """Read the preset's edits by words. Raises WeightsError if the model lacks what reads them."""
+        if not preset.manipulate:
+            return ()
+        for part, what in (("text_encoder", "network that reads words"), ("tokenizer", "vocabulary")):
+            if getattr(self, part) is None:
+                raise WeightsError(
+                    f"the preset has manipulate, but {self._name} has no {part}/ with the {what}", hint=NO_WORDS[part]
+                )
+        return read_edits([WordEdit(**dict(edit)) for edit in preset.manipulate], self._text_vectors)
+
+    def _text_vectors(self, texts: list[str]) -> Tensor:
+        """Read texts as unit vectors (B, D). Raises PresetError if one is too long to be read."""
+        known = self.text_encoder.config
+        words = len(self.tokenizer), self.tokenizer.eos_token_id
+        if words != (known.vocab_size, known.eos_token_id):
+            raise WeightsError(
+                f"tokenizer/ of {self._name} has {words[0]} words, the last {words[1]}, but its text_encoder/ has "
+                f"{known.vocab_size}, the last {known.eos_token_id}", hint=NO_WORDS["tokenizer"],
+            )
+        read = self.tokenizer(texts, padding=True, verbose=False)["input_ids"]
+        most = known.max_position_embeddings
+        for text, ids in zip(texts, read, strict=True):
+            length = ids.index(known.eos_token_id) + 1
+            if length > most:
+                raise PresetError(
+                    f"manipulate: {shown(text)} is {length} tokens long, but the model reads {most}",
+                    hint="say it in fewer words",
+                )
+        return text_vectors(self.text_encoder, torch.tensor(read, device=self._device)[:, :most]).float()
+
+    @property
+    def _name(self) -> str:
+        """The model's folder, for messages."""
+        return str(self.name_or_path or f"the model {self.variant.name}")
+
+    def _adapters(self, preset: Preset) -> Sequence[Adapter | RegionAdapter | None]:
         if self.adapter is None or not preset.background.split:
             return []
+        if isinstance(self.adapter, RegionAdapters):
+            return self.adapter.adapters(preset.background.adapter, preset.background.adapter)
         return self.adapter.adapters(preset.background.adapter)
 
     def _tagger_tokens(self, picture: Tensor) -> Tensor:
@@ -334,7 +438,12 @@ class ColorizePipeline(DiffusionPipeline):
         reference, sketch, background = preset.reference, preset.sketch, preset.background
         groups = {name: getattr(reference, name) for name in ("encoder", "middle", "low", "high")}
         strengths: float | list[float] = reference.strength
-        if preset.compat == "published" and reference.blocks is None:
+        published = preset.compat == "published" and reference.blocks is None
+        if published and self.style_encoder is not None:
+            strengths = published_strengths_v2(
+                self.unet, {name: reference.strength * groups[name] for name in ("encoder", "middle", "low")}
+            )
+        elif published:
             scales = {
                 "encoder": reference.strength * reference.encoder, "low": reference.strength * reference.low
             }
@@ -343,7 +452,7 @@ class ColorizePipeline(DiffusionPipeline):
             found = group_strengths(self.unet, reference.strength, **groups)
             blocks = reference.blocks or [1.0] * len(found)
             strengths = [strength * block for strength, block in zip(found, blocks, strict=True)]
-        return ConditionSettings(
+        settings = ConditionSettings(
             sketch_levels=tuple(sketch.strength * level for level in sketch.levels),
             split=background.split,
             merge=reference.merge,
@@ -356,6 +465,13 @@ class ColorizePipeline(DiffusionPipeline):
             latent_copy=background.latent_copy,
             compat=preset.compat == "published",
         )
+        if self.style_encoder is None:
+            return settings
+        # The last two of this model's maps have one size, and share a level.
+        return SideSettings(**vars(settings) | {
+            "sketch_levels": (*settings.sketch_levels, settings.sketch_levels[-1]), "compat": False,
+            "style": preset.style.enhance, "hints": background.hints,
+        })
 
     def _key_pictures(self, key: PreparedKey) -> KeyPictures:
         """Give the key's pictures as the model sees them: laid on a canvas, or whole."""
@@ -385,6 +501,7 @@ class ColorizePipeline(DiffusionPipeline):
                 shown = [_picture(match.color).to(self._device) for match in painted]
                 start = torch.cat([self._latents(each, preset) for each in shown]) * scale
         with self._phase("denoise", *canvas):
+            conditions = self._with_projected_hints(conditions)
             latents = sample(
                 guided(
                     self.unet,
@@ -430,8 +547,15 @@ class ColorizePipeline(DiffusionPipeline):
         """Put together what the network reads for drawings of one canvas size, the key being one."""
         sketch = torch.cat([_sketch(picture.ink_canvas) for picture in pictures]).to(self._device)
         mask = torch.cat([_mask(picture.mask_canvas) for picture in pictures]).to(self._device)
-        found = frame_conditions(self._encoders(preset), reference.tokens, sketch, mask, self._settings(preset))
+        found = self._encoders(preset).frame_conditions(reference.tokens, sketch, mask, self._settings(preset))
         return replace(found, context=reference.context, backend=self.attention)
+
+    def _with_projected_hints(self, conditions: Conditions) -> Conditions:
+        """Project the background's hints, which are the same in every step, once for all steps."""
+        hints = [hint.to(self.unet.dtype) for hint in conditions.sides.hints if isinstance(hint, Tensor)]
+        if not hints or not self.profile.keep_projected:
+            return conditions
+        return replace(conditions, sides=replace(conditions.sides, hints=project_hints(self.unet, hints)))
 
     def _noise(self, frames: Sequence[PreparedFrame | PreparedKey], preset: Preset, salt: int = 0) -> Tensor:
         """Draw the noise of canvases of one size: (B, C, h/8, w/8) of unit variance."""

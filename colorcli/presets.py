@@ -144,8 +144,36 @@ class BackgroundSettings(Group):
     adapter: float = Field(
         1.0, ge=0.0, le=2.0, description="with split, on a model that has one: strength of its low-rank adapter"
     )
+    hints: float = Field(
+        1.0, ge=0.0, le=2.0, description="with split, on a model with side encoders: strength of the background's hints"
+    )
     latent_copy: bool = Field(
         False, description="instead of reference_net: the image itself is laid in, after every step but the last"
+    )
+
+
+class StyleSettings(Group):
+    """How the key's light and colors as a whole carry over; for models with side encoders."""
+
+    enhance: bool = Field(False, description="the style encoder modulates every block of the decoder")
+
+
+class EditSettings(Group):
+    """One change by words of what is taken from the key."""
+
+    target: str = Field(min_length=1, max_length=300, description="what the key shall show: \"red hair\"")
+    scale: float = Field(ge=0.0, le=15.0, description="likeness to the target that is asked for; 0 none, 15 much")
+    anchor: str | None = Field(
+        None, min_length=1, max_length=300, description="what it shows now, to lead away from; null: nothing"
+    )
+    control: str | None = Field(
+        None, min_length=1, max_length=300, description="what the places show that change; null: all places change"
+    )
+    enhance: bool = Field(False, description="with an anchor: all that is like it is turned towards the target")
+    thresholds: tuple[Unit, Unit, Unit, Unit] = Field(
+        (0.5, 0.55, 0.65, 0.95),
+        description="likeness of a place to the control, rising: up to the first it is led away, from the last on it "
+        "changes in full",
     )
 
 
@@ -237,6 +265,11 @@ class Preset(Group):
     reference: ReferenceSettings = ReferenceSettings()
     sketch: SketchSettings = SketchSettings()
     background: BackgroundSettings = BackgroundSettings()
+    style: StyleSettings = StyleSettings()
+    manipulate: tuple[EditSettings, ...] = Field(
+        (), max_length=20, description="changes by words of what is taken from the key, one after the other; for "
+        "models with a text encoder"
+    )
     injection: InjectionSettings = InjectionSettings()
     sampling: SamplingSettings = SamplingSettings()
     finish: FinishSettings = FinishSettings()
@@ -393,6 +426,13 @@ def disagreements(preset: Preset, origins: Mapping[str, str] | None = None) -> l
     if sampling.start == "match" and sampling.steps / sampling.start_level > TRAINING_STEPS:
         disagree("sampling.start_level", f"is {sampling.start_level:g}, and {sampling.steps} steps in it are more than "
                  "the noise schedule has", "--set sampling.steps=12")
+    for number, edit in enumerate(preset.manipulate, 1):
+        if list(edit.thresholds) != sorted(edit.thresholds):
+            disagree("manipulate", f"has thresholds that fall, {shown(edit.thresholds)}, in entry {number}",
+                     "write them rising, for example [0.5, 0.55, 0.65, 0.95]")
+        if edit.enhance and edit.anchor is None:
+            disagree("manipulate", f"has enhance in entry {number}, but no anchor there whose likeness it turns",
+                     "write an anchor, or take enhance out")
     if sampling.window[0] > sampling.window[1]:
         disagree("sampling.window", f"begins at {sampling.window[0]:g}, after its end at {sampling.window[1]:g}",
                  "write the smaller number first")
@@ -414,7 +454,7 @@ def missing_in(variant: Variant, preset: Preset, origins: Mapping[str, str] | No
     What is only a default, or is not looked at without split attention, is no problem.
     """
     background, blocks = preset.background, preset.reference.blocks
-    given = background.model_fields_set if background.split and not variant.has_reference_net else set()
+    given = background.model_fields_set if background.split else set()
     found: list[Problem] = []
 
     def lacks(path: str, value: str, what: str, has: Callable[[Variant], bool], hint: str) -> None:
@@ -432,12 +472,21 @@ def missing_in(variant: Variant, preset: Preset, origins: Mapping[str, str] | No
             f"multiples of {side}", f"--set canvas.size=[{near}]"))
     if preset.sampling.start == "match" and not variant.has_match:
         lacks("sampling.start", "match", "color match", lambda other: other.has_match, "--set sampling.start=noise")
-    if "reference_net" in given and background.reference_net:
+    if "reference_net" in given and background.reference_net and not variant.has_reference_net:
         lacks("background.reference_net", "true", "ReferenceNet", lambda other: other.has_reference_net,
               "--set background.reference_net=false")
-    if "adapter" in given and background.adapter not in (0.0, 1.0):
-        lacks("background.adapter", f"{background.adapter:g}", "low-rank adapter",
-              lambda other: other.has_reference_net, "--set background.adapter=1")
+    if "adapter" in given and background.adapter not in (0.0, 1.0) and not variant.has_adapter:
+        lacks("background.adapter", f"{background.adapter:g}", "low-rank adapter", lambda other: other.has_adapter,
+              "--set background.adapter=1")
+    if "hints" in given and background.hints != 1.0 and not variant.has_side_encoders:
+        lacks("background.hints", f"{background.hints:g}", "background encoder", lambda other: other.has_side_encoders,
+              "--set background.hints=1")
+    if preset.style.enhance and not variant.has_side_encoders:
+        lacks("style.enhance", "true", "style encoder", lambda other: other.has_side_encoders,
+              "--set style.enhance=false")
+    if preset.manipulate and not variant.has_text_encoder:
+        lacks("manipulate", f"set ({_counted(len(preset.manipulate), 'edit')})", "text encoder",
+              lambda other: other.has_text_encoder, "--set manipulate=[]")
     reads_net = background.split and background.reference_net and not background.latent_copy
     if variant.has_reference_net and preset.injection.on and reads_net:
         found.append(Problem(
@@ -448,6 +497,10 @@ def missing_in(variant: Variant, preset: Preset, origins: Mapping[str, str] | No
             f"{_where('reference.blocks', origins)}reference.blocks holds {len(blocks)} numbers, but the model "
             f"{variant.name} has {variant.transformer_blocks} transformer blocks", "write one number for each"))
     return found
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _where(path: str, origins: Mapping[str, str] | None) -> str:

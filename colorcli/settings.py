@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -37,6 +37,7 @@ class Key:
     allowed: str    # "a whole number, 1 to 100"
     default: Any
     meaning: str
+    entries: tuple["Key", ...] = ()   # of a setting that is a list of groups: what stands in each of them
 
 
 @dataclass(frozen=True)
@@ -277,14 +278,40 @@ def _wrong_values(cls: type[Group], nested: Mapping[str, Any], origins: Mapping[
         value: Any = nested
         for name in dotted.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
+        inside = detail["loc"][len(dotted.split(".")):]
+        if keys[dotted].entries and inside and isinstance(value, tuple):
+            found = _wrong_entry(keys[dotted], value, inside, detail["type"], origins[dotted])
+            problems.setdefault(found.message, found)
+            continue
         problems.setdefault(dotted, Problem(
             f"{origins[dotted]}: {dotted} is {shown(value)}, but it must be {keys[dotted].allowed}",
             hint=_hint_for(keys[dotted], value)))
     return list(problems.values())
 
 
+def _wrong_entry(key: Key, value: tuple[Any, ...], inside: tuple[int | str, ...], kind: str, origin: str) -> Problem:
+    """The problem at a place `inside` (1, "scale", ...) the list of groups that a setting is; entries count from 1."""
+    number, rest = int(inside[0]), inside[1:]
+    entry, place = value[number], f"{key.path}, entry {number + 1}"
+    names = ", ".join(inner.path for inner in key.entries)
+    if not rest:
+        return Problem(f"{origin}: {place} is {shown(entry)}, but it must be a group of settings",
+                       hint=f"write it as {{{key.entries[0].path}: ..., ...}}; it may hold {names}")
+    setting = next((inner for inner in key.entries if inner.path == rest[0]), None)
+    if setting is None:
+        near = difflib.get_close_matches(str(rest[0]), [inner.path for inner in key.entries], n=1)
+        return Problem(f"{origin}: {place}: {rest[0]} is no setting",
+                       hint=f"did you mean {near[0]}?" if near else f"it may hold {names}")
+    if kind == "missing":
+        return Problem(f"{origin}: {place} has no {setting.path}", hint=f"{setting.path}: {setting.meaning}")
+    return Problem(f"{origin}: {place}: {setting.path} is {shown(entry[setting.path])}, but it must be "
+                   f"{setting.allowed}", hint=_hint_for(setting, entry[setting.path]))
+
+
 def _hint_for(key: Key, value: Any) -> str | None:
     """The choice that was nearly written, else what the setting means."""
+    if key.entries:
+        return f"begin each entry with a dash: - {key.entries[0].path}: ..."
     choices = key.allowed.removeprefix("one of ").split(", ") if key.allowed.startswith("one of ") else []
     near = difflib.get_close_matches(str(value), choices, n=1)
     if near:
@@ -345,11 +372,20 @@ def keys_of(cls: type[Group], prefix: str = "") -> tuple[Key, ...]:
         inner = group_at(cls, (name,))
         if inner is not None:
             keys += keys_of(inner, f"{prefix}{name}.")
-        else:
-            default = None if field.is_required() else field.get_default(call_default_factory=True)
-            keys.append(Key(f"{prefix}{name}", allowed_values(schema["properties"][name]), default,
-                            field.description or ""))
+            continue
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        entry = _entry_group(field.annotation)
+        allowed = allowed_values(schema["properties"][name])
+        if entry is not None:
+            allowed = f"a list of groups, each with {', '.join(entry.model_fields)}"
+        keys.append(Key(f"{prefix}{name}", allowed, default, field.description or "", keys_of(entry) if entry else ()))
     return tuple(keys)
+
+
+def _entry_group(annotation: Any) -> type[Group] | None:
+    """The group that a list is made of, from its annotation `tuple[Group, ...]`; None if it is no such list."""
+    inner = get_args(annotation)[:1] if get_origin(annotation) is tuple else ()
+    return next((kind for kind in inner if isinstance(kind, type) and issubclass(kind, Group)), None)
 
 
 def allowed_values(schema: Mapping[str, Any]) -> str:

@@ -21,8 +21,15 @@ class Variant:
     transformer_blocks: int  # in the denoising network
     has_match: bool = False  # networks that read parts, so that a run can start from the key's colors
     has_reference_net: bool = False  # the background plugin: ReferenceNet and low-rank adapter
+    has_side_encoders: bool = False  # style encoder, background encoder, and adapters for each side of the mask
+    has_text_encoder: bool = False  # a text tower that goes with the one for pictures: the key is edited by words
     key_view: Literal["canvas", "whole"] = "canvas"  # the towers see the key's canvas, or all of it at its own size
     settings: Mapping[str, Any] = field(default_factory=dict)  # dotted preset keys -> values, laid under every preset
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether low-rank changes of the attention come with it, for a background of its own."""
+        return self.has_reference_net or self.has_side_encoders
 
 
 XL_SETTINGS: Mapping[str, Any] = {
@@ -32,6 +39,8 @@ XL_SETTINGS: Mapping[str, Any] = {
     "sampling.steps": 20,
     "sampling.start": "noise",
 }
+
+SD21_SETTINGS: Mapping[str, Any] = {**XL_SETTINGS, "sampling.sampler": "diffusers-dpm"}
 
 VARIANTS = {
     "mini": Variant(
@@ -45,6 +54,11 @@ VARIANTS = {
     "xlv2": Variant(
         "xlv2", canvas_area=1024 * 1024, multiple_of=32, min_side=768, max_side=1536, license="CC-BY-NC-SA-4.0",
         shipped=False, transformer_blocks=70, has_reference_net=True, key_view="whole", settings=XL_SETTINGS,
+    ),
+    "v2": Variant(
+        "v2", canvas_area=768 * 768, multiple_of=64, min_side=512, max_side=1536, license="CC-BY-NC-SA-4.0",
+        shipped=False, transformer_blocks=16, has_side_encoders=True, has_text_encoder=True, key_view="whole",
+        settings=SD21_SETTINGS,
     ),
 }
 

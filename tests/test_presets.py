@@ -332,7 +332,7 @@ def test_a_file_in_the_home_folder_is_found_from_anywhere(tmp_path: Path, monkey
         ("xl", "sampling.start=match", "the model xl has no color match (has one: mini)"),
         ("mini", "background.reference_net=true", "the model mini has no ReferenceNet (has one: xlv2)"),
         ("xl", "background.reference_net=true", "the model xl has no ReferenceNet (has one: xlv2)"),
-        ("mini", "background.adapter=0.5", "the model mini has no low-rank adapter (has one: xlv2)"),
+        ("mini", "background.adapter=0.5", "the model mini has no low-rank adapter (has one: xlv2, v2)"),
     ],
 )
 def test_a_model_that_lacks_what_a_setting_asks_for_says_which_have_it(model: str, override: str, lacks: str) -> None:

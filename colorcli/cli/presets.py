@@ -1,5 +1,6 @@
 """`colorcli presets`: which there are, what is in them, what a setting means, and where a value came from."""
 
+import json
 from typing import Annotated, Any
 
 import typer
@@ -75,6 +76,10 @@ def keys() -> None:
     for key in preset_keys():
         console.say(f"{key.path}: {as_yaml(key.default)}")
         console.say(f"    {key.meaning} ({key.allowed})")
+        for entry in key.entries:
+            default = "" if entry.default is None and "null" not in entry.allowed else f" {as_yaml(entry.default)}"
+            console.say(f"    - {entry.path}:{default}")
+            console.say(f"        {entry.meaning} ({entry.allowed})")
 
 
 @presets_app.command("explain")
@@ -107,10 +112,20 @@ def family(model: str) -> str:
 
 def as_yaml(value: Any) -> str:
     """A value the way one would type it after --set."""
+    from colorcli.settings import Group
+
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Group):
+        given = {name: getattr(value, name) for name in type(value).model_fields if name in value.model_fields_set}
+        return f"{{{', '.join(f'{name}: {_quoted(inner)}' for name, inner in given.items())}}}"
     if isinstance(value, tuple | list):
         return f"[{', '.join(as_yaml(item) for item in value)}]"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _quoted(value: Any) -> str:
+    """A value as it stands among others on one line, where text may hold commas and colons."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else as_yaml(value)

@@ -41,8 +41,18 @@ class Encoders:
     projection: ClusterProjection
     sketch: Callable[[Tensor], Sequence[Tensor]]
     reference_net: ReferenceNet | None = None
-    adapters: Sequence[Adapter] = ()
+    adapters: Sequence[Adapter | RegionAdapter | None] = ()
     latent_scale: float = XL_LATENT_SCALE
+
+    def read_key(self, key: "KeyPictures", settings: "ConditionSettings") -> "KeyTokens":
+        """Read a key once for all frames; see `read_key`."""
+        return read_key(self, key, settings)
+
+    def frame_conditions(
+        self, key: "KeyTokens", sketch: Tensor, sketch_mask: Tensor | None, settings: "ConditionSettings"
+    ) -> "Conditions":
+        """Put together what the network reads for some frames; see `frame_conditions`."""
+        return frame_conditions(self, key, sketch, sketch_mask, settings)
 
 
 @dataclass(frozen=True)

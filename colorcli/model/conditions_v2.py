@@ -3,13 +3,13 @@
 Without projection and vector condition, but with what the side encoders read of the key, and with edits by text.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from colorcli.model.attention import NO_SIDES, Region, RegionAdapter, SideFeatures
+from colorcli.model.attention import NO_SIDES, Adapter, Region, RegionAdapter, SideFeatures
 from colorcli.model.conditions import (
     BLANK_SKETCH,
     Conditions,
@@ -35,9 +35,29 @@ class SideEncoders:
     sketch: Callable[[Tensor], Sequence[Tensor]]
     background: BackgroundEncoder
     style: StyleEncoder
-    adapters: Sequence[RegionAdapter | None] = ()   # of every transformer block of the denoising network
+    adapters: Sequence[Adapter | RegionAdapter | None] = ()   # of every transformer block of the denoising network
     latent_scale: float = SD21_LATENT_SCALE
     context_shape: tuple[int, int] = (256, 1024)    # tokens of a picture and their width
+
+    def read_key(self, key: KeyPictures, settings: ConditionSettings) -> KeyTokens:
+        """Read a key once for all frames; see `read_key`."""
+        assert isinstance(settings, SideSettings)
+        return read_key(self, key, settings)
+
+    def frame_conditions(
+        self, key: KeyTokens, sketch: Tensor, sketch_mask: Tensor | None, settings: ConditionSettings
+    ) -> Conditions:
+        """Put together what the network reads for some frames; see `frame_conditions`.
+
+        What the side encoders read of the key is kept in it for frames of the same canvas size and settings.
+        """
+        assert isinstance(key, SideKey) and isinstance(settings, SideSettings)
+        size = (sketch.shape[2], sketch.shape[3])
+        wanted = size, settings.split, settings.style, settings.hints, settings.merge, settings.latent_copy
+        if wanted not in key.seen:
+            key.seen.clear()  # a large canvas makes 50 MB of them
+            key.seen[wanted] = side_features(self, key, settings, size)
+        return frame_conditions(self, key, sketch, sketch_mask, settings, key.seen[wanted])
 
 
 @dataclass(frozen=True)
@@ -58,6 +78,8 @@ class SideKey(KeyTokens):
     reference_picture: Tensor | None = None   # (1, 3, h, w)
     own_picture: Tensor | None = None         # (1, 3, h, w), the user's picture of the background
     own_tokens: Tensor | None = None          # (1, N, D), read from it
+    # What the side encoders last read, by canvas size and settings; filled in by `SideEncoders.frame_conditions`.
+    seen: dict[Hashable, SideFeatures] = field(default_factory=dict, compare=False, repr=False)
 
 
 def read_key(encoders: SideEncoders, key: KeyPictures, settings: SideSettings) -> SideKey:

@@ -56,8 +56,8 @@ RUNTIME = 600_000_000   # bytes that a CUDA context, its libraries and the alloc
 # or is the result.
 EXACT_LAYERS = ("time_embedding", "class_embedding", "conv_norm_out", "conv_out")
 # Components that compute in the precision that was asked for. All others stay in float32, as published.
-COMPUTE_PARTS = ("unet", "sketch_encoder", "reference_net", "adapter")
-ENCODERS = ("image_encoder", "tagger", "projection")
+COMPUTE_PARTS = ("unet", "sketch_encoder", "reference_net", "adapter", "background_encoder", "style_encoder")
+ENCODERS = ("image_encoder", "text_encoder", "tagger", "projection")
 # Layers that are not stored in fp8: the first and last ones, what scales, and what every block adds.
 FP8_KEPT = ("norm", "conv_in", "conv_out", "time_embedding", "class_embedding", "time_emb_proj")
 FP8_PARTS = ("unet", "reference_net")
@@ -68,9 +68,9 @@ Canvas = tuple[int, int]   # (width, height) in pixels
 # What each phase needs. The key and value layers of the U-Net's cross-attention are a part of their own: "context". The
 # match needs every part; a part that no phase names is needed by all of them.
 PHASES: dict[Phase, tuple[str, ...]] = {
-    "read key": ("image_encoder", "tagger", "projection"),
+    "read key": ("image_encoder", "text_encoder", "tagger", "projection"),
     "project": ("context", "adapter"),
-    "read frame": ("sketch_encoder", "vae", "reference_net"),
+    "read frame": ("sketch_encoder", "vae", "reference_net", "background_encoder", "style_encoder"),
     "match": (),
     "denoise": ("unet", "adapter"),
     "decode": ("vae",),

@@ -41,16 +41,21 @@ def edit_tokens(tokens: Tensor, edits: Sequence[TextEdit]) -> Tensor:
         return tokens
     whole, places = tokens[:, :1], tokens[:, 1:]
     for edit in edits:
-        turned = edit.anchor if edit.enhance else None
-        change = edit.scale - _along(whole, edit.target if turned is None else turned)  # (B, 1, 1)
-        weight = change
-        if edit.control is not None:
-            weight = position_weight(relevance(places, edit.control), change, edit.thresholds)  # (B, N, 1)
-        if turned is not None:
-            weight = weight + _along(places, turned)
-        direction = edit.target if edit.anchor is None else edit.target - edit.anchor
-        places = places + weight * direction
+        places = _edited(whole, places, edit)
     return torch.cat([whole, places], dim=1)
+
+
+def _edited(whole: Tensor, places: Tensor, edit: TextEdit) -> Tensor:
+    """Apply one edit to the tokens of the places (B, N, D); whole: the class token (B, 1, D)."""
+    turned = edit.anchor if edit.enhance else None
+    change = edit.scale - _along(whole, edit.target if turned is None else turned)  # (B, 1, 1)
+    weight = change
+    if edit.control is not None:
+        weight = position_weight(relevance(places, edit.control), change, edit.thresholds)  # (B, N, 1)
+    if turned is not None:
+        weight = weight + _along(places, turned)
+    direction = edit.target if edit.anchor is None else edit.target - edit.anchor
+    return places + weight * direction
 
 
 def edit_class_token(token: Tensor, edits: Sequence[TextEdit]) -> Tensor:
@@ -127,6 +132,20 @@ def similarity_picture(
     grid = _along(places, control).view(1, 1, side, side)
     smooth = F.interpolate(grid, size, mode="bicubic", align_corners=False)  # (1, 1, H, W)
     return heat_map(normalised(smooth.view(1, -1, 1)), thresholds).view(size)
+
+
+def similarity_pictures(tokens: Tensor, edits: Sequence[TextEdit], size: tuple[int, int]) -> list[Tensor | None]:
+    """Show where each edit works, after those before it: see `similarity_picture`; None where an edit has no control.
+
+    tokens: (1, 1 + N, D) as for `edit_tokens`. size: (height, width) of the picture.
+    """
+    whole, places = tokens[:, :1], tokens[:, 1:]
+    shown: list[Tensor | None] = []
+    for edit in edits:
+        control = edit.control
+        shown.append(None if control is None else similarity_picture(places, control, size, edit.thresholds))
+        places = _edited(whole, places, edit)
+    return shown
 
 
 @dataclass(frozen=True)

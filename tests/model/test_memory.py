@@ -292,10 +292,10 @@ def test_a_part_of_which_only_some_fits_is_taken_away_again():
 
 
 def test_a_part_that_no_phase_knows_is_there_in_all_of_them():
-    watched, _ = residency(replace(PROFILES["8g"], budget=0), {**PARTS, "style_encoder": 5})
+    watched, _ = residency(replace(PROFILES["8g"], budget=0), {**PARTS, "newcomer": 5})
     for phase in PHASES:
         with watched.phase(phase):
-            assert "style_encoder" in watched.there
+            assert "newcomer" in watched.there
 
 
 def test_weights_come_home_as_they_left():
