@@ -17,18 +17,18 @@ NAMES_SHOWN = 3
 
 
 def import_weights(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A published file: sdxl-*.safetensors, xlv2-*")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A published file: sdxl-*.safetensors, xlv2-*, v2-*")],
     clip: Annotated[
-        Path | None, typer.Option("--clip", metavar="PATH", help="CLIP ViT-bigG/14: its model.safetensors or folder.")
+        Path | None, typer.Option("--clip", metavar="PATH", help="CLIP ViT-bigG/14, of v2 ViT-H/14: file or folder.")
     ] = None,
     tagger: Annotated[
-        Path | None, typer.Option("--tagger", metavar="PATH", help="The WD v1.4 SwinV2 tagger, likewise.")
+        Path | None, typer.Option("--tagger", metavar="PATH", help="The WD v1.4 SwinV2 tagger, likewise; none for v2.")
     ] = None,
     vae: Annotated[
-        Path | None, typer.Option("--vae", metavar="PATH", help="An SDXL autoencoder, for a file without one.")
+        Path | None, typer.Option("--vae", metavar="PATH", help="An autoencoder, for a file without one.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Name of the new model; default: xl or xlv2.")
+        str | None, typer.Option("--name", metavar="NAME", help="Name of the new model; default: xl, xlv2 or v2.")
     ] = None,
     to: Annotated[
         Path | None, typer.Option("--to", metavar="DIR", help="Where its folder goes; default: the models folder.")

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 DTYPES = ("keep", "fp16", "bf16", "fp32")
 COMPONENTS: "Mapping[Role, str]" = {"clip": "image_encoder", "tagger": "tagger"}  # part on the hub -> in a model
+WITH_CLIP = ("text_encoder",)  # what else of a model may come from CLIP's repository
 
 
 def pull(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="xl or xlv2")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="xl, xlv2 or v2")],
     accept_license: Annotated[
         bool, typer.Option("--accept-license", help="Accept the licenses that are shown, without being asked.")
     ] = False,
@@ -136,7 +137,7 @@ def install(
 ) -> None:
     """Make the model's folder of the files that came, and record where they came from."""
     from colorcli.model.description import recorded_source
-    from colorcli.model.hub import source_record, weights_of
+    from colorcli.model.hub import source_record, tokenizer_folder, weights_of
     from colorcli.model.importing import import_model
     from colorcli.model.single_file import family_of_file
     from colorcli.model.weights import record_source
@@ -158,15 +159,18 @@ def install(
             checkpoint,
             clip=towers.get("clip") or weights_of(plan.of("clip"), paths),
             tagger=towers.get("tagger") or weights_of(plan.of("tagger"), paths),
+            tokenizer=tokenizer_folder(plan.of("clip"), paths),
             name=name, dtype=None if dtype == "keep" else dtype, force=force, on_progress=progress,
         )
     finally:
         for bar in shown:
             bar.close()
     record = source_record(plan, hub)
+    made_of = recorded_source(made.folder)
     for role, component in COMPONENTS.items():
         if of_role := plan.of(role):  # rather than the path of a download that will be gone
-            record[component] = of_role[0].repository
+            lent = (component, *WITH_CLIP) if role == "clip" else (component,)
+            record |= {name: of_role[0].repository for name in lent if name in made_of}
     for role, lender in towers.items():
         record["files"] += [entry for entry in recorded_source(lender).get("files", ()) if entry.get("part") == role]
     record_source(made.folder, record, plan.license)

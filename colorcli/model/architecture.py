@@ -83,15 +83,15 @@ def projection_from(shapes: Shapes) -> nn.Module:
         return ClusterProjection(input_dim=width, tagger_dim=max(1, both - width), output_dim=output)
 
 
-def vae_from(shapes: Shapes) -> nn.Module:
-    """Make the autoencoder."""
+def vae_from(shapes: Shapes, scale: float = LATENT_SCALE, size: int = 1024) -> nn.Module:
+    """Make the autoencoder; scale: of its latents, size: pixels of a side that it was made for."""
     published = (128, 256, 512, 512)
     widths = [_side(shapes, f"encoder.down.{i}.block.0.conv1.weight", 0, width) for i, width in enumerate(published)]
     with init_empty_weights(include_buffers=False):
         return AutoencoderKL(
-            block_out_channels=tuple(widths), layers_per_block=2, latent_channels=4, sample_size=1024,
+            block_out_channels=tuple(widths), layers_per_block=2, latent_channels=4, sample_size=size,
             down_block_types=("DownEncoderBlock2D",) * VAE_LEVELS, up_block_types=("UpDecoderBlock2D",) * VAE_LEVELS,
-            scaling_factor=LATENT_SCALE,
+            scaling_factor=scale,
         )
 
 

@@ -38,6 +38,11 @@ PUBLISHED_PARTS: Mapping[str, str] = {
     "img_embedder.": "tagger",
     "model_ema.": "moving averages (unused)",
 }
+# Where v2 differs; the first that fits counts.
+PUBLISHED_V2_PARTS: Mapping[str, str] = {
+    "bg_encoder.": "background_encoder",
+    "cond_stage_model.transformer.": "text_encoder",
+}
 ADAPTER_MARK = ".lora_"
 
 
@@ -145,7 +150,7 @@ def _describe_file(file: Path) -> Description:
     kind = kind_of(header)
     groups: dict[str, list[TensorEntry]] = {}
     for name, entry in header.items():
-        groups.setdefault(_part_of(name), []).append(entry)
+        groups.setdefault(_part_of(name, kind), []).append(entry)
     license = VARIANTS[kind].license if kind in VARIANTS else UNKNOWN_LICENSE
     return Description(
         name=file.name, path=str(file), family=kind if kind in VARIANTS else KIND_IN_WORDS[kind], license=license,
@@ -190,10 +195,11 @@ def recorded_source(folder: Path) -> dict[str, Any]:
     return source if isinstance(source, dict) else {}
 
 
-def _part_of(name: str) -> str:
+def _part_of(name: str, kind: str) -> str:
     if ADAPTER_MARK in name:
         return "adapter"
-    return next((part for prefix, part in PUBLISHED_PARTS.items() if name.startswith(prefix)), name.split(".")[0])
+    parts = [*(PUBLISHED_V2_PARTS.items() if kind == "v2" else ()), *PUBLISHED_PARTS.items()]
+    return next((part for prefix, part in parts if name.startswith(prefix)), name.split(".")[0])
 
 
 def _part(name: str, kind: str, entries: Iterable[TensorEntry]) -> Part:

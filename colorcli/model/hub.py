@@ -45,14 +45,20 @@ class Source:
     repository: str   # owner/name
     license: str      # SPDX id, where the repository's own card names none
     prefix: str = ""  # of the file's name, where a repository holds several models
+    beside: tuple[str, ...] = ()  # small files that are taken too, where the repository has them
 
 
 CLIP = Source("clip", "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", "MIT")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
+CLIP_H = Source("clip", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "MIT", beside=TOKENIZER_FILES)
 TAGGER = Source("tagger", "SmilingWolf/wd-v1-4-swinv2-tagger-v2", "Apache-2.0")
 PUBLISHED = "tellurion/ColorizeDiffusionXL"
+PUBLISHED_SD = "tellurion/ColorizeDiffusion"
 SOURCES: Mapping[str, tuple[Source, ...]] = {
     "xl": (Source("checkpoint", PUBLISHED, "CC-BY-NC-SA-4.0", prefix="sdxl"), CLIP, TAGGER),
     "xlv2": (Source("checkpoint", PUBLISHED, "CC-BY-NC-SA-4.0", prefix="xlv2"), CLIP, TAGGER),
+    # Beside v2-* it holds the earlier mult-* and switch-*, which are other networks.
+    "v2": (Source("checkpoint", PUBLISHED_SD, "CC-BY-NC-SA-4.0", prefix="v2"), CLIP_H),
 }
 
 
@@ -170,6 +176,7 @@ def plan_pull(
             wanted = [picked]
         else:
             wanted = choose_clip(found, source) if source.role == "clip" else choose_tagger(found, source)
+            wanted += [entry for entry in found if entry.path in source.beside and entry not in wanted]
         for entry in wanted:
             require_safe(entry, source)
         license = license_of_card(info.card_data) or source.license
@@ -393,8 +400,8 @@ def _part(path: Path, file: HubFile) -> Path:
 def _in_hub_cache(file: HubFile) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    if SHARD.fullmatch(file.name) or file.name == SHARD_INDEX:
-        return None  # shards have to lie together
+    if SHARD.fullmatch(file.name) or file.name == SHARD_INDEX or file.name in TOKENIZER_FILES:
+        return None  # they have to lie together
     found = try_to_load_from_cache(file.repository, file.path, revision=file.revision)
     return Path(found) if isinstance(found, str) else None
 
@@ -425,6 +432,11 @@ def weights_of(files: Sequence[HubFile], paths: Mapping[HubFile, Path]) -> Path 
     """Give the file to read a part from, among those fetched for it: its weights, or the index of their shards."""
     named = {file.name: paths[file] for file in files}
     return named.get(SHARD_INDEX) or next((path for name, path in named.items() if name.endswith(SUFFIX)), None)
+
+
+def tokenizer_folder(files: Sequence[HubFile], paths: Mapping[HubFile, Path]) -> Path | None:
+    """Give the folder with the tokenizer that was fetched with a CLIP tower."""
+    return next((paths[file].parent for file in files if file.name in TOKENIZER_FILES), None)
 
 
 def tower_lender(role: Role, model: str, installed: Mapping[str, Mapping[str, Any]]) -> str | None:

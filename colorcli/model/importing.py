@@ -14,21 +14,23 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import torch
 from diffusers import DDIMScheduler
 from diffusers import __version__ as diffusers_version
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from transformers import CLIPTokenizer
 
 from colorcli.errors import OutputError, WeightsError
 from colorcli.model.architecture import (
     Origin,
     OriginOf,
+    Shapes,
     adapter_from,
     adapter_origin,
     image_encoder_from,
@@ -46,6 +48,21 @@ from colorcli.model.architecture import (
     vae_from,
     vae_origin,
 )
+from colorcli.model.architecture_v2 import LATENT_SCALE as V2_LATENT_SCALE
+from colorcli.model.architecture_v2 import (
+    background_encoder_from,
+    pyramid_sketch_encoder_from,
+    pyramid_sketch_encoder_origin,
+    region_adapters_from,
+    region_adapters_origin,
+    side_encoder_origin,
+    side_unet_from,
+    side_unet_origin,
+    style_encoder_from,
+    text_tower_from,
+    text_tower_origin,
+    vision_tower_from,
+)
 from colorcli.model.single_file import (
     KIND_IN_WORDS,
     SUFFIX,
@@ -58,8 +75,12 @@ from colorcli.model.single_file import (
 from colorcli.model.weights import (
     DIFFUSERS_INDEX,
     LIST_NAME,
-    TOWER_PREFIXES,
+    TAGGER,
+    TOWERS,
+    VIT_H,
+    Tower,
     WeightsFile,
+    has_tower,
     installed_models,
     models_folder,
     write_list,
@@ -79,9 +100,16 @@ PREDICTIONS = {"v": "v_prediction", "eps": "epsilon"}
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 DTYPE_NAMES = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 
+V2_SIDE = 768   # pixels of a side that v2 was trained on
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json")   # CLIP's words, in the one or the other form
+
+UNET = "model.diffusion_model."
+
 Prediction = Literal["v", "eps"]
+Make = Callable[[Shapes], nn.Module]
 OnProgress = Callable[[str, int, int], None]   # what is being done, bytes done, bytes in all
 Advance = Callable[[str, int], None]           # what is being done, bytes more
+Create = Callable[[Path], BinaryIO]            # opens a new file for writing
 
 # Tensors that are known and have no place in a model of ours, each kind with the reason. First match counts.
 _SCHEDULE = (r"(betas|alphas_cumprod|alphas_cumprod_prev|(sqrt|log)_(one_minus_|recip_|recipm1_)?alphas_cumprod"
@@ -89,7 +117,9 @@ _SCHEDULE = (r"(betas|alphas_cumprod|alphas_cumprod_prev|(sqrt|log)_(one_minus_|
 LEFT_OUT: Sequence[tuple[str, str]] = (
     (_SCHEDULE, "tables of the noise schedule, which are computed"),
     (r"model_ema\.", "moving averages of training"),
-    (r"(scalar|txt)_embedder\.", "embedders without a place in an xl model"),
+    (r"(scalar|txt)_embedder\.", "embedders without a place in a released model"),
+)
+XL_LEFT_OUT: Sequence[tuple[str, str]] = (
     (r"model\.diffusion_model\.conv_fg\.", "an input for foregrounds that no released model uses"),
     (r"bg_encoder\.output_blocks\.(5\.2|6\.)", "ReferenceNet behind the last block that is read"),
 )
@@ -98,8 +128,16 @@ CLIP_LEFT_OUT = (
     r"|ln_final\.|attn_mask$)"
 )
 TAGGER_LEFT_OUT = r"(head\.|.*(relative_position_index|relative_coords_table|k_bias|attn_mask)$)"
+# Of CLIP ViT-H/14, whose text side is kept too.
+VIT_H_LEFT_OUT = r"(logit_scale$|.*position_ids$|attn_mask$)"
+VIT_H_LAYERS, TEXT_LAYERS = 32, 24
+TOWER_PARTS = ("image_encoder", "tagger", "text_encoder")
 CLIP_WHAT = "CLIP ViT-bigG/14 (model.safetensors of laion/CLIP-ViT-bigG-14-laion2B-39B-b160k)"
+VIT_H_WHAT = "CLIP ViT-H/14 (model.safetensors of laion/CLIP-ViT-H-14-laion2B-s32B-b79K)"
 TAGGER_WHAT = "the WD v1.4 SwinV2 tagger (model.safetensors of SmilingWolf/wd-v1-4-swinv2-tagger-v2)"
+_OPTIONS = {"image_encoder": ("--clip", CLIP_WHAT), "tagger": ("--tagger", TAGGER_WHAT)}
+# What a v2 file calls both sides of CLIP ViT-H/14, and how open_clip does.
+_VIT_H_WRAPPED = (("visual.model.", "visual."), ("transformer.model.", ""))
 TAGS = 9083   # classes of that release of the tagger; its successors have the same backbone with other weights
 
 
@@ -145,6 +183,23 @@ class _Plan:
     used: int
     ignored: Mapping[str, Sequence[str]]
     notes: list[str] = field(default_factory=list)
+    tokenizer: Any = None                     # CLIP's, for the text encoder
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A tower found, and what came with it."""
+
+    parts: Sequence[Part]
+    left: Mapping[str, Sequence[str]]         # reason -> tensors of its file that are not used
+    origin: str                               # where it is from, for people
+    links: Mapping[str, Path] = field(default_factory=dict)   # part -> folder of a model to link it from
+    tokenizer: Any = None
+    notes: Sequence[str] = ()
+
+
+def _create(path: Path) -> BinaryIO:
+    return path.open("wb")
 
 
 def import_model(
@@ -152,6 +207,7 @@ def import_model(
     *,
     clip: Path | None = None,
     tagger: Path | None = None,
+    tokenizer: Path | None = None,
     vae: Path | None = None,
     to: Path | None = None,
     name: str | None = None,
@@ -161,13 +217,16 @@ def import_model(
     force: bool = False,
     on_progress: OnProgress | None = None,
     shard_bytes: int = SHARD_BYTES,
+    create: Create = _create,
 ) -> Imported:
     """Turn a published file into the model folder `to`/`name`.
 
     clip, tagger, vae: files or folders of the networks that the published files may lack; without them the towers are
-    those inside the file, else those of an installed model. to: the models folder if None. name: the family if None.
+    those inside the file, else those of an installed model. tokenizer: folder with that of v2's CLIP, if it is not
+    beside `clip`. to: the models folder if None. name: the family if None.
     dtype: "fp32", "fp16" or "bf16"; None keeps that of the file. prediction: None reads it off the file's name ("eps").
     source: more to record about where the file comes from. on_progress: told of both reading and writing together.
+    create: opens each file of weights that is written.
     Raises WeightsError if anything in the files is missing, unknown or of a wrong shape or type; OutputError if the
     folder is there already (`force` replaces it) or the disk is full. A failure leaves nothing behind.
     """
@@ -175,7 +234,7 @@ def import_model(
     parent = to if to is not None else models_folder()
     target = parent / (name or family)
     _refuse_existing(target, force)
-    plan = _understand(file, family, clip, tagger, vae, dtype)
+    plan = _understand(file, family, clip, tagger, vae, dtype, tokenizer)
     chosen: Prediction = prediction or ("eps" if "eps" in file.name.lower() else "v")
     size = file.stat().st_size
     total = size + _written_bytes(plan, dtype)
@@ -191,7 +250,7 @@ def import_model(
     with _new_folder(target, force) as folder:
         _require_space(parent, plan, dtype)
         made_of = {"file": file.name, "sha256": _hash(file, advance), "bytes": size, **plan.towers, **(source or {})}
-        hashed = _write_parts(folder, plan, dtype, shard_bytes, advance)
+        hashed = _write_parts(folder, plan, dtype, shard_bytes, advance, create)
         _write_index(folder, plan, chosen)
         listed = write_list(folder, family, license, source=made_of, hashed=hashed)
     return Imported(target, family, license, chosen, listed.total_bytes, plan.used, plan.ignored, plan.towers,
@@ -207,12 +266,13 @@ def read_published(
 ) -> dict[str, Any]:
     """Read a published file into the components of a pipeline, with nothing written.
 
-    towers: folder of an installed model, or of any with `image_encoder` and `tagger` inside; needed where the file has
-    none (see `weights.towers_for`). dtype: of all networks, or of each by its name with "default" for the others; None
+    towers: folder of an installed model, or of any with the towers of the family inside; needed where the file has none
+    (see `weights.towers_for`). dtype: of all networks, or of each by its name with "default" for the others; None
     keeps that of the file.
     Raises WeightsError like `import_model`.
     """
-    plan = _understand(file, family_of_file(file), towers, towers, None, None)
+    family = family_of_file(file)
+    plan = _understand(file, family, towers, towers if TAGGER in TOWERS[family] else None, None, None)
     names = {value: name for name, value in DTYPES.items()}
     components: dict[str, Any] = {}
     for part in plan.parts:
@@ -224,6 +284,8 @@ def read_published(
         components[part.folder] = part.network.to(widest).eval().requires_grad_(False)
     chosen = prediction or ("eps" if "eps" in file.name.lower() else "v")
     components["scheduler"] = DDIMScheduler(**NOISE_SCHEDULE, prediction_type=PREDICTIONS[chosen])
+    if plan.tokenizer is not None:
+        components["tokenizer"] = plan.tokenizer
     return components
 
 
@@ -231,38 +293,43 @@ def read_published(
 
 
 def _understand(
-    file: Path, family: str, clip: Path | None, tagger: Path | None, vae: Path | None, dtype: str | None
+    file: Path, family: str, clip: Path | None, tagger: Path | None, vae: Path | None, dtype: str | None,
+    tokenizer: Path | None = None,
 ) -> _Plan:
     """Find the place of every tensor. Raises WeightsError with all that does not fit."""
-    if family not in ("xl", "xlv2"):
-        raise WeightsError(f"{file.name} is {KIND_IN_WORDS['v2']}; xl and xlv2 are what can be imported",
-                           hint="give a file of the XL family, sdxl-*.safetensors or xlv2-*.safetensors")
+    if tagger is not None and TAGGER not in TOWERS[family]:
+        raise WeightsError(f"{file.name} is {KIND_IN_WORDS['v2']}, which reads no tagger", hint="leave --tagger out")
+    left_out = LEFT_OUT if family == "v2" else (*LEFT_OUT, *XL_LEFT_OUT)
     header = read_header(file)
     ignored: dict[str, list[str]] = {}
     rest: dict[str, TensorEntry] = {}
     for name, entry in header.items():
-        reason = next((reason for pattern, reason in LEFT_OUT if re.match(pattern, name)), None)
+        reason = next((reason for pattern, reason in left_out if re.match(pattern, name)), None)
         if reason is not None:
             ignored.setdefault(reason, []).append(name)
         else:
             rest[name] = entry
     notes = _family_notes(file, family)
-    parts, linked, lenders = [], {}, {}
-    for folder, given in (("image_encoder", clip), ("tagger", tagger)):
-        prefix = TOWER_PREFIXES[folder]
-        inside = {name: rest.pop(name) for name in list(rest) if name.startswith(prefix)}
+    parts: list[Part] = []
+    linked, lenders, words = {}, {}, None
+    for tower in TOWERS[family]:
+        given = tagger if tower is TAGGER else clip
+        inside = {name: rest.pop(name) for name in list(rest) if name.startswith(tower.prefix)}
         if given is not None and inside:
-            ignored.setdefault(f"the {folder} comes from {given}", []).extend(inside)
-        tower, left, origin, link = _tower(folder, given, inside, file)
-        parts.append(tower)
-        lenders[folder] = origin
-        if link is not None and dtype in (None, _name_of(tower)):
-            linked[folder] = link
+            ignored.setdefault(f"the {tower.folder} comes from {given}", []).extend(inside)
+        found = _tower(tower, given, inside, file, tokenizer)
+        notes += found.notes
+        words = found.tokenizer or words
+        for part in found.parts:
+            parts.append(part)
+            lenders[part.folder] = found.origin
+            if part.folder in found.links and dtype in (None, _name_of(part)):
+                linked[part.folder] = found.links[part.folder]
         if given is None and inside:
-            back = {_bare_name(folder, name): name for name in inside}
-            for reason, names in left.items():
+            back = {_bare_name(tower, name): name for name in inside}
+            for reason, names in found.left.items():
                 ignored.setdefault(reason, []).extend(back.get(name, name) for name in names)
-    parts += _networks(rest, family, vae)
+    parts += _networks_v2(rest, vae) if family == "v2" else _networks(rest, family, vae)
     if vae is not None:
         lenders["vae"] = str(vae)
     problems = _problems(parts, rest, vae is not None)
@@ -271,7 +338,7 @@ def _understand(
                            hint="download it again, or see in its name and description which model it is")
     _require_matching_towers(parts)
     outside = sum(len(names) for names in ignored.values())
-    return _Plan(family, parts, linked, lenders, len(header) - outside, ignored, notes)
+    return _Plan(family, parts, linked, lenders, len(header) - outside, ignored, notes, words)
 
 
 def _family_notes(file: Path, family: str) -> list[str]:
@@ -284,39 +351,78 @@ def _family_notes(file: Path, family: str) -> list[str]:
 
 
 def _networks(rest: Header, family: str, vae: Path | None) -> list[Part]:
-    """Describe the networks that were trained together; each takes its tensors by prefix."""
-    unet = "model.diffusion_model."
-    lora = {name.removeprefix(unet): entry for name, entry in rest.items() if ".lora_" in name}
-    plain = {name: entry for name, entry in rest.items() if ".lora_" not in name}
+    """Describe the networks of an xl file that were trained together; each takes its tensors by prefix."""
+    plain, lora = _without_adapter(rest)
 
-    def part(
-        folder: str, kind: tuple[str, str], prefix: str, make: Callable[[Mapping[str, tuple[int, ...]]], nn.Module],
-        origin: OriginOf, entries: Header | None = None,
-    ) -> Part:
-        own = entries if entries is not None else _under(plain, prefix)
-        return _part(folder, kind, make({name: entry.shape for name, entry in own.items()}), origin, own, prefix)
+    def part(folder: str, kind: tuple[str, str], prefix: str, make: Make, origin: OriginOf) -> Part:
+        own = _under(plain, prefix)
+        return _part(folder, kind, make(_shapes(own)), origin, own, prefix)
 
-    own_vae = _vae_header(vae) if vae is not None else None
-    diffusers_names = own_vae is not None and "decoder.conv_norm_out.weight" in own_vae
     found = [
-        part("vae", ("diffusers", "AutoencoderKL"), "first_stage_model.",
-             (lambda shapes: vae_from(_ldm_shapes(shapes))) if diffusers_names else vae_from,
-             same_name if diffusers_names else vae_origin, own_vae),
+        _vae(plain, vae, vae_from),
         part("sketch_encoder", ("colorcli.model.sketch_encoder", "SketchEncoder"), "control_encoder.",
              sketch_encoder_from, sketch_encoder_origin),
         part("projection", ("colorcli.model.reference", "ClusterProjection"), "proj.", projection_from,
              projection_origin),
-        part("unet", ("colorcli.model.unet", "ColorUNet"), unet, unet_from, unet_origin),
+        part("unet", ("colorcli.model.unet", "ColorUNet"), UNET, unet_from, unet_origin),
     ]
     if family == "xlv2":
         network = found[-1].network
         found += [
             part("reference_net", ("colorcli.model.reference_net", "ReferenceNet"), "bg_encoder.", reference_net_from,
                  unet_origin),
-            part("adapter", ("colorcli.model.lora", "BackgroundAdapter"), unet, lambda shapes: adapter_from(network),
-                 adapter_origin(network), lora),
+            _part("adapter", ("colorcli.model.lora", "BackgroundAdapter"), adapter_from(network),
+                  adapter_origin(network), lora, UNET),
         ]
     return found
+
+
+def _networks_v2(rest: Header, vae: Path | None) -> list[Part]:
+    """Describe the networks of a v2 file that were trained together."""
+    plain, lora = _without_adapter(rest)
+    side, sketch = "colorcli.model.side_encoders", "colorcli.model.sketch_encoder"
+
+    def part(folder: str, kind: tuple[str, str], prefix: str, make: Make, origin: OriginOf) -> Part:
+        own = _under(plain, prefix)
+        try:
+            network = make(_shapes(own))
+        except (ArithmeticError, ValueError, TypeError, IndexError, KeyError) as failure:
+            raise WeightsError(f"no {folder} of v2 has the sizes of {prefix}*: {failure}",
+                               hint="download the file again, or see in its description which model it is") from None
+        return _part(folder, kind, network, origin, own, prefix)
+
+    unet = part("unet", (side, "SideUNet"), UNET, side_unet_from, side_unet_origin)
+    return [
+        _vae(plain, vae, lambda shapes: vae_from(shapes, V2_LATENT_SCALE, V2_SIDE)),
+        part("sketch_encoder", (sketch, "PyramidSketchEncoder"), "control_encoder.", pyramid_sketch_encoder_from,
+             pyramid_sketch_encoder_origin),
+        unet,
+        part("background_encoder", (side, "BackgroundEncoder"), "bg_encoder.", background_encoder_from,
+             side_encoder_origin),
+        part("style_encoder", (side, "StyleEncoder"), "style_encoder.", style_encoder_from, side_encoder_origin),
+        _part("adapter", ("colorcli.model.lora", "RegionAdapters"), region_adapters_from(unet.network),
+              region_adapters_origin(unet.network), lora, UNET),
+    ]
+
+
+def _vae(rest: Header, given: Path | None, make: Make) -> Part:
+    """Describe the autoencoder, in the file or given by itself."""
+    prefix = "first_stage_model."
+    own = _under(rest, prefix) if given is None else _vae_header(given)
+    by_diffusers = given is not None and "decoder.conv_norm_out.weight" in own
+    shapes = _ldm_shapes(_shapes(own)) if by_diffusers else _shapes(own)
+    return _part("vae", ("diffusers", "AutoencoderKL"), make(shapes), same_name if by_diffusers else vae_origin, own,
+                 prefix)
+
+
+def _without_adapter(rest: Header) -> tuple[dict[str, TensorEntry], dict[str, TensorEntry]]:
+    """Part the low-rank changes from all else; they are among the tensors of the denoising network."""
+    lora = {name.removeprefix(UNET): entry for name, entry in rest.items() if ".lora_" in name}
+    return {name: entry for name, entry in rest.items() if ".lora_" not in name}, lora
+
+
+def _shapes(header: Header) -> Shapes:
+    return {name: entry.shape for name, entry in header.items()}
 
 
 def _part(
@@ -335,7 +441,7 @@ def _vae_header(path: Path) -> Header:
     return _under(header, "first_stage_model.") or header
 
 
-def _ldm_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+def _ldm_shapes(shapes: Shapes) -> Shapes:
     return {vae_origin(name).name: shape for name, shape in shapes.items()}
 
 
@@ -343,7 +449,7 @@ def _problems(parts: Sequence[Part], rest: Header, other_vae: bool) -> list[str]
     """Say in words all that does not fit of the networks in the main file; the towers were checked by themselves."""
     faults, used = _Faults(), set()
     for part in parts:
-        if part.folder not in TOWER_PREFIXES:
+        if part.folder not in TOWER_PARTS:
             _compare(part, faults)
             used |= {part.prefix + origin.name for origin in part.origins.values()}
     faults.unknown += [name for name in rest
@@ -406,16 +512,21 @@ def _fits(found: tuple[int, ...], expected: tuple[int, ...], folder: str) -> boo
 
 
 def _require_matching_towers(parts: Sequence[Part]) -> None:
-    """Check that the towers are those that the projection was trained with, by the widths of their tokens."""
-    by_folder = {part.folder: part.network for part in parts}
-    projection: Any = by_folder["projection"]
-    clip: Any = by_folder["image_encoder"]
-    tagger: Any = by_folder["tagger"]
-    width = tagger.config["embed_dim"] * 2 ** (len(tagger.config["depths"]) - 1)
-    for found, wanted, what in (
-        (clip.config.projection_dim, projection.config["input_dim"], f"the CLIP tower; it wants {CLIP_WHAT}"),
-        (width, projection.config["tagger_dim"], f"the tagger; it wants {TAGGER_WHAT}"),
-    ):
+    """Check that the towers are those that the model was trained with, by the widths of their tokens."""
+    by_folder: dict[str, Any] = {part.folder: part.network for part in parts}
+    clip = by_folder["image_encoder"].config.projection_dim
+    if "projection" in by_folder:
+        projection, tagger = by_folder["projection"].config, by_folder["tagger"].config
+        width = tagger["embed_dim"] * 2 ** (len(tagger["depths"]) - 1)
+        pairs = [(clip, projection["input_dim"], f"the CLIP tower; it wants {CLIP_WHAT}"),
+                 (width, projection["tagger_dim"], f"the tagger; it wants {TAGGER_WHAT}")]
+    else:
+        context = by_folder["unet"].config["cross_attention_dim"]
+        pairs = [(clip, context, f"the CLIP tower; it wants {VIT_H_WHAT}")]
+        if "text_encoder" in by_folder:
+            text = by_folder["text_encoder"].config.projection_dim
+            pairs.append((text, context, f"CLIP's text side; it wants {VIT_H_WHAT}"))
+    for found, wanted, what in pairs:
         if found != wanted:
             raise WeightsError(f"the model reads tokens {wanted} wide, and {found} is the width of {what}",
                                hint="download that one")
@@ -424,51 +535,86 @@ def _require_matching_towers(parts: Sequence[Part]) -> None:
 # --- towers -------------------------------------------------------------------------------------------------------
 
 
-def _tower(
-    folder: str, given: Path | None, inside: Header, file: Path
-) -> tuple[Part, Mapping[str, Sequence[str]], str, Path | None]:
-    """Describe a tower: what of its file is left out and why, where it comes from, and a folder to link it from.
-
-    It is the one that is given, else the one inside the file, else that of an installed model.
-    """
-    option, what = ("--clip", CLIP_WHAT) if folder == "image_encoder" else ("--tagger", TAGGER_WHAT)
-    link = None
+def _tower(tower: Tower, given: Path | None, inside: Header, file: Path, tokenizer: Path | None) -> _Found:
+    """Describe a tower: the one that is given, else the one inside the file, else that of an installed model."""
+    option, what = _OPTIONS[tower.folder][0], _what(tower)
+    links: dict[str, Path] = {}
     if given is not None:
-        if given.is_dir() and (given / folder).is_dir():
-            link = given / folder
-        header, origin = _header_at(link or given), str(given)
+        if (given / tower.folder).is_dir():
+            links = _links(given, tower)
+        header, origin = _headers_at(links.values() or (given,)), str(given)
     elif inside:
         header, origin = dict(inside), file.name
     else:
-        lender = next((path for path in installed_models().values() if (path / folder / "config.json").is_file()
-                       and _is_published_size(path / folder, folder)), None)
+        lender = next((path for path in installed_models().values() if has_tower(path, tower)), None)
         if lender is None:
             raise WeightsError(f"{file.name} comes without {what}, and no installed model has it",
                                hint=f"download that file and add {option} FILE")
-        link, origin = lender / folder, str(lender)
-        header = _header_at(link)
-    bare = {_bare_name(folder, name): entry for name, entry in header.items()}
+        links, origin = _links(lender, tower), str(lender)
+        header = _headers_at(links.values())
+    bare = {_bare_name(tower, name): entry for name, entry in header.items()}
     kind = kind_of(bare)
-    if folder == "image_encoder":
-        return *_clip_part(bare, option, what, origin, kind), origin, link
-    return *_tagger_part(bare, option, what, origin, kind), origin, link
-
-
-def _is_published_size(tower: Path, folder: str) -> bool:
-    """Tell the towers of xl from those of mini-like models, which are of other kinds."""
-    try:
-        config = json.loads((tower / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(config.get("num_hidden_layers") == 48 if folder == "image_encoder" else config.get("image_size") == 448)
-
-
-def _clip_part(
-    bare: Header, option: str, what: str, origin: str, kind: str
-) -> tuple[Part, Mapping[str, Sequence[str]]]:
+    if tower is TAGGER:
+        part, left = _tagger_part(bare, option, what, origin, kind)
+        return _Found([part], left, origin, links)
     if kind != "clip":
-        words = KIND_IN_WORDS.get(kind, kind)  # type: ignore[call-overload]
+        words = KIND_IN_WORDS.get(kind, kind)
         raise WeightsError(f"{origin} is {words}, not a CLIP tower", hint=f"{option} takes {what}")
+    _require_layers(bare, tower, option, what, origin)
+    if tower is not VIT_H:
+        part, left = _clip_part(bare, option, what, origin)
+        return _Found([part], left, origin, links)
+    parts, left = _vit_h_parts(bare, option, what, origin)
+    if len(parts) == 1:
+        return _Found(parts, left, origin, links)
+    beside = tokenizer
+    if beside is None and (links or given is not None):
+        near = links["image_encoder"].parent / "tokenizer" if links else given
+        assert near is not None
+        beside = near if near.is_dir() else near.parent
+    known, notes = _tokenizer(beside, parts[1].network) if beside is not None else (None, [])
+    return _Found(parts, left, origin, links, known, notes)
+
+
+def _what(tower: Tower) -> str:
+    return VIT_H_WHAT if tower is VIT_H else _OPTIONS[tower.folder][1]
+
+
+def _links(model: Path, tower: Tower) -> dict[str, Path]:
+    """Find the networks in a model's folder that are a tower, or come from the same place."""
+    return {name: model / name for name in (tower.folder, *tower.goes_with)
+            if name in TOWER_PARTS and (model / name).is_dir()}
+
+
+def _headers_at(places: Iterable[Path]) -> dict[str, TensorEntry]:
+    return {name: entry for place in places for name, entry in _header_at(place).items()}
+
+
+def _require_layers(bare: Header, tower: Tower, option: str, what: str, origin: str) -> None:
+    """Tell one CLIP from another by the count of the layers of its picture side. Raises WeightsError."""
+    named = r"(?:vision_model\.encoder\.layers|visual\.transformer\.resblocks)\.(\d+)\."
+    layers = len({found[1] for name in bare if (found := re.match(named, name))})
+    if layers != tower.mark[1]:
+        raise WeightsError(f"{origin} is a CLIP with {layers} layers, and the model was trained with one that has "
+                           f"{tower.mark[1]}", hint=f"{option} takes {what}")
+
+
+def _tokenizer(folder: Path, text_encoder: Any) -> tuple[Any, list[str]]:
+    """Read CLIP's tokenizer from a folder: None if there is none, or, with a remark, if it is of another model."""
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        return None, []
+    try:
+        found = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        words = len(found)
+    except Exception as failure:  # the library has a kind of its own for every file that it reads
+        return None, [f"the tokenizer in {folder} cannot be read, so words cannot change pictures: {failure}"]
+    if words != text_encoder.config.vocab_size:
+        return None, [f"the tokenizer in {folder} knows {words} words and the text encoder "
+                      f"{text_encoder.config.vocab_size}, so it is left out, and words cannot change pictures"]
+    return found, []
+
+
+def _clip_part(bare: Header, option: str, what: str, origin: str) -> tuple[Part, Mapping[str, Sequence[str]]]:
     theirs = any(name.startswith("visual.") for name in bare)
     own = {name: entry for name, entry in bare.items() if not re.match(CLIP_LEFT_OUT, name)}
     left = {"CLIP's text side and buffers; the model reads no text": [name for name in bare if name not in own]}
@@ -483,6 +629,46 @@ def _clip_part(
                  open_clip_origin if theirs else same_name, own)
     _require_complete(part, origin, what, option)
     return part, left
+
+
+def _vit_h_parts(
+    bare: Header, option: str, what: str, origin: str
+) -> tuple[list[Part], Mapping[str, Sequence[str]]]:
+    """Describe both sides of CLIP ViT-H/14; the text side is not there in every file."""
+    theirs = any(name.startswith("visual.") for name in bare)
+    left = {"CLIP's buffers": [name for name in bare if re.match(VIT_H_LEFT_OUT, name)]}
+    picture: dict[str, TensorEntry] = {}
+    text: dict[str, TensorEntry] = {}
+    for name, entry in bare.items():
+        if name not in left["CLIP's buffers"]:
+            (picture if re.match(r"visual|vision_model\.", name) else text)[name] = entry
+    words = ("token_embedding.weight", "text_model.embeddings.token_embedding.weight")
+    if text and not any(name in text for name in words):
+        left["CLIP's text side, which is not whole"] = list(text)
+        text = {}
+    sides: list[tuple[str, str, Header, Make, OriginOf]] = [
+        ("image_encoder", "CLIPVisionModelWithProjection", picture, vision_tower_from, open_clip_origin)
+    ]
+    if text:
+        sides.append(("text_encoder", "CLIPTextModelWithProjection", text, text_tower_from, text_tower_origin))
+    parts = []
+    for folder, kind, own, make, name_of in sides:
+        shapes = _shapes(own) if theirs else _open_clip_shapes(own, name_of)
+        try:
+            network = make({name.removeprefix("visual."): shape for name, shape in shapes.items()})
+        except (ArithmeticError, KeyError, ValueError, IndexError, TypeError) as lost:
+            raise WeightsError(f"{origin} does not fit: the sizes of its {folder} cannot be read ({lost})",
+                               hint=f"{option} takes {what}") from None
+        part = _part(folder, ("transformers", kind), network, name_of if theirs else same_name, own)
+        _require_complete(part, origin, what, option)
+        parts.append(part)
+    return parts, left
+
+
+def _open_clip_shapes(own: Header, name_of: OriginOf) -> Shapes:
+    """Give the shapes of a tower in the names of transformers by those of open_clip."""
+    origins = {name: name_of(name) for name in own}
+    return {origin.name: _published_shape(own[name].shape, origin) for name, origin in origins.items()}
 
 
 def _tagger_part(
@@ -519,9 +705,12 @@ def _shape(header: Header, name: str) -> tuple[int, ...]:
     return header[name].shape if name in header else ()
 
 
-def _bare_name(folder: str, name: str) -> str:
+def _bare_name(tower: Tower, name: str) -> str:
     """Take off what wraps a tower's names in a whole model."""
-    name = name.removeprefix(TOWER_PREFIXES[folder])
+    name = name.removeprefix(tower.prefix)
+    for wrapped, bare in _VIT_H_WRAPPED if tower is VIT_H else ():
+        if name.startswith(wrapped):
+            return bare + name.removeprefix(wrapped)
     return name.removeprefix("model.") if not name.startswith("model.diffusion_model.") else name
 
 
@@ -620,7 +809,7 @@ def _hash(file: Path, advance: Advance) -> str:
 
 
 def _write_parts(
-    folder: Path, plan: _Plan, dtype: str | None, shard_bytes: int, advance: Advance
+    folder: Path, plan: _Plan, dtype: str | None, shard_bytes: int, advance: Advance, create: Create
 ) -> dict[str, WeightsFile]:
     """Write every part into its folder; give the hashes of what was written, by path inside the model."""
     kept = DTYPE_NAMES[dtype] if dtype else None
@@ -638,7 +827,7 @@ def _write_parts(
         if len(shards) == 1:
             names = [stem + SUFFIX]
         for name, tensors in zip(names, shards, strict=True):
-            for step in _write_shard(inside / name, part, tensors, kept, hashed, f"{part.folder}/{name}"):
+            for step in _write_shard(inside / name, part, tensors, kept, hashed, f"{part.folder}/{name}", create):
                 advance(f"writing {part.folder}", step)
         if len(shards) > 1:
             index = {"metadata": {"total_size": sum(_out_bytes(part, t, kept) for t in part.origins)},
@@ -663,7 +852,8 @@ def _shards(part: Part, dtype: str | None, limit: int) -> list[list[str]]:
 
 
 def _write_shard(
-    path: Path, part: Part, tensors: Sequence[str], dtype: str | None, hashed: dict[str, WeightsFile], listed: str
+    path: Path, part: Part, tensors: Sequence[str], dtype: str | None, hashed: dict[str, WeightsFile], listed: str,
+    create: Create = _create,
 ) -> Iterator[int]:
     """Write one .safetensors file tensor by tensor; give the bytes of each as it is done, and record the hash.
 
@@ -681,7 +871,7 @@ def _write_shard(
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     digest = hashlib.sha256()
-    with path.open("wb") as opened:
+    with create(path) as opened:
         for block in (len(text).to_bytes(8, "little"), text):
             opened.write(block)
             digest.update(block)
@@ -717,10 +907,13 @@ def _save_config(part: Part, folder: Path) -> None:
 
 
 def _write_index(folder: Path, plan: _Plan, prediction: Prediction) -> None:
-    """Write the scheduler, and the index by which diffusers finds all parts."""
+    """Write the scheduler and the tokenizer, and the index by which diffusers finds all parts."""
     DDIMScheduler(**NOISE_SCHEDULE, prediction_type=PREDICTIONS[prediction]).save_pretrained(folder / "scheduler")
     index: dict[str, Any] = {part.folder: list(part.kind) for part in plan.parts}
     index["scheduler"] = ["diffusers", "DDIMScheduler"]
+    if plan.tokenizer is not None:
+        plan.tokenizer.save_pretrained(folder / "tokenizer")
+        index["tokenizer"] = ["transformers", "CLIPTokenizer"]
     content = {"_class_name": "ColorizePipeline", "_diffusers_version": diffusers_version}
     content |= dict(sorted(index.items()))
     (folder / DIFFUSERS_INDEX).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -770,7 +963,7 @@ def _new_folder(target: Path, force: bool) -> Iterator[Path]:
                 old.rename(target)
             raise
     except OSError as failure:
-        if failure.errno == errno.ENOSPC:
+        if failure.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutputError(f"the disk of {parent} is full", hint="make room, or choose another disk with --to"
                               ) from None
         raise OutputError(f"{failure.filename or target} cannot be written: {failure.strerror or failure}",

@@ -35,7 +35,7 @@ KIND_IN_WORDS: Mapping[Kind, str] = {
     "tagger": "a tagger",
     "adapter": "the background adapter alone, without the base model it changes",
     "sdxl": "a text-to-image SDXL model, which colors no line art",
-    "older": "a first-generation model (SD 2.1), which colorcli does not run",
+    "older": "an SD model without the background and style encoders of v2, such as mult-* or switch-*",
     "diffusers": "one network of a diffusers folder",
     "unknown": "no model that colorcli knows",
 }
@@ -131,8 +131,11 @@ def kind_of(names: Iterable[str]) -> Kind:
 
     unet = r"model\.diffusion_model\.input_blocks\.0\.0\.weight"
     if has(unet):
-        if has(r"style_encoder\.|model\.diffusion_model\.(warp|style)_modules\.|control_encoder\.zero_"):
+        if has(r"style_encoder\.|model\.diffusion_model\.(warp|style)_modules\.|bg_encoder\.zero_layers\."):
             return "v2"
+        # SD has a fourth level, where an xl network ends with input block 8.
+        if has(r"model\.diffusion_model\.input_blocks\.(9|1[01])\.|control_encoder\.zero_"):
+            return "older"
         if has(r"control_encoder\.|proj\.|bg_encoder\."):
             return "xlv2" if has(r"bg_encoder\.|.*\.lora_(down|up)_") else "xl"
         if has(r"conditioner\.embedders\.|model\.diffusion_model\.label_emb\."):
@@ -156,7 +159,9 @@ def family_of_file(file: Path) -> str:
     """
     kind = kind_of(read_header(file))
     if kind not in FAMILIES:
-        hint = "give the file of a whole model, sdxl-*.safetensors or xlv2-*.safetensors"
+        hint = "give the file of a whole model, sdxl-*.safetensors, xlv2-* or v2-*"
+        if kind == "older":
+            hint = "of the SD 2.1 family colorcli runs v2-* only: how the earlier models are built is not known to it"
         if kind in ("clip", "tagger"):
             hint = f"it goes with a model: colorcli models import MODEL.safetensors --{kind} {file.name}"
         raise WeightsError(f"{file.name} is {KIND_IN_WORDS[kind]}", hint=hint)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,9 +24,23 @@ UNKNOWN_LICENSE = "NOASSERTION"   # SPDX for: nobody said
 SCHEMA = 1
 MODELS_VARIABLE = "COLORCLI_MODELS"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-# Networks made by others: their folder in a model, and where they are in a single file that has them.
-TOWER_PREFIXES = {"image_encoder": "cond_stage_model.", "tagger": "img_embedder."}
 REINSTALL = "pip install --force-reinstall --no-deps colorcli"
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A network made by others, which published files need and come without."""
+
+    folder: str                # its name among the parts of a model
+    prefix: str                # of its tensors in a single file that has it
+    mark: tuple[str, int]      # entry of its config.json that tells it from towers of other models
+    goes_with: Sequence[str] = ()   # parts that come from the same place, if they are there
+
+
+BIGG = Tower("image_encoder", "cond_stage_model.", ("num_hidden_layers", 48))
+VIT_H = Tower("image_encoder", "cond_stage_model.", ("num_hidden_layers", 32), ("text_encoder", "tokenizer"))
+TAGGER = Tower("tagger", "img_embedder.", ("image_size", 448))
+TOWERS: Mapping[str, Sequence[Tower]] = {"xl": (BIGG, TAGGER), "xlv2": (BIGG, TAGGER), "v2": (VIT_H,)}
 
 
 @dataclass(frozen=True)
@@ -143,20 +157,31 @@ def family_of(model: str) -> str:
 
 
 def towers_for(file: Path) -> Path | None:
-    """Find the installed model whose CLIP tower and tagger go with a single file; None if the file has its own.
+    """Find the installed model whose towers go with a single file; None if the file has its own.
 
-    Raises WeightsError if there is none: the published files lack both.
+    Raises WeightsError if there is none: the published files lack all of them.
     """
-    kinds = {tower for tower, prefix in TOWER_PREFIXES.items() if any(n.startswith(prefix) for n in read_header(file))}
-    if kinds == set(TOWER_PREFIXES):
+    names, towers = read_header(file), TOWERS[family_of_file(file)]
+    if all(any(name.startswith(tower.prefix) for name in names) for tower in towers):
         return None
     for folder in installed_models().values():
-        if all((folder / tower / "config.json").is_file() for tower in TOWER_PREFIXES):
+        if all(has_tower(folder, tower) for tower in towers):
             return folder
-    raise WeightsError(
-        f"{file.name} comes without the CLIP tower and the tagger it needs, and no installed model has them",
-        hint=f"colorcli models import {file} --clip CLIP.safetensors --tagger TAGGER.safetensors",
-    )
+    needed, options = "the CLIP tower", "--clip CLIP.safetensors"
+    if TAGGER in towers:
+        needed, options = f"{needed} and the tagger", f"{options} --tagger TAGGER.safetensors"
+    raise WeightsError(f"{file.name} comes without {needed} it needs, and no installed model of its kind has them",
+                       hint=f"colorcli models import {file} {options}")
+
+
+def has_tower(model: Path, tower: Tower) -> bool:
+    """Whether the folder of a model holds a tower, and not one of another kind under its name."""
+    entry, value = tower.mark
+    try:
+        config = json.loads((model / tower.folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get(entry) == value
 
 
 def _is_known(name: str) -> bool:
@@ -313,7 +338,8 @@ def _list_of_file(file: Path) -> WeightsList:
     lender = towers_for(file)
     if lender is not None:
         listed = require_whole(lender)
-        files |= {name: entry for name, entry in listed.files.items() if name.split("/")[0] in TOWER_PREFIXES}
+        lent = {part for tower in TOWERS[family] for part in (tower.folder, *tower.goes_with)}
+        files |= {name: entry for name, entry in listed.files.items() if name.split("/")[0] in lent}
     return WeightsList(family, VARIANTS[family].license if family in VARIANTS else UNKNOWN_LICENSE, files)
 
 

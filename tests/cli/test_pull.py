@@ -127,7 +127,7 @@ def test_ctrl_c_keeps_what_is_here_and_the_same_command_fetches_the_rest(
 
 @pytest.mark.parametrize(("arguments", "code", "words"), [
     (("mini",), 5, "ships inside colorcli"),
-    (("xxl",), 5, "colorcli can pull xl, xlv2"),
+    (("xxl",), 5, "colorcli can pull xl, xlv2, v2"),
     (("xl", "--dtype", "int3"), 2, "none of"),
 ])
 def test_a_pull_that_cannot_be_meant_is_refused(

@@ -22,6 +22,7 @@ from colorcli.model.checkpoint import (
     unet_state,
     vae_state,
 )
+from colorcli.model.checkpoint_v2 import modules_of, split_published_v2
 from colorcli.model.lora import BackgroundAdapter
 from colorcli.model.reference import ClusterProjection, TaggerTower
 from colorcli.model.reference_net import ReferenceNet
@@ -29,9 +30,10 @@ from colorcli.model.sketch_encoder import SketchEncoder
 from colorcli.model.unet import build_unet
 from colorcli.sampling import PUBLISHED_SCHEDULE
 
-Family = Literal["sdxl", "xlv2"]
+Family = Literal["sdxl", "xlv2", "v2"]
 
 CLIP, TAGGER = "cond_stage_model.", "img_embedder."
+CLIP_V2 = "cond_stage_model.visual.model.", "cond_stage_model.transformer.model."
 # Widths of the real model -> of the small one; any other number (kernels, tokens, tags, counts) stays as it is.
 _TENTH = {320: 32, 640: 64, 960: 96, 1280: 128, 1920: 192, 2560: 256, 5120: 512, 10240: 1024}
 _SHRUNK: Mapping[str, Mapping[int, int]] = {
@@ -42,6 +44,14 @@ _SHRUNK: Mapping[str, Mapping[int, int]] = {
     "first_stage_model.": {128: 32, 256: 64, 512: 128},
     CLIP: {1664: 208, 8192: 128, 1280: 128},
     TAGGER: {width: width // 8 for width in (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)},
+}
+# Of v2 a fifth, because a head of its attention has 64 channels, and of CLIP a head 80.
+_FIFTH = {width: width // 5 for width in (320, 640, 960, 1280, 1920, 2560, 5120, 10240)} | {1024: 64}
+_SHRUNK_V2: Mapping[str, Mapping[int, int]] = {
+    **dict.fromkeys(("model.diffusion_model.", "bg_encoder.", "style_encoder.", "control_encoder."), _FIFTH),
+    "first_stage_model.": _SHRUNK["first_stage_model."],
+    CLIP_V2[0]: {1280: 160, 3840: 480, 5120: 96, 1024: 64},
+    CLIP_V2[1]: {1024: 64, 3072: 192, 4096: 96, 49408: 20},
 }
 
 
@@ -55,9 +65,10 @@ def manifest(family: str) -> dict[str, list[int]]:
     return found
 
 
-def small_shape(name: str, shape: list[int]) -> list[int]:
+def small_shape(name: str, shape: list[int], family: Family = "sdxl") -> list[int]:
     """Shrink the shape of a tensor by the rule of its part; the tagger's bias of positions keeps its 512."""
-    rule = next((rule for prefix, rule in _SHRUNK.items() if name.startswith(prefix)), {})
+    rules = _SHRUNK_V2 if family == "v2" else _SHRUNK
+    rule = next((rule for prefix, rule in rules.items() if name.startswith(prefix)), {})
     if ".cpb_mlp." in name:
         rule = {}
     return [rule.get(side, side) for side in shape]
@@ -68,7 +79,7 @@ def published_tensors(family: Family, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     found = {}
     for name, shape in manifest(family).items():
-        small = small_shape(name, shape)
+        small = small_shape(name, shape, family)
         spread = 0.5 / max(1, torch.Size(small[1:]).numel()) ** 0.5 if len(small) > 1 else 0.1
         tensor = torch.randn(small, generator=generator) * spread
         if name.endswith("weight") and len(small) == 1:
@@ -85,7 +96,8 @@ def write_published(
 ) -> Path:
     """Write a small published file.
 
-    towers: with the CLIP tower and the tagger inside. change: tensors put in place of others, None takes one out.
+    towers: with those of the family inside, of v2 both sides of CLIP. change: tensors put in place of others, None
+    takes one out.
     """
     tensors = {name: value for name, value in published_tensors(family, seed).items()
                if towers or not name.startswith((CLIP, TAGGER))}
@@ -109,6 +121,42 @@ def write_towers(folder: Path, *, seed: int = 0) -> tuple[Path, Path]:
             own |= {"text_model.final_layer_norm.weight": torch.ones(8), "logit_scale": torch.ones(1)}
         save_file(own, path)
     return paths
+
+
+def write_vit_h(folder: Path, *, seed: int = 0) -> Path:
+    """Write the file of CLIP that goes with a published v2 file, named as open_clip does, with both its sides."""
+    folder.mkdir(parents=True, exist_ok=True)
+    picture, text = CLIP_V2
+    found = {}
+    for name, value in published_tensors("v2", seed).items():
+        if name.startswith(picture):
+            found["visual." + name.removeprefix(picture)] = value
+        elif name.startswith(text):
+            found[name.removeprefix(text)] = value
+    save_file(found | {"logit_scale": torch.ones(())}, folder / "open_clip_model.safetensors")
+    return folder / "open_clip_model.safetensors"
+
+
+def write_tokenizer(folder: Path, words: int = 20) -> Path:
+    """Write a tokenizer of so many words, as CLIP's lies beside its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ends = ("<|startoftext|>", "<|endoftext|>")
+    letters = [f"{letter}{end}" for end in ("", "</w>") for letter in "abcdefghijklmnopqrstuvwxyz"][: words - 2]
+    vocabulary = {word: i for i, word in enumerate([*letters, *ends])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return folder
+
+
+def build_v2_directly(path: Path) -> dict[str, Any]:
+    """Build the networks of a small v2 file that has its towers, by the library's converters."""
+    parts = split_published_v2(load_file(path))
+    vae = AutoencoderKL(
+        block_out_channels=(32, 64, 128, 128), layers_per_block=2, latent_channels=4, scaling_factor=0.18215,
+        sample_size=768, down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    ).half()
+    vae.load_state_dict(vae_state(parts.vae, vae.config))
+    return {**modules_of(parts), "vae": vae.eval().requires_grad_(False)}
 
 
 def build_directly(path: Path) -> dict[str, Any]:
