@@ -30,7 +30,8 @@ from colorcli.model.sketch_encoder import SketchEncoder
 from colorcli.model.unet import build_unet
 from colorcli.sampling import PUBLISHED_SCHEDULE
 
-Family = Literal["sdxl", "xlv2", "v2"]
+Family = Literal["sdxl", "xlv2"]
+Published = Literal["sdxl", "xlv2", "v2"]
 
 CLIP, TAGGER = "cond_stage_model.", "img_embedder."
 CLIP_V2 = "cond_stage_model.visual.model.", "cond_stage_model.transformer.model."
@@ -65,7 +66,7 @@ def manifest(family: str) -> dict[str, list[int]]:
     return found
 
 
-def small_shape(name: str, shape: list[int], family: Family = "sdxl") -> list[int]:
+def small_shape(name: str, shape: list[int], family: Published = "sdxl") -> list[int]:
     """Shrink the shape of a tensor by the rule of its part; the tagger's bias of positions keeps its 512."""
     rules = _SHRUNK_V2 if family == "v2" else _SHRUNK
     rule = next((rule for prefix, rule in rules.items() if name.startswith(prefix)), {})
@@ -74,7 +75,7 @@ def small_shape(name: str, shape: list[int], family: Family = "sdxl") -> list[in
     return [rule.get(side, side) for side in shape]
 
 
-def published_tensors(family: Family, seed: int = 0) -> dict[str, Tensor]:
+def published_tensors(family: Published, seed: int = 0) -> dict[str, Tensor]:
     """Make every tensor of a small published file: half precision, random, of sizes that keep pictures finite."""
     generator = torch.Generator().manual_seed(seed)
     found = {}
@@ -91,7 +92,7 @@ def published_tensors(family: Family, seed: int = 0) -> dict[str, Tensor]:
 
 
 def write_published(
-    path: Path, family: Family, *, seed: int = 0, towers: bool = False,
+    path: Path, family: Published, *, seed: int = 0, towers: bool = False,
     change: Mapping[str, Tensor | None] | None = None,
 ) -> Path:
     """Write a small published file.
@@ -149,18 +150,22 @@ def write_tokenizer(folder: Path, words: int = 20) -> Path:
 
 
 def build_v2_directly(path: Path) -> dict[str, Any]:
-    """Build the networks of a small v2 file that has its towers, by the library's converters."""
+    """Build the components of a small v2 file that has its towers, by the library's converters."""
     parts = split_published_v2(load_file(path))
     vae = AutoencoderKL(
         block_out_channels=(32, 64, 128, 128), layers_per_block=2, latent_channels=4, scaling_factor=0.18215,
         sample_size=768, down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
     ).half()
     vae.load_state_dict(vae_state(parts.vae, vae.config))
-    return {**modules_of(parts), "vae": vae.eval().requires_grad_(False)}
+    scheduler = DDIMScheduler(**PUBLISHED_SCHEDULE, clip_sample=False)
+    return {**modules_of(parts), "vae": vae.eval().requires_grad_(False), "scheduler": scheduler}
 
 
-def build_directly(path: Path) -> dict[str, Any]:
-    """Build the components of a small file that has its towers, by the library's converters and sizes written here."""
+def build_directly(path: Path, dtype: torch.dtype = torch.float16) -> dict[str, Any]:
+    """Build the components of a small file that has its towers, by the library's converters and sizes written here.
+
+    dtype: of every network. Tables that are computed, such as positions, are not in the file and have it from the start.
+    """
     state = load_file(path)
     parts = split_published(state)
     has_adapter = bool(parts.reference_net)
@@ -188,10 +193,10 @@ def build_directly(path: Path) -> dict[str, Any]:
         filled["reference_net"] = (net, reference_net_state(parts.reference_net, net.config))
     components: dict[str, Any] = {}
     for name, (module, values) in filled.items():
-        module.half().load_state_dict(dict(values))
+        module.to(dtype).load_state_dict(dict(values))
         components[name] = module
     if has_adapter:
-        components["adapter"] = BackgroundAdapter.from_published(parts.adapters)
+        components["adapter"] = BackgroundAdapter.from_published(parts.adapters).to(dtype)
     for module in components.values():
         module.eval().requires_grad_(False)
     components["scheduler"] = DDIMScheduler(**PUBLISHED_SCHEDULE, clip_sample=False)
