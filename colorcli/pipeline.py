@@ -89,8 +89,8 @@ PUBLISHED_COPY_THRESHOLD = 0.5   # mask that the published base model copies no 
 
 # What to do where a model cannot read words.
 NO_WORDS = {
-    "text_encoder": "import a published v2 file that holds one, with `colorcli models import`",
-    "tokenizer": "copy vocab.json and merges.txt of a CLIP model (they are all the same) into that folder",
+    "text_encoder": "`colorcli models pull v2` brings it, and `colorcli models import` of a v2 file with CLIP inside",
+    "tokenizer": "`colorcli models pull v2` brings it; or copy vocab.json and merges.txt of a CLIP model there",
 }
 
 Image = Picture | PIL.Image.Image | NDArray[Any]  # an array is (H, W) or (H, W, 3 or 4), uint8 or 0..1
@@ -180,9 +180,7 @@ class ColorizePipeline(DiffusionPipeline):
         pipeline = super().from_pretrained(folder, **kwargs)
         if pipeline.text_encoder is not None and pipeline.tokenizer is None and (folder / "tokenizer").is_dir():
             # Published files hold no vocabulary, and one that was copied there later is not in the folder's index.
-            pipeline.register_modules(
-                tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-            )
+            pipeline.register_modules(tokenizer=_read_tokenizer(folder / "tokenizer"))
         return pipeline
 
     @property
@@ -664,6 +662,14 @@ def quiet_libraries() -> Iterator[None]:
         for library, level in zip((diffusers_logging, transformers_logging), told, strict=True):
             library.enable_progress_bar()
             library.set_verbosity(level)
+
+
+def _read_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Read CLIP's vocabulary. Raises WeightsError."""
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the library has a kind of its own for every file that it reads
+        raise WeightsError(f"{folder} cannot be read: {error}", hint="copy it again, or take it away") from error
 
 
 def _blend(conditions: Conditions, preset: Preset) -> Blend | None:

@@ -377,7 +377,9 @@ def keys_of(cls: type[Group], prefix: str = "") -> tuple[Key, ...]:
         entry = _entry_group(field.annotation)
         allowed = allowed_values(schema["properties"][name])
         if entry is not None:
-            allowed = f"a list of groups, each with {', '.join(entry.model_fields)}"
+            most = schema["properties"][name].get("maxItems")
+            up_to = f"up to {most} " if most else ""
+            allowed = f"a list of {up_to}groups, each with {', '.join(entry.model_fields)}"
         keys.append(Key(f"{prefix}{name}", allowed, default, field.description or "", keys_of(entry) if entry else ()))
     return tuple(keys)
 

@@ -1,11 +1,18 @@
 """The SD2.1 model with every part at a width that a test can run, filled with random numbers."""
 
+import string
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
 from colorcli.model.lora import RegionAdapters
 from colorcli.model.side_encoders import BackgroundEncoder, SideUNet, StyleEncoder
@@ -19,8 +26,25 @@ SIZES: dict[str, Any] = {
 }
 
 
+def tokenizer() -> CLIPTokenizer:
+    """Build a vocabulary of letters, inside a word and at its end."""
+    pieces = [letter + end for end in ("", "</w>") for letter in string.ascii_lowercase]
+    words = [*pieces, "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[])
+
+
+def text_encoder() -> CLIPTextModelWithProjection:
+    """Build the text tower that goes with the vocabulary and with the tiny picture tower."""
+    words = tokenizer()
+    return CLIPTextModelWithProjection(CLIPTextConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=64, projection_dim=SIZES["context_dim"],
+        num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=16,
+        bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
+    ))
+
+
 def components(seed: int = 0) -> dict[str, Any]:
-    """Build the parts of a tiny v2."""
+    """Build the parts of a tiny v2, without what reads words."""
     torch.manual_seed(seed)
     vision = CLIPVisionConfig(
         hidden_size=32, intermediate_size=64, projection_dim=SIZES["context_dim"], num_hidden_layers=2,
@@ -52,5 +76,9 @@ def components(seed: int = 0) -> dict[str, Any]:
     return parts
 
 
-def pipeline(seed: int = 0) -> ColorizePipeline:
-    return ColorizePipeline(**components(seed))
+def pipeline(seed: int = 0, *, words: bool = False) -> ColorizePipeline:
+    """Build a tiny v2; words: with the text tower and its vocabulary."""
+    parts = components(seed)
+    if words:
+        parts |= {"text_encoder": text_encoder().eval().requires_grad_(False), "tokenizer": tokenizer()}
+    return ColorizePipeline(**parts)

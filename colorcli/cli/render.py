@@ -163,11 +163,15 @@ def write_previews(request: "ShotRequest") -> int:
     failed = []
     plans = plan_shots(request)
     networks = open_networks(request.preset)
+    similarity = None
+    if any(edit.control is not None for edit in request.preset.manipulate):
+        # Only the model knows what the words reach.
+        similarity = load_engine(request.preset.model, "auto", "auto").similarity
     for plan in plans:
         for problem in plan.problems:
             if problem.severity == "warning":  # errors come again, as failed frames
                 console.warn(problem.message, problem.hint)
-        preview = write_preview(plan, request.preset, networks=networks)
+        preview = write_preview(plan, request.preset, networks=networks, similarity=similarity)
         console.say(f"{plan.name}: {len(preview.pictures)} pictures in {plan.out}, begin with overview.png")
         for job, failure in preview.failed:
             console.warn(f"{job.name} failed: {failure.message}", failure.hint)

@@ -17,6 +17,14 @@ Weights of the published sizes, in GB (10^9 bytes). fp8 is a way to store; the a
     adapter (xlv2)           project, denoise         2478080   0.01     0.00
     VAE                      read frame, decode      83653863   0.33   (overflows in fp16, bands of color in bf16)
 
+v2, of SD2.1 (it has the same VAE):
+
+    CLIP ViT-H, and its text read key             986109440   3.94     1.97
+    key and value layers     project                25559040   0.10     0.05
+    the rest of the U-Net    denoise              1030996164   4.12     2.06   1.06
+    both side encoders       read frame            543075840   2.17     1.09
+    sketch encoder           read frame             63970960   0.26     0.13
+
 Once a key is projected, the key and value layers of the cross-attention are not needed for the rest of the shot.
 
 What a phase needs beside weights, in bytes for each pixel of the canvas, counted call by call over the live tensors:
@@ -26,6 +34,8 @@ What a phase needs beside weights, in bytes for each pixel of the canvas, counte
     - bank of the ReferenceNet       105 a row
     sketch encoder                   583 a frame in 16 bit
     ReferenceNet                     250 a frame in 16 bit
+    v2: denoise                      262 a row in 16 bit; its sketch maps 15, and hints of the background 152 for all
+    v2: a side encoder               244 in 16 bit
     VAE decode, whole / in strips   3072 / 900 in fp32
     VAE encode, whole / in strips   2572 / 740 in fp32
 
@@ -40,7 +50,7 @@ import contextlib
 import ctypes
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -142,11 +152,13 @@ class Sizes:
     maps: float                        # sketch maps of a row
     bank: float                        # what a row reads of the ReferenceNet
     sketch: float                      # numbers in the sketch encoder
-    reference_net: float
+    reference_net: float               # numbers in the ReferenceNet, or in a side encoder
     decode: tuple[float, float]        # numbers in the decoder: whole, in strips
     encode: tuple[float, float]
     encoders: int                      # bytes for reading a key, of any size
     context: int                       # numbers that the projected tokens of a key are
+    hints: float = 0.0                 # what all rows together read of the background encoder
+    exact: Mapping[str, int] = field(default_factory=dict)   # parameters of `EXACT_LAYERS`, where a part is small
 
 
 _XL: Mapping[str, int] = {
@@ -170,6 +182,16 @@ SIZES = {
     "xlv2": replace(
         _XL_SIZES, parameters={**_XL, "reference_net": 2_004_467_840, "adapter": 2_478_080},
         fp8_kept={"unet": 22_584_964, "reference_net": 21_831_360}, bank=52.6, reference_net=125.2,
+    ),
+    "v2": Sizes(
+        {
+            "unet": 1_030_996_164, "context": 25_559_040, "background_encoder": 266_104_960,
+            "style_encoder": 276_970_880, "sketch_encoder": 63_970_960, "adapter": 362_496, "vae": 83_653_863,
+            "image_encoder": 632_076_800, "text_encoder": 354_032_640,
+        },
+        {"unet": 28_179_844}, row=131.0, maps=7.6, bank=0.0, sketch=35.1, reference_net=122.0,
+        decode=_XL_SIZES.decode, encode=_XL_SIZES.encode, encoders=20_000_000, context=2 * 12_480 * 512, hints=25.4,
+        exact={"unet": 2_062_724, "background_encoder": 4_346_880, "style_encoder": 4_346_880},
     ),
 }
 
@@ -254,6 +276,7 @@ def part_bytes(profile: MemoryProfile, model: str) -> dict[str, int]:
             kept = sizes.fp8_kept.get(part, 0)
             stored_small = profile.storage == "fp8" and (part == "context" or part in FP8_PARTS)
             found[part] = (count - kept) + kept * wide if stored_small else count * wide
+            found[part] += sizes.exact.get(part, 0) * (4 - wide)
         else:
             found[part] = count * (wide if part in ENCODERS and not profile.exact_encoders else 4)
     return found
@@ -265,7 +288,8 @@ def activations(profile: MemoryProfile, model: str, phase: Phase, canvas: Canvas
     pixels, rows = canvas[0] * canvas[1], 3 * frames
     context = sizes.context * wide if profile.keep_projected else 0
     # What a frame's drawing was read as stays until its noise is removed.
-    read = pixels * wide * (sizes.maps * (frames + 1) + sizes.bank * frames)
+    read = pixels * wide * (sizes.maps * (frames + 1) + sizes.bank * frames + sizes.hints)
+    hints = pixels * wide * 2 * sizes.hints if profile.keep_projected else 0.0   # keys and values
     needs: dict[Phase, float] = {
         "read key": sizes.encoders,
         "project": 2 * context,
@@ -273,7 +297,7 @@ def activations(profile: MemoryProfile, model: str, phase: Phase, canvas: Canvas
             sizes.sketch * wide * frames, sizes.reference_net * wide * frames, 4 * sizes.encode[profile.strips]
         ),
         "match": pixels * 4 * max(sizes.sketch, sizes.row) * frames,
-        "denoise": read + pixels * wide * rows * (sizes.row + sizes.maps + (sizes.bank if frames > 1 else 0)),
+        "denoise": read + hints + pixels * wide * rows * (sizes.row + sizes.maps + (sizes.bank if frames > 1 else 0)),
         "decode": pixels * 4 * (sizes.decode[profile.strips] + 3 * frames),
     }
     return int(context + needs[phase])

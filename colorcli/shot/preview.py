@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from colorcli.shot.plan import FrameJob, ShotPlan, make_out_folder
 from colorcli.variants import VARIANTS
 
 Float = NDArray[np.float32]
+Similarity = Callable[[PreparedKey, Preset], Sequence[Float | None]]   # see `ColorizePipeline.similarity`
 
 PREVIEW_FORMAT = PixelFormat("png", "uint8")
 PREVIEW_SCHEMA = "colorcli/prepare/1"
@@ -35,6 +36,10 @@ OVERVIEW_ROWS = 12     # frames on the overview; of a longer shot every n-th
 OVERVIEW_SIDE = 256    # longest side of a picture on the overview, in pixels
 GAP = 8                # pixels between the pictures
 OUTSIDE = np.float32(0.55)  # the overview dims what lies outside the character to this
+HEAT_COLORS = np.array(     # of 0, 1/4, 1/2, 3/4 and 1, from the other way round to in full
+    [(0.0, 0.0, 0.5), (0.0, 0.5, 1.0), (0.5, 1.0, 0.5), (1.0, 0.5, 0.0), (0.6, 0.0, 0.0)], np.float32
+)
+HEAT_COVERS = np.float32(0.7)   # of the key below it
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,11 @@ class Preview:
 
 
 def write_preview(
-    plan: ShotPlan, preset: Preset, out: Path | None = None, networks: Networks | None = None
+    plan: ShotPlan,
+    preset: Preset,
+    out: Path | None = None,
+    networks: Networks | None = None,
+    similarity: Similarity | None = None,
 ) -> Preview:
     """Write line art and mask of every frame as the model sees them, the key likewise, and one overview.
 
@@ -55,6 +64,8 @@ def write_preview(
     that `background.image` names background.color.png and background.mask.png, at its own size. All others are at
     canvas size: line art is black on white, a mask is white where the character is.
     networks: those that the preset names, made once for several plans; None: they are opened here.
+    similarity: shows which parts of the key the preset's `manipulate` reaches, with a loaded model: of each entry that
+    has a control key.manipulate.1.png (red: changed in full, dark blue: led the other way), at the key's own size.
     Raises KeyImageError, OutputError, WeightsError (the model is not known, a network cannot be used),
     MissingExtraError; frames that fail are listed.
     """
@@ -70,11 +81,15 @@ def write_preview(
     except FrameError as error:
         raise KeyImageError(f"the key cannot be used: {error.message}", hint=error.hint) from error
     pictures = _write_key(out, key)
+    if similarity is not None:
+        for number, shown in enumerate(similarity(key, preset), 1):
+            if shown is not None:
+                pictures.append(_write(out / f"key.manipulate.{number}.png", _heated(over_paper(key.picture), shown)))
     rows = [[_small(picture) for picture in (key.color_canvas, 1 - key.ink_canvas, key.bleached_canvas)]]
     notes: dict[str, Any] = {"key": _note(key.canvas, key.ink_canvas, key.mask_canvas)}
     failed: list[tuple[FrameJob, FrameError]] = []
     stems = Counter(job.name for job in plan.jobs)
-    shown = _shown_on_overview(len(plan.jobs))
+    on_overview = _shown_on_overview(len(plan.jobs))
     for place, job in enumerate(plan.jobs):
         try:
             picture = read_picture(job.source)
@@ -90,7 +105,7 @@ def write_preview(
             _write(out / f"{name}.mask.png", frame.mask_canvas),
         ]
         notes[name] = _note(frame.canvas, frame.ink_canvas, frame.mask_canvas)
-        if place in shown:
+        if place in on_overview:
             rows.append([_small(image) for image in _as_seen(frame)])
     pictures.append(_write(out / "overview.png", _sheet(rows)))
     content = {"schema": PREVIEW_SCHEMA, "shot": plan.name, "model": variant.name, "frames": notes}
@@ -115,6 +130,13 @@ def _write_key(out: Path, key: PreparedKey) -> list[Path]:
         _write(out / "key.mask.png", key.mask_canvas),
         _write(out / "key.lines.png", 1 - key.ink_canvas),
     ]
+
+
+def _heated(picture: Float, heat: Float) -> Float:
+    """Lay a map (H, W), 0..1, in colors over a picture (H, W, 3)."""
+    colors = HEAT_COLORS[np.rint(heat * (len(HEAT_COLORS) - 1)).astype(int)]
+    shown: Float = HEAT_COVERS * colors + (1 - HEAT_COVERS) * picture
+    return shown
 
 
 def _write(path: Path, image: Float) -> Path:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from colorcli.errors import DeviceError
-from colorcli.model.attention import AttentionPlan, KeyValues
+from colorcli.model.attention import AttentionPlan, KeyValues, Region, SideFeatures
 from colorcli.model.build import build_components
 from colorcli.model.memory import (
     GIB,
@@ -30,6 +30,7 @@ from colorcli.model.memory import (
     split_parts,
 )
 from colorcli.model.reference import clip_tokens
+from colorcli.model.side_encoders import project_hints
 from colorcli.model.unet import places
 from colorcli.model.vae_tiles import decode_in_strips, encode_in_strips
 from colorcli.variants import MINI, VARIANTS
@@ -57,13 +58,13 @@ def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 # --- what the table says
 
 
-@pytest.mark.parametrize("model", ["xl", "xlv2"])
+@pytest.mark.parametrize("model", ["xl", "xlv2", "v2"])
 @pytest.mark.parametrize("storage", ["compute", "fp8"])
 def test_the_table_knows_the_bytes_of_every_part(model, storage):
     profile = replace(PROFILES["8g"], precision=HALF, storage=storage)
-    names = [name for name in full_size.BUILDERS if name in SIZES[model].parameters]
+    builders = full_size.BUILDERS_V2 if model == "v2" else full_size.BUILDERS
     with torch.device("meta"):
-        parts = full_size.modules(*names)
+        parts = {name: build() for name, build in builders.items() if name in SIZES[model].parameters}
     apply_precision(parts, profile)
     told = part_bytes(profile, model)
     counted = {
@@ -108,6 +109,38 @@ def test_removing_noise_needs_what_is_promised_for_it(published, canvas):
             )
             promised = activations(replace(PROFILES["full"], precision=HALF), model, "denoise", canvas, frames)
             assert counted <= promised <= 1.6 * counted, (model, frames)
+
+
+@pytest.fixture(scope="module")
+def published_v2() -> dict[str, Any]:
+    """The networks of v2 that compute in 16 bit, without any content."""
+    names = ("unet", "background_encoder", "style_encoder", "sketch_encoder")
+    with torch.device("meta"):
+        return {name: full_size.BUILDERS_V2[name]().half() for name in names}
+
+
+@pytest.mark.parametrize("canvas", [(768, 768), (1536, 640)])
+def test_v2_needs_what_is_promised_for_a_frame(published_v2, canvas):
+    unet, half = published_v2["unet"], torch.half
+    width, height = canvas[0] // 8, canvas[1] // 8
+    profile = replace(PROFILES["full"], precision=HALF)
+    seen = empty(1, 4, height, width, dtype=half), empty(1, 512, dtype=half), empty(1, 256, 1024, dtype=half)
+    with torch.inference_mode():
+        hints, styles = published_v2["background_encoder"](*seen), published_v2["style_encoder"](*seen)
+        sides = SideFeatures(project_hints(unet, hints), styles)
+        maps = published_v2["sketch_encoder"](empty(3, 3, *canvas[::-1], dtype=half))
+    projected = [tensor for hint in sides.hints for tensor in (hint.keys, hint.values)]
+    context = [KeyValues(*(empty(1, 512, p.width, dtype=half) for _ in range(2))) for p in places(unet)]
+    given = sum(t.nbytes for t in (*hints, *styles, *projected, *maps))
+    given += sum(kv.keys.nbytes + kv.values.nbytes for kv in context)
+    plan = AttentionPlan(sides=sides, region=Region(empty(3, 1, height, width), 0.05))
+    counted = given + peak_bytes(lambda: unet(empty(3, 4, height, width), 0.0, None, context, maps, plan))
+    assert counted <= activations(profile, "v2", "denoise", canvas) <= 1.3 * counted
+    counted = sum(t.nbytes for t in (*hints, *maps)) + max(
+        *(peak_bytes(lambda: published_v2[name](*seen)) for name in ("background_encoder", "style_encoder")),  # noqa: B023
+        4 * SIZES["v2"].encode[0] * canvas[0] * canvas[1],
+    )
+    assert counted <= activations(profile, "v2", "read frame", canvas) <= 1.3 * counted
 
 
 @pytest.mark.parametrize("canvas", XL_CANVASES)
