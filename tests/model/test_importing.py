@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -356,6 +356,26 @@ def test_a_full_disk_is_told_with_both_numbers_before_anything_is_written(
     said = refused(files["xl with towers"])
     assert "0.03 GB free" in said and "needs 0.10 GB" in said
     assert_nothing_left(models)
+
+
+def test_a_disk_that_fills_up_while_a_model_is_written_leaves_the_old_one_and_nothing_else(
+    files: dict[str, Path], models: Path
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    before = read_list(import_model(files["xl with towers"]).folder)
+    written: list[str] = []
+
+    def fills_up(path: Path) -> BinaryIO:
+        """Let three parts be written; the fourth goes to a device that is full."""
+        written.append(path.parent.name)
+        return (path if len(written) < 4 else Path("/dev/full")).open("wb")
+
+    said = refused(files["xl with towers"], force=True, create=fills_up)
+    assert f"the disk of {models} is full" in said and "--to" in said
+    assert len(written) == 4
+    assert [path.name for path in models.iterdir()] == ["xl"]
+    assert read_list(models / "xl") == before and all(check.state == "ok" for check in verify(models / "xl"))
 
 
 def test_a_model_that_is_there_is_kept_unless_forced(files: dict[str, Path], tmp_path: Path, models: Path) -> None:
