@@ -302,7 +302,7 @@ def _wrong_entry(key: Key, value: tuple[Any, ...], inside: tuple[int | str, ...]
         near = difflib.get_close_matches(str(rest[0]), [inner.path for inner in key.entries], n=1)
         return Problem(f"{origin}: {place}: {rest[0]} is no setting",
                        hint=f"did you mean {near[0]}?" if near else f"it may hold {names}")
-    if kind == "missing":
+    if kind == "missing" and len(rest) == 1:   # not a value that lacks in a list of them
         return Problem(f"{origin}: {place} has no {setting.path}", hint=f"{setting.path}: {setting.meaning}")
     return Problem(f"{origin}: {place}: {setting.path} is {shown(entry[setting.path])}, but it must be "
                    f"{setting.allowed}", hint=_hint_for(setting, entry[setting.path]))

@@ -333,6 +333,10 @@ def test_a_file_in_the_home_folder_is_found_from_anywhere(tmp_path: Path, monkey
         ("mini", "background.reference_net=true", "the model mini has no ReferenceNet (has one: xlv2)"),
         ("xl", "background.reference_net=true", "the model xl has no ReferenceNet (has one: xlv2)"),
         ("mini", "background.adapter=0.5", "the model mini has no low-rank adapter (has one: xlv2, v2)"),
+        ("xl", "background.hints=0.5", "the model xl has no background encoder (has one: v2)"),
+        ("xlv2", "style.enhance=true", "the model xlv2 has no style encoder (has one: v2)"),
+        ("v2", "sampling.start=match", "the model v2 has no color match (has one: mini)"),
+        ("v2", "background.reference_net=true", "the model v2 has no ReferenceNet (has one: xlv2)"),
     ],
 )
 def test_a_model_that_lacks_what_a_setting_asks_for_says_which_have_it(model: str, override: str, lacks: str) -> None:
@@ -343,7 +347,8 @@ def test_a_model_that_lacks_what_a_setting_asks_for_says_which_have_it(model: st
 
 
 def test_what_a_model_lacks_may_be_named_where_nobody_looks_at_it() -> None:
-    assert not load_preset("cel", ["background.reference_net=true", "background.adapter=0.5"]).background.split
+    unseen = ["background.reference_net=true", "background.adapter=0.5", "background.hints=0.5"]
+    assert not load_preset("cel", unseen).background.split
 
 
 def test_a_preset_made_in_python_is_checked_against_its_model_too() -> None:
@@ -360,6 +365,60 @@ def test_the_adapter_model_reads_either_the_key_or_the_background_in_self_attent
     assert "in self-attention already" in refusal("cel", "model=xlv2", *both).message
     assert load_preset("cel", ["model=xl", *both]).injection.on
     assert load_preset("cel", ["model=xlv2", *both, "background.reference_net=false"]).injection.on
+
+
+WORDS = "manipulate:\n  - target: red hair\n    scale: 8\n    anchor: hair\n"
+
+
+def test_edits_by_words_are_read_in_their_order(tmp_path: Path) -> None:
+    style = write(tmp_path, "model: v2\n" + WORDS + "  - {target: night, scale: 3, thresholds: [0, 0.1, 0.2, 0.3]}\n")
+    first, second = load_preset(style).manipulate
+    assert (first.target, first.scale, first.anchor, first.control) == ("red hair", 8, "hair", None)
+    assert (second.target, second.thresholds) == ("night", (0, 0.1, 0.2, 0.3))
+    replaced = load_preset(style, ["manipulate=[{target: 'a: b', scale: 1}]"]).manipulate
+    assert [edit.target for edit in replaced] == ["a: b"]
+
+
+def test_edits_by_words_written_as_yaml_load_as_the_same(tmp_path: Path) -> None:
+    preset = load_preset(write(tmp_path, "model: v2\n" + WORDS))
+    again = write(tmp_path, yaml.safe_dump(effective_settings(preset)), "again.yaml")
+    assert load_preset(again) == preset
+
+
+@pytest.mark.parametrize("model", ["mini", "xl", "xlv2"])
+def test_edits_by_words_are_refused_by_models_that_read_none(tmp_path: Path, model: str) -> None:
+    style = write(tmp_path, WORDS)
+    error = refusal(style, f"model={model}", "sampling.start=noise")
+    lacks = f"manipulate is set (1 edit), but the model {model} has no text encoder (has one: v2)"
+    assert error.message == f"{style}:1: {lacks}"
+
+
+@pytest.mark.parametrize(
+    ("entries", "says", "hint"),
+    [
+        ("[{target: a, scale: 99}]", "manipulate, entry 1: scale is 99, but it must be a number, 0 to 15", "scale:"),
+        ("[{target: a, scale: 1}, {scale: 1}]", "manipulate, entry 2 has no target", "what the key shall show"),
+        ("[{target: a, scale: 1, ancor: b}]", "manipulate, entry 1: ancor is no setting", "did you mean anchor?"),
+        ("[{target: a, scale: 1, thresholds: [0, 1]}]", "must be a list of 4 values", "thresholds:"),
+        ("[red]", 'manipulate, entry 1 is "red", but it must be a group', "{target: ..., ...}"),
+        ("{target: a, scale: 1}", "it must be a list of up to 20 groups, each with target, scale", "- target: ..."),
+        ("[{target: a, scale: 1, enhance: true}]", "enhance in entry 1, but no anchor", "write an anchor"),
+        ("[{target: a, scale: 1, thresholds: [0, 1, 0.5, 1]}]", "thresholds that fall", "write them rising"),
+    ],
+)
+def test_what_is_wrong_with_an_edit_is_named_with_its_entry(
+    tmp_path: Path, entries: str, says: str, hint: str
+) -> None:
+    style = write(tmp_path, f"model: v2\nmanipulate: {entries}\n")
+    error = refusal(style)
+    assert error.message.startswith(f"{style}:2: ") and says in error.message
+    assert hint in (error.hint or "")
+
+
+def test_every_setting_of_an_edit_has_a_meaning() -> None:
+    entries = next(key.entries for key in preset_keys() if key.path == "manipulate")
+    assert [key.path for key in entries][:2] == ["target", "scale"]
+    assert all(key.meaning for key in entries)
 
 
 @pytest.mark.parametrize("model", sorted(VARIANTS))

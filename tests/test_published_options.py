@@ -1,4 +1,4 @@
-"""Every option of the published interface for XL: the setting it has become, with the same default and range."""
+"""Every option of the published interfaces: the setting it has become, with the same default and range."""
 
 from typing import Any
 
@@ -35,6 +35,14 @@ SETTINGS: dict[str, tuple[str, Any, float | None, float | None]] = {
     "Reference mask threshold": ("reference.mask_threshold", 0.5, 0, 1),
     "Sketch mask threshold": ("sketch.mask_threshold", 0.05, 0, 1),
     "Reference padding scale": ("reference.padding", 1.0, 1, 2),
+}
+# Of the published interface for SD2.1, what differs from XL's.
+SETTINGS_V2: dict[str, tuple[str, Any, float | None, float | None]] = {
+    "BG enhance": ("background.split", False, None, None),
+    "Style enhance": ("style.enhance", False, None, None),
+    "Background factor": ("background.hints", 1.0, 0, 2),
+    "Sampler": ("sampling.sampler", "diffusers-dpm", None, None),
+    "Text manipulation": ("manipulate", (), None, None),
 }
 # Where the published default is another, because the work is another.
 OF_OUR_OWN: dict[str, tuple[str, str]] = {
@@ -74,9 +82,26 @@ def test_an_option_has_its_published_default_and_takes_its_published_range(optio
             assert flat_settings(found)[path] == value
 
 
+@pytest.mark.parametrize("option", SETTINGS_V2)
+def test_an_option_of_v2_has_its_published_default_and_takes_its_published_range(option: str) -> None:
+    path, default, low, high = SETTINGS_V2[option]
+    assert flat_settings(default_preset("v2"))[path] == default
+    for value in (low, high):
+        if value is not None:
+            found = load_preset("cel", ["model=v2", "background.split=true", f"{path}={value}"])
+            assert flat_settings(found)[path] == value
+
+
+def test_an_edit_by_words_has_the_published_defaults_and_takes_the_published_range() -> None:
+    for scale in (0, 0.25, 15):
+        (edit,) = load_preset("cel", ["model=v2", f"manipulate=[{{target: a, scale: {scale}}}]"]).manipulate
+        assert (edit.scale, edit.enhance, edit.thresholds) == (scale, False, (0.5, 0.55, 0.65, 0.95))
+
+
 def test_every_option_that_became_a_setting_names_one_that_there_is() -> None:
     paths = {key.path for key in preset_keys()}
-    assert {path for path, *_ in SETTINGS.values()} | {path for path, _ in OF_OUR_OWN.values()} <= paths
+    named = {path for path, *_ in (*SETTINGS.values(), *SETTINGS_V2.values())}
+    assert named | {path for path, _ in OF_OUR_OWN.values()} <= paths
 
 
 def test_the_published_sampler_and_schedule_are_those_of_xl() -> None:

@@ -41,21 +41,16 @@ def edit_tokens(tokens: Tensor, edits: Sequence[TextEdit]) -> Tensor:
         return tokens
     whole, places = tokens[:, :1], tokens[:, 1:]
     for edit in edits:
-        places = _edited(whole, places, edit)
+        turned = edit.anchor if edit.enhance else None
+        change = edit.scale - _along(whole, edit.target if turned is None else turned)  # (B, 1, 1)
+        weight = change
+        if edit.control is not None:
+            weight = position_weight(relevance(places, edit.control), change, edit.thresholds)  # (B, N, 1)
+        if turned is not None:
+            weight = weight + _along(places, turned)
+        direction = edit.target if edit.anchor is None else edit.target - edit.anchor
+        places = places + weight * direction
     return torch.cat([whole, places], dim=1)
-
-
-def _edited(whole: Tensor, places: Tensor, edit: TextEdit) -> Tensor:
-    """Apply one edit to the tokens of the places (B, N, D); whole: the class token (B, 1, D)."""
-    turned = edit.anchor if edit.enhance else None
-    change = edit.scale - _along(whole, edit.target if turned is None else turned)  # (B, 1, 1)
-    weight = change
-    if edit.control is not None:
-        weight = position_weight(relevance(places, edit.control), change, edit.thresholds)  # (B, N, 1)
-    if turned is not None:
-        weight = weight + _along(places, turned)
-    direction = edit.target if edit.anchor is None else edit.target - edit.anchor
-    return places + weight * direction
 
 
 def edit_class_token(token: Tensor, edits: Sequence[TextEdit]) -> Tensor:
@@ -139,12 +134,11 @@ def similarity_pictures(tokens: Tensor, edits: Sequence[TextEdit], size: tuple[i
 
     tokens: (1, 1 + N, D) as for `edit_tokens`. size: (height, width) of the picture.
     """
-    whole, places = tokens[:, :1], tokens[:, 1:]
     shown: list[Tensor | None] = []
-    for edit in edits:
+    for number, edit in enumerate(edits):
+        places = edit_tokens(tokens, edits[:number])[:, 1:]
         control = edit.control
         shown.append(None if control is None else similarity_picture(places, control, size, edit.thresholds))
-        places = _edited(whole, places, edit)
     return shown
 
 

@@ -17,6 +17,7 @@ from colorcli.model.text_manipulation import (
     read_edits,
     relevance,
     similarity_picture,
+    similarity_pictures,
     text_vectors,
 )
 from tests.model.tiny import normal
@@ -86,6 +87,20 @@ def test_the_similarity_picture_is_hot_where_the_control_is():
     assert float(shown[15, 50]) == 1.0
     assert float(shown[:, :20].max()) == 0.0
     assert set(shown.unique().tolist()) <= {0.0, 0.25, 0.5, 0.75, 1.0}
+
+
+def test_similarity_is_shown_as_an_edit_finds_it_after_those_before_it():
+    tokens = 0.1 * normal(1, 17, 8)
+    tokens[0, 1 + 5] = 9 * RED   # the place in the second row and second column
+    to_blue = TextEdit(BLUE, 20.0, anchor=RED, control=RED)
+    before, free, after = similarity_pictures(tokens, [to_blue, TextEdit(RED, 1.0), TextEdit(RED, 1.0, control=BLUE)],
+                                              (64, 64))
+    assert free is None
+    assert before is not None and after is not None
+    assert float(before[24, 24]) == 1.0
+    assert float(after[24, 24]) == 1.0
+    untouched = similarity_pictures(tokens, [TextEdit(RED, 1.0, control=BLUE)], (64, 64))[0]
+    assert untouched is not None and not torch.equal(untouched, after)
 
 
 def test_words_are_read_once_and_come_back_in_their_places():
