@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import math
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -35,13 +36,14 @@ from colorcli.model.conditions import (
 from colorcli.model.conditions_v2 import SideEncoders, SideSettings
 from colorcli.model.importing import read_published
 from colorcli.model.lora import BackgroundAdapter, RegionAdapters
-from colorcli.model.machine import more_room, out_of_memory, too_large
+from colorcli.model.machine import memory_bytes, more_room, out_of_memory, too_large
 from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
 from colorcli.model.matcher import RegionMatcher
 from colorcli.model.memory import (
     SIZES,
     MemoryProfile,
     Phase,
+    Precision,
     Residency,
     activations,
     apply_precision,
@@ -58,6 +60,7 @@ from colorcli.model.reading import PartReader
 from colorcli.model.reference import ClusterProjection, TaggerTower, clip_tokens
 from colorcli.model.reference_net import ReferenceNet
 from colorcli.model.side_encoders import BackgroundEncoder, StyleEncoder, project_hints
+from colorcli.model.single_file import SUFFIX, read_header
 from colorcli.model.sketch_encoder import PyramidSketchEncoder, SketchEncoder
 from colorcli.model.text_manipulation import TextEdit, WordEdit, read_edits, similarity_pictures, text_vectors
 from colorcli.model.unet import (
@@ -629,6 +632,7 @@ def load_pipeline(
     area = canvas_area or (VARIANTS[family].canvas_area if family in VARIANTS else 1024 * 1024)
     side = round(area**0.5)
     numbers = choose_precision(precision, chosen, family)
+    _require_room(found, numbers)
     profile = choose_profile(memory, chosen, free_bytes(chosen), family, (side, side), numbers)
     try:
         with quiet_libraries():
@@ -647,6 +651,20 @@ def load_pipeline(
             hint = f"{more_room(chosen, profile.name)}, or see `colorcli doctor`"
             raise DeviceError(f"there is no room for the model on {chosen}: {error}", hint=hint) from error
         raise DeviceError(f"the model cannot be put on {chosen}: {error}", hint="see `colorcli doctor`") from error
+
+
+def _require_room(found: Path, precision: Precision) -> None:
+    """Check that the weights fit into the computer's memory, through which they go to any device.
+
+    Linux ends a program that takes too much without a word. Raises DeviceError.
+    """
+    files = [found] if found.is_file() else sorted(found.rglob(f"*{SUFFIX}"))
+    values = sum(math.prod(entry.shape) for file in files for entry in read_header(file).values())
+    needed, free = values * precision.compute.itemsize, memory_bytes()[0]
+    if free is not None and needed > free:
+        halved = "--precision bf16 takes half, or " if precision.compute == torch.float32 else ""
+        raise DeviceError(f"the weights of {found.name} take {needed / 1e9:.1f} GB in {precision.name}, and this "
+                          f"computer has {free / 1e9:.1f} GB of memory free", hint=f"{halved}close other programs")
 
 
 @contextlib.contextmanager

@@ -136,3 +136,12 @@ def test_mini_colors_in_bf16_as_in_fp32():
         pipe = load_pipeline("mini", "cpu", precision=precision)
         layers.append(pipe.color([small], pipe.encode_reference(key, preset), preset)[0])
     assert np.median(np.abs(layers[0] - layers[1])) < 2 / 255
+
+
+def test_weights_without_room_in_the_computer_are_refused_before_they_are_read(monkeypatch):
+    """Linux would end the program without a word."""
+    monkeypatch.setattr("colorcli.pipeline.memory_bytes", lambda: (40_000_000, 2**35))
+    with pytest.raises(DeviceError, match=r"mini take 0\.1 GB in fp32.* 0\.0 GB") as failure:
+        load_pipeline("mini", device="cpu")
+    assert "--precision bf16" in (failure.value.hint or "")
+    assert load_pipeline("mini", device="cpu", precision="bf16").variant.name == "mini"

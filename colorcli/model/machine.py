@@ -5,6 +5,7 @@ from pathlib import Path
 
 from colorcli.errors import DeviceError
 
+CGROUP = Path("/sys/fs/cgroup")   # of a container, seen from inside
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate memory")
 
 
@@ -19,13 +20,23 @@ def memory_bytes() -> tuple[int | None, int | None]:
         total = available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit, used = (_cgroup_bytes(name) for name in ("memory.max", "memory.current"))
     if limit is not None and available is not None and total is not None:
-        available, total = min(available, limit - (used or 0)), min(total, limit)
+        available, total = min(available, limit - (used or 0) + _cached_bytes()), min(total, limit)
     return available, total
+
+
+def _cached_bytes() -> int:
+    """How much of what a container uses only keeps files at hand, and goes when it is needed."""
+    try:
+        lines = (CGROUP / "memory.stat").read_text().splitlines()
+        values = {name: int(value) for name, value in (line.split() for line in lines)}
+    except (OSError, ValueError):
+        return 0
+    return values.get("active_file", 0) + values.get("inactive_file", 0)
 
 
 def _cgroup_bytes(name: str) -> int | None:
     try:
-        return int((Path("/sys/fs/cgroup") / name).read_text())
+        return int((CGROUP / name).read_text())
     except (OSError, ValueError):  # no cgroup, or "max": no limit
         return None
 
