@@ -11,10 +11,10 @@ import torch
 from colorcli.cli import pull as pull_module
 from colorcli.cli.main import main
 from colorcli.model.description import describe, recorded_source
-from colorcli.model.hub import CLIP, PUBLISHED, TAGGER
+from colorcli.model.hub import CLIP, CLIP_H, PUBLISHED, PUBLISHED_SD, TAGGER
 from colorcli.model.weights import write_list
 from tests.hub_server import FakeHub, sha256
-from tests.model.published import write_published, write_towers
+from tests.model.published import write_published, write_tokenizer, write_towers, write_vit_h
 
 LARGE = b"not weights, but as many bytes as this says" * 3000
 
@@ -205,6 +205,30 @@ def test_the_towers_of_an_installed_model_are_not_fetched_again(
     assert same[0] == same[1]
     recorded = [recorded_source(models / name)["files"] for name in ("xl", "xlv2")]
     assert recorded[0][1:] == recorded[1][1:] and recorded[0][0] != recorded[1][0]
+
+
+def test_a_pulled_v2_has_both_sides_of_clip_and_its_words(
+    capsys: pytest.CaptureFixture[str], models: Path, tmp_path: Path
+) -> None:
+    from colorcli.pipeline import load_pipeline
+
+    clip = write_tokenizer(write_vit_h(tmp_path / "clip").parent)
+    v2 = write_published(tmp_path / "v2.safetensors", "v2").read_bytes()
+    with FakeHub() as hub:
+        hub.add(PUBLISHED_SD, {"v2-full.safetensors": v2, "mult-eps-ft.safetensors": LARGE}, license="cc-by-nc-sa-4.0")
+        hub.add(CLIP_H.repository, {"config.json": b"{}", **{path.name: path.read_bytes() for path in clip.iterdir()}},
+                license="mit")
+        code, out, err = run(capsys, "models", "pull", "v2", "--endpoint", hub.url)
+        assert code == 5 and "v2 comes under CC-BY-NC-SA-4.0, MIT" in err[-1] and not hub.transfers
+        code, out, err = run(capsys, "models", "pull", "v2", "--endpoint", hub.url, "--accept-license")
+    assert code == 0, err
+    assert out.splitlines()[-1] == "next: colorcli SHOT --ref KEY --model v2"
+    written = json.loads((models / "v2" / "weights.json").read_text())
+    assert (written["model"], written["license"]) == ("v2", "CC-BY-NC-SA-4.0")
+    assert written["source"]["image_encoder"] == written["source"]["text_encoder"] == CLIP_H.repository
+    assert str(models) not in json.dumps(written)   # the downloads are gone
+    loaded = load_pipeline("v2", device="cpu")
+    assert loaded.text_encoder is not None and len(loaded.tokenizer) == 20
 
 
 def test_another_file_does_not_replace_an_installed_model_unasked(

@@ -165,7 +165,7 @@ def build_v2_directly(path: Path) -> dict[str, Any]:
 def build_directly(path: Path, dtype: torch.dtype = torch.float16) -> dict[str, Any]:
     """Build the components of a small file that has its towers, by the library's converters and sizes written here.
 
-    dtype: of every network. Tables that are computed, such as positions, are not in the file and have it from the start.
+    dtype: of every network. Tables that are computed, such as positions, are in no file and have it from the start.
     """
     state = load_file(path)
     parts = split_published(state)

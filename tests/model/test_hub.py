@@ -10,7 +10,9 @@ import pytest
 from colorcli.errors import OutputError, WeightsError
 from colorcli.model.hub import (
     CLIP,
+    CLIP_H,
     PUBLISHED,
+    PUBLISHED_SD,
     SOURCES,
     TAGGER,
     Hub,
@@ -23,6 +25,8 @@ from colorcli.model.hub import (
     remove_downloads,
     require_online,
     source_record,
+    tokenizer_folder,
+    weights_of,
 )
 from colorcli.variants import VARIANTS
 from tests.hub_server import FakeHub, blob_id, sha256
@@ -373,6 +377,47 @@ def test_removing_the_downloads_leaves_those_of_others(server: FakeHub, tmp_path
     assert [path.name for path in downloads.rglob("*") if path.is_file()] == ["xlv2-base.safetensors"]
     remove_downloads(xlv2.files, downloads)
     assert not downloads.exists()
+
+
+@pytest.fixture
+def earlier(server: FakeHub) -> FakeHub:
+    """The repositories of v2, the newest file of which is of an earlier model."""
+    server.add(
+        PUBLISHED_SD,
+        {name: LARGE[:size] for name, size in (("mult-eps-ft.safetensors", 3000), ("switch-eps.safetensors", 4000),
+                                               ("v2-full.safetensors", 5000))},
+        license="cc-by-nc-sa-4.0", dates={"mult-eps-ft.safetensors": "2026-03-01T00:00:00.000Z"},
+    )
+    server.add(CLIP_H.repository, {
+        "config.json": b"{}", "vocab.json": b"{}", "merges.txt": b"#", "README.md": b"# CLIP",
+        "open_clip_pytorch_model.bin": b"pickle", "open_clip_model.safetensors": LARGE[:2000],
+    }, license="mit")
+    return server
+
+
+def test_of_v2_its_own_files_are_chosen_and_clip_with_its_tokenizer(earlier: FakeHub, tmp_path: Path) -> None:
+    plan = plan_of(earlier, "v2")
+    assert (published(plan).path, plan.others, plan.license) == ("v2-full.safetensors", (), "CC-BY-NC-SA-4.0")
+    assert {file.path for file in plan.of("clip")} == {
+        "config.json", "open_clip_model.safetensors", "vocab.json", "merges.txt"}
+    assert not plan.of("tagger") and plan.licenses[CLIP_H.repository] == "MIT"
+    with pytest.raises(WeightsError, match=r"mult-eps-ft\.safetensors is no v2\*") as caught:
+        plan_of(earlier, "v2", file="mult-eps-ft.safetensors")
+    assert caught.value.hint == "there are v2-full.safetensors"
+    paths = {file: fetch(file, tmp_path, Hub(earlier.url)) for file in plan.of("clip")}
+    weights, folder = weights_of(plan.of("clip"), paths), tokenizer_folder(plan.of("clip"), paths)
+    assert weights is not None and weights.name == "open_clip_model.safetensors"
+    assert folder is not None and (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
+
+
+def test_a_tokenizer_is_fetched_whole_though_the_hubs_cache_has_a_part_of_it(earlier: FakeHub, tmp_path: Path) -> None:
+    from huggingface_hub import hf_hub_download
+
+    hf_hub_download(CLIP_H.repository, "vocab.json", endpoint=earlier.url, cache_dir=tmp_path / "hf-cache")
+    plan = plan_of(earlier, "v2")
+    folders = {fetch(file, tmp_path / "downloads", Hub(earlier.url)).parent for file in plan.of("clip")
+               if file.name in ("vocab.json", "merges.txt")}
+    assert len(folders) == 1
 
 
 def test_every_source_is_of_a_model_that_exists() -> None:

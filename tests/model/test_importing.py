@@ -321,8 +321,6 @@ def test_other_files_are_called_what_they_are(files: dict[str, Path], tmp_path: 
     adapter = {n: torch.zeros(1) for n in names if n.startswith("bg_encoder.") or ".lora_" in n}
     save_file(adapter, tmp_path / "adapter.safetensors")
     assert "without the base model" in refused(tmp_path / "adapter.safetensors")
-    save_file({n: torch.zeros(1) for n in manifest("v2")}, tmp_path / "sdxl-no.safetensors")
-    assert "is a v2 model" in refused(tmp_path / "sdxl-no.safetensors")
     save_file({"conditioner.embedders.0.x": torch.zeros(1), UNET + "input_blocks.0.0.weight": torch.zeros(1)},
               tmp_path / "sdxl-base-1.0.safetensors")
     assert "text-to-image" in refused(tmp_path / "sdxl-base-1.0.safetensors")
