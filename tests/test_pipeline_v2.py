@@ -1,7 +1,7 @@
 """The pipeline on a v2 of tiny width and random weights: every option reaches the picture."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from transformers import CLIPTokenizer
 
 from colorcli.errors import PresetError, WeightsError
 from colorcli.images import over_paper, read_picture
-from colorcli.model.memory import PRECISIONS, PROFILES
+from colorcli.model.memory import PRECISIONS, PROFILES, Home, Residency
 from colorcli.pipeline import ColorizePipeline, picture_of
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
@@ -105,6 +105,41 @@ def test_in_16_bit_the_picture_is_nearly_the_same(v2, frame):
     assert half.style_encoder.dtype == half.background_encoder.dtype == torch.bfloat16
     difference = np.abs(layer(half, frame, **both) - layer(v2, frame, **both))
     assert 0 < difference.mean() < 0.02
+
+
+ALL_OF_IT: dict[str, Any] = {
+    "background": {"split": True}, "style": {"enhance": True},
+    "manipulate": ({"target": "red hair", "scale": 9.0, "control": "hair"},),
+}
+
+
+def test_every_phase_finds_its_parts_there(frame):
+    """Weights that are away are nothing but NaN here, so a phase that forgets a part paints NaN."""
+    pipe, home = tiny_v2.pipeline(words=True), Home()
+
+    def swap(tensors: Sequence[torch.Tensor], device: torch.device | None) -> None:
+        home(tensors, device)
+        if device is None:
+            for tensor in tensors:
+                if tensor.is_floating_point():
+                    tensor.data = torch.full_like(tensor.data, torch.nan)
+
+    networks = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+    pipe.profile = replace(PROFILES["8g"], budget=0)
+    pipe._residency = Residency(networks, "cpu", pipe.profile, swap)
+    for module in networks.values():
+        swap(list(module.parameters()) + list(module.buffers()), None)
+    assert np.isfinite(layer(pipe, frame, **ALL_OF_IT)).all()
+    assert np.isfinite(layer(pipe, frame)).all()
+
+
+@pytest.mark.parametrize("storage", ["compute", "fp8"])
+def test_the_smallest_profile_colors_with_all_of_it(v2, frame, storage):
+    profile = replace(PROFILES["8g"], budget=0, precision=PRECISIONS["bf16"], storage=storage)
+    small = tiny_v2.pipeline(words=True)
+    small.text_encoder.load_state_dict(v2.text_encoder.state_dict())
+    found = layer(small.keep_within(profile, "cpu"), frame, **ALL_OF_IT)
+    assert 0 < np.abs(found - layer(v2, frame, **ALL_OF_IT)).mean() < (0.02 if storage == "compute" else 0.1)
 
 
 def test_a_style_is_refused_where_no_model_part_reads_it():
