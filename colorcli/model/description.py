@@ -198,6 +198,8 @@ def recorded_source(folder: Path) -> dict[str, Any]:
 def _part_of(name: str, kind: str) -> str:
     if ADAPTER_MARK in name:
         return "adapter"
+    if kind in VARIANTS and "." not in name:
+        return "noise schedule (computed)"   # tables of one number a step
     parts = [*(PUBLISHED_V2_PARTS.items() if kind == "v2" else ()), *PUBLISHED_PARTS.items()]
     return next((part for prefix, part in parts if name.startswith(prefix)), name.split(".")[0])
 

@@ -549,7 +549,8 @@ def _tower(tower: Tower, given: Path | None, inside: Header, file: Path, tokeniz
         lender = next((path for path in installed_models().values() if has_tower(path, tower)), None)
         if lender is None:
             raise WeightsError(f"{file.name} comes without {what}, and no installed model has it",
-                               hint=f"download that file and add {option} FILE")
+                               hint=f"download that file and add {option} FILE; `colorcli models pull` fetches all "
+                                    "that a model needs")
         links, origin = _links(lender, tower), str(lender)
         header = _headers_at(links.values())
     bare = {_bare_name(tower, name): entry for name, entry in header.items()}
@@ -572,7 +573,7 @@ def _tower(tower: Tower, given: Path | None, inside: Header, file: Path, tokeniz
         near = links["image_encoder"].parent / "tokenizer" if links else given
         assert near is not None
         beside = near if near.is_dir() else near.parent
-    known, notes = _tokenizer(beside, parts[1].network) if beside is not None else (None, [])
+    known, notes = _tokenizer(beside, parts[1].network)
     return _Found(parts, left, origin, links, known, notes)
 
 
@@ -599,10 +600,11 @@ def _require_layers(bare: Header, tower: Tower, option: str, what: str, origin: 
                            f"{tower.mark[1]}", hint=f"{option} takes {what}")
 
 
-def _tokenizer(folder: Path, text_encoder: Any) -> tuple[Any, list[str]]:
-    """Read CLIP's tokenizer from a folder: None if there is none, or, with a remark, if it is of another model."""
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        return None, []
+def _tokenizer(folder: Path | None, text_encoder: Any) -> tuple[Any, list[str]]:
+    """Read CLIP's tokenizer from a folder: with a remark None, if there is none or it is of another model."""
+    if folder is None or not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        return None, ["there is no tokenizer beside CLIP, so words cannot change pictures (manipulate) until "
+                      "vocab.json and merges.txt of a CLIP model lie in the folder tokenizer of the new model"]
     try:
         found = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         words = len(found)

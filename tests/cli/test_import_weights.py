@@ -101,6 +101,7 @@ def test_missing_towers_are_named_with_what_to_download(
 ) -> None:
     code, _, err = run(capsys, files["xl"])
     assert code == 5 and "comes without CLIP ViT-bigG/14" in err[-1] and "laion/CLIP-ViT-bigG-14" in err[-1]
+    assert "colorcli models pull" in err[-2]
     code, _, err = run(capsys, files["xl"], "--clip", files["clip"])
     assert code == 5 and "SmilingWolf/wd-v1-4-swinv2-tagger-v2" in err[-1] and "--tagger FILE" in err[-2]
     code, _, err = run(capsys, files["clip"])

@@ -121,13 +121,16 @@ def test_info_knows_a_published_file_by_what_is_in_it(capsys: pytest.CaptureFixt
         "model.diffusion_model.input_blocks.0.0.weight": np.zeros((2, 3), np.float16),
         "control_encoder.model.0.weight": np.zeros(4, np.float32),
         "proj.norm.weight": np.zeros(5, np.float32),
+        "betas": np.zeros(7, np.float32),
+        "alphas_cumprod": np.zeros(7, np.float32),
     }, file)
     _, out, _ = run(capsys, "models", "info", str(file), "--json")
     told = json.loads(out)
     assert told["family"] == "xl" and told["license"] == "CC-BY-NC-SA-4.0"
     assert told["digest"] == sha256(file.read_bytes())
     assert {part["name"]: (part["values"], part["bytes"]) for part in told["parts"]} == {
-        "unet": (6, 12), "sketch_encoder": (4, 16), "projection": (5, 20)}
+        "unet": (6, 12), "sketch_encoder": (4, 16), "projection": (5, 20),
+        "noise schedule (computed)": (14, 56)}
 
 
 @pytest.mark.parametrize(("name", "content", "words"), [
