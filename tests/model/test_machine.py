@@ -9,7 +9,9 @@ from colorcli.model import machine
 GIGABYTE = 10**9
 
 
-def test_files_kept_at_hand_count_as_free_memory_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_files_kept_at_hand_count_as_free_memory_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else a model just copied would leave no memory to load it into."""
     (tmp_path / "memory.max").write_text(f"{GIGABYTE}\n")
     (tmp_path / "memory.current").write_text(f"{GIGABYTE - 1000}\n")
