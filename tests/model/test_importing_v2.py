@@ -79,6 +79,7 @@ def test_an_imported_model_has_every_number_of_the_file(whole: Path, models: Pat
         assert_same(read[name], expected[name])
     assert (loaded.vae.config.scaling_factor, loaded.image_encoder.config.num_attention_heads) == (0.18215, 2)
     assert all(check.state == "ok" for check in verify(made.folder))
+    assert any("vocab.json and merges.txt" in note for note in made.notes)   # no file of weights has them
     # The tables of the schedule, and a number of CLIP's training.
     assert sorted(len(names) for names in made.ignored.values()) == [1, 12]
     assert made.used == len(manifest("v2")) - 13
@@ -88,6 +89,7 @@ def test_the_file_by_itself_is_the_model_that_its_import_makes(
     bare: Path, clip: Path, expected: dict[str, Any]
 ) -> None:
     made = import_model(bare, clip=clip, name="mine")
+    assert not made.notes
     assert towers_for(bare) == made.folder and len(weights_digest(bare)) == 64
     one, other = (load_pipeline(model, device="cpu", memory="full") for model in (str(bare), "mine"))
     for name in expected.keys() - {"scheduler"}:
