@@ -14,7 +14,8 @@ from colorcli.cli.color import with_short_cuts
 if TYPE_CHECKING:
     from colorcli.train.evaluate import EvaluationRow
 
-GENERATED = Path("generated")
+# The words that stand for drawings made now, in styles never trained on: whether they are shots in which limbs move.
+GENERATED = {Path("generated"): False, Path("moving"): True}
 GENERATED_SHOTS = 24
 HEADING = ("shot", "key", "frames", "right", "by area", "painted key", "copied key", "flicker", "s/frame")
 WIDTHS = (20, 20, 6, 6, 7, 11, 10, 7, 7)
@@ -25,8 +26,8 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="A folder of shots, each with line/, color/ and key.png; or the word generated: characters that are "
-            "drawn now, in styles never trained on",
+            help="A folder of shots, each with line/, color/ and key.png; or a word for characters that are drawn "
+            "now, in styles never trained on: generated (any pose and view), moving (the pose and view of the key)",
         ),
     ],
     cross: Annotated[bool, typer.Option("--cross", help="Pair every key with every other shot, too.")] = False,
@@ -55,9 +56,10 @@ def evaluate(
     check_engine(device, attention.value)
     settings = load_preset(preset, with_short_cuts(overrides or (), model, None), family_of)
     with contextlib.ExitStack() as stack:
-        if data == GENERATED and not data.exists():
+        if data in GENERATED and not data.exists():
+            moving = GENERATED[data]
             data = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            write_validation_shots(data, GENERATED_SHOTS)
+            write_validation_shots(data, GENERATED_SHOTS, moving=moving)
         find_known_shots(data)  # what is wrong with the data is told before the model loads
         variant = variant_of(model_entry(settings.model), settings.model)
         engine = load_engine(settings.model, device, attention.value)

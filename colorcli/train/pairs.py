@@ -48,20 +48,24 @@ class RegionPair:
 
 
 def read_character(pipeline: ColorizePipeline, seed: int, family: str | None, frames: int) -> Iterator[RegionPair]:
-    """Draw a key and some frames of a character, and read them as a render would."""
+    """Draw a key and some frames of a character, and read them as a render would; every second is of the key's shot."""
     preset, variant = default_preset(pipeline.variant), pipeline.variant
     character = design_character(seed, family)
     rng = np.random.default_rng([seed, 5])
     poses = rng.integers(2**31, size=frames + 1)
     framing = None if rng.random() < ANY_FRAMING_SHARE else "full"
-    shown = draw(character, int(poses[0]), SIZE, background="plain", framing=framing)
+    shown = draw(character, int(poses[0]), SIZE, background="plain", framing=framing, sway=0)
     key = prepare_key(_picture(shown.color, shown.mask), preset, variant)
     reference = pipeline.encode_reference(key, preset)
     assert reference.match is not None
     if not 0 < len(reference.match.region_colors) <= MOST_REGIONS:
         return
-    for pose in poses[1:]:
-        drawing = draw(character, int(pose), SIZE, background="plain")
+    for number, pose in enumerate(poses[1:]):
+        # Half of the frames are of the key's own shot, half are any others of the character.
+        if number % 2:
+            drawing = draw(character, int(pose), SIZE, background="plain")
+        else:
+            drawing = draw(character, int(poses[0]), SIZE, background="plain", framing=framing, sway=number + 1)
         frame = prepare_frame(
             _picture(cv2.cvtColor(drawing.line, cv2.COLOR_GRAY2RGB), drawing.mask), preset, variant
         )

@@ -16,9 +16,17 @@ SIZE = (480, 540)  # of a frame, (width, height) in pixels
 
 
 def write_validation_shots(
-    folder: Path, count: int, frames: int = 2, families: Sequence[str] = tuple(VALIDATION_FAMILIES)
+    folder: Path,
+    count: int,
+    frames: int = 2,
+    families: Sequence[str] = tuple(VALIDATION_FAMILIES),
+    *,
+    moving: bool = False,
 ) -> None:
-    """Draw `count` shots into `folder`, each with `line/`, `color/` and `key.png`; every call draws the same ones."""
+    """Draw `count` shots into `folder`, each with `line/`, `color/` and `key.png`; every call draws the same ones.
+
+    moving: the key is of the same shot, and only limbs move; else every frame is another pose and view.
+    """
     for index in range(count):
         seed = VALIDATION_SEED + 1_000_000 + index
         character = design_character(seed, families[index % len(families)])
@@ -26,10 +34,14 @@ def write_validation_shots(
         shot = folder / f"{character.family}_{index:03d}"
         for part in ("line", "color"):
             (shot / part).mkdir(parents=True)
-        key = draw(character, int(poses[0]), SIZE, background="plain", framing="full")
+        sway = 0 if moving else None
+        key = draw(character, int(poses[0]), SIZE, background="plain", framing="full", sway=sway)
         _write(shot / "key.png", key.color, key.mask)
         for number, pose in enumerate(poses[1:], start=1):
-            drawing = draw(character, int(pose), SIZE, background="plain")
+            if moving:
+                drawing = draw(character, int(poses[0]), SIZE, background="plain", framing="full", sway=number)
+            else:
+                drawing = draw(character, int(pose), SIZE, background="plain")
             name = f"{shot.name}.{number:04d}.png"
             _write(shot / "line" / name, cv2.cvtColor(drawing.line, cv2.COLOR_GRAY2RGB), drawing.mask)
             _write(shot / "color" / name, drawing.color, drawing.mask)

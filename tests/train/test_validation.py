@@ -20,3 +20,15 @@ def test_every_call_draws_the_same_shots(tmp_path):
     one, two = (find_known_shots(tmp_path / name)[0] for name in ("one", "two"))
     assert one.key.read_bytes() == two.key.read_bytes()
     assert one.lines[0].read_bytes() == two.lines[0].read_bytes()
+
+
+def test_in_a_moving_shot_the_character_stays_where_the_key_shows_it(tmp_path):
+    overlap = {}
+    for name in ("moving", "any"):
+        write_validation_shots(tmp_path / name, 4, frames=1, moving=name == "moving")
+        shares = []
+        for shot in find_known_shots(tmp_path / name):
+            key, frame = (read_picture(path).alpha > 0.5 for path in (shot.key, shot.lines[0]))
+            shares.append((key & frame).sum() / (key | frame).sum())
+        overlap[name] = sum(shares) / len(shares)
+    assert 0.97 > overlap["moving"] > overlap["any"] + 0.1

@@ -13,7 +13,7 @@ from colorcli.train.drawings.character import Character
 from colorcli.train.drawings.curves import close, ellipse, rotated, spline, unit
 from colorcli.train.drawings.head import head
 from colorcli.train.drawings.parts import TAG, TAGS
-from colorcli.train.drawings.pose import choose_pose, place_figure
+from colorcli.train.drawings.pose import choose_pose, place_figure, swayed
 from colorcli.train.drawings.raster import Shape
 from colorcli.train.drawings.sketch import Sketch, moved
 
@@ -175,9 +175,11 @@ def draw(
     view: str | None = None,
     background: str | None = None,
     framing: str | None = None,
+    sway: int | None = None,
 ) -> Drawing:
     """Draw a character in a pose that pose_seed chooses; the same arguments give the same pixels.
 
+    sway: number of a frame of one shot: camera, view and expression are those of frame 0, limbs have moved by some.
     size: width and height of the picture, px. view: one of VIEWS, background: one of BACKGROUNDS, framing: one of
     FRAMINGS; each is drawn by lot where it is None.
     """
@@ -199,33 +201,40 @@ def draw(
         }[view]
     )
     pose = choose_pose(rng, yaw)
+    camera = rng
+    if sway is not None:
+        camera = np.random.default_rng((character.seed, 5, pose_seed))
+        moving = np.random.default_rng((character.seed, 4, pose_seed, sway))
+        if sway > 0:
+            pose = swayed(pose, moving, float(moving.uniform(0.2, 1.0)))
+            yaw += float(moving.normal(0, 0.04))
     figure = place_figure(character.build, pose, yaw)
     sk = Sketch(character, figure, rng)
     shapes = compose(sk)
-    if rng.random() < 0.15:  # a jump, a fall, a tilted camera
+    if camera.random() < 0.15:  # a jump, a fall, a tilted camera
         # A framing cut to the head is laid around the head, so the head stays where it is.
         pivot, spread = (figure.hips, 0.25) if framing == "full" else (figure.head_at, 0.12)
-        roll = float(rng.normal(0, spread))
+        roll = float(camera.normal(0, spread))
         shapes = [moved(shape, lambda points: rotated(points, roll, pivot)) for shape in shapes]
 
     points = np.concatenate([p for s in shapes for p in s.fills])
     low, high = points.min(0), points.max(0)
     if framing == "full":
-        fill = 0.95 - 0.35 * rng.random() ** 1.6
+        fill = 0.95 - 0.35 * camera.random() ** 1.6
         scale = min(fill * height / (high[1] - low[1]), 0.97 * width / (high[0] - low[0]))
-        bottom = rng.uniform(0.3, 0.7) * (height - scale * (high[1] - low[1]))
+        bottom = camera.uniform(0.3, 0.7) * (height - scale * (high[1] - low[1]))
         to_picture = (scale, width / 2 - scale * (low[0] + high[0]) / 2, height - bottom + scale * low[1])
         room = max(width - scale * (high[0] - low[0]), 0) / 2
-        to_picture = (scale, to_picture[1] + rng.uniform(-0.8, 0.8) * room, to_picture[2])
+        to_picture = (scale, to_picture[1] + camera.uniform(-0.8, 0.8) * room, to_picture[2])
     else:
         chin = float(figure.head_at[1])
         level = (
-            (figure.hips[1] - 0.1 + rng.uniform(-0.1, 0.15)) if framing == "upper" else chin - rng.uniform(0.1, 0.25)
+            (figure.hips[1] - 0.1 + camera.uniform(-0.1, 0.15)) if framing == "upper" else chin - camera.uniform(0.1, 0.25)
         )
-        top = max(float(figure.head_at[1] + character.build.head * 1.15), float(high[1]) if rng.random() < 0.5 else 0.0)
-        scale = height * rng.uniform(0.84, 0.97) / (top - level)
+        top = max(float(figure.head_at[1] + character.build.head * 1.15), float(high[1]) if camera.random() < 0.5 else 0.0)
+        scale = height * camera.uniform(0.84, 0.97) / (top - level)
         middle = float(figure.head_at[0] * 0.5 + figure.hips[0] * 0.5)
-        to_picture = (scale, width * rng.uniform(0.42, 0.58) - scale * middle, height + scale * level)
+        to_picture = (scale, width * camera.uniform(0.42, 0.58) - scale * middle, height + scale * level)
 
     layers = raster.new_layers(width, height)
     line_px = character.pen.width * raster.SCALE * height / 512

@@ -98,6 +98,24 @@ def choose_pose(rng: np.random.Generator, yaw: float) -> Pose:
     )
 
 
+def swayed(pose: Pose, rng: np.random.Generator, far: float) -> Pose:
+    """The pose a few frames later: limbs turned by about `far` (1 is half a stride), the rest by less."""
+
+    def turned(bones: tuple[Vector, Vector], amount: float) -> tuple[Vector, Vector]:
+        return _jittered(bones[0], rng, far * amount), _jittered(bones[1], rng, far * amount)
+
+    return replace(
+        pose,
+        upper_arms=turned(pose.upper_arms, 0.35),
+        forearms=turned(pose.forearms, 0.35),
+        thighs=turned(pose.thighs, 0.3),
+        shins=turned(pose.shins, 0.3),
+        lean=(pose.lean[0] + far * float(rng.normal(0, 0.03)), pose.lean[1] + far * float(rng.normal(0, 0.03))),
+        head_roll=pose.head_roll + far * float(rng.normal(0, 0.05)),
+        head_yaw=pose.head_yaw + far * float(rng.normal(0, 0.1)),
+    )
+
+
 @dataclass(frozen=True)
 class Limb:
     """Joints of an arm or leg as seen, (2,) each, and how near they are."""
