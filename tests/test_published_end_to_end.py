@@ -68,11 +68,8 @@ def color(pipe: ColorizePipeline, family: Family) -> NDArray[np.float32]:
 
 
 def load(model: Path | str) -> ColorizePipeline:
-    """Load as a user does, in fp32."""
-    pipe = load_pipeline(str(model), device="cpu", precision="fp32")
-    # Where the computer has no room for the real xl the picture is decoded in strips, which moves the last bits.
-    pipe.profile = replace(pipe.profile, strips=False)
-    return pipe
+    """Load as a user does, in fp32, and decode whole as the pipeline does that is built directly."""
+    return load_pipeline(str(model), device="cpu", precision="fp32", memory="full")
 
 
 def test_an_imported_file_and_the_file_itself_give_the_picture_of_a_direct_build(

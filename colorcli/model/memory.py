@@ -223,13 +223,14 @@ def choose_profile(
     free: bytes that are free on the device; None: not known. "auto" is the first profile, in the order of the table,
     under which nothing has to move between one frame and the next; else the first that runs the VAE in strips (so that
     less has to make room for it) and fits at all; else the smallest, and the first frame will tell.
-    On the CPU there is nowhere to move to: it is "full", with the VAE in strips if memory is short, and with the
-    encoders in 16 bit too if that was asked for.
+    On the CPU there is nowhere to move to: it is "full", with the VAE in strips unless "full" was asked for, and with
+    the encoders in 16 bit too if that was asked for. Strips move the last bits, so what is free must not decide on it:
+    every machine of a farm has to give one and the same frame.
     """
     if torch.device(device).type == "cpu":
         exact = precision.compute == torch.float32
-        whole = replace(PROFILES["full"], precision=precision, exact_encoders=exact, most_frames=1)
-        return whole if fits(whole, free, model, canvas) else replace(whole, strips=True)
+        whole = PROFILES["full"]
+        return replace(whole, precision=precision, exact_encoders=exact, most_frames=1, strips=name != "full")
     if name != "auto":
         return _filled_in(PROFILES[name], free, model, canvas, precision)
     candidates = [_filled_in(profile, free, model, canvas, precision) for profile in PROFILES.values()]

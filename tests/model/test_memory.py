@@ -210,8 +210,12 @@ def test_where_it_fits_nothing_moves_between_frames():
 def test_the_cpu_has_nowhere_to_move_to():
     for name in ("auto", *PROFILES):
         assert not choose_profile(name, "cpu", None, "xl", (1024, 1024), FULL).moves
-    assert choose_profile("auto", "cpu", 20 * GIB, "xl", (1024, 1024), FULL).strips
-    assert not choose_profile("auto", "cpu", 64 * GIB, "xl", (1024, 1024), FULL).strips
+
+
+def test_what_is_free_on_a_computer_does_not_decide_on_the_last_bits_of_a_picture():
+    for name in ("auto", "8g", "full"):
+        found = {choose_profile(name, "cpu", free * GIB, "xl", (1024, 1024), FULL) for free in (8, 20, 64)}
+        assert {profile.strips for profile in found} == {name != "full"}
 
 
 def test_precision_is_half_on_a_gpu_and_full_on_a_cpu_and_for_mini():

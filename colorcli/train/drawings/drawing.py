@@ -228,10 +228,12 @@ def draw(
         to_picture = (scale, to_picture[1] + camera.uniform(-0.8, 0.8) * room, to_picture[2])
     else:
         chin = float(figure.head_at[1])
-        level = (
-            (figure.hips[1] - 0.1 + camera.uniform(-0.1, 0.15)) if framing == "upper" else chin - camera.uniform(0.1, 0.25)
-        )
-        top = max(float(figure.head_at[1] + character.build.head * 1.15), float(high[1]) if camera.random() < 0.5 else 0.0)
+        if framing == "upper":
+            level = figure.hips[1] - 0.1 + camera.uniform(-0.1, 0.15)
+        else:
+            level = chin - camera.uniform(0.1, 0.25)
+        crown = float(figure.head_at[1] + character.build.head * 1.15)
+        top = max(crown, float(high[1]) if camera.random() < 0.5 else 0.0)
         scale = height * camera.uniform(0.84, 0.97) / (top - level)
         middle = float(figure.head_at[0] * 0.5 + figure.hips[0] * 0.5)
         to_picture = (scale, width * camera.uniform(0.42, 0.58) - scale * middle, height + scale * level)
