@@ -32,8 +32,8 @@ def main() -> None:
 def measure(rounds: int, model: str, preset_name: str, device: str) -> dict[str, Any]:
     """Time `rounds` frames of each size, after one of each that warms up."""
     from colorcli.images import read_picture
+    from colorcli.loading import load_pipeline
     from colorcli.model.weights import family_of
-    from colorcli.pipeline import load_pipeline
     from colorcli.prepare.key import prepare_key
     from colorcli.presets import load_preset
     from colorcli.shot.engine import model_entry, variant_of

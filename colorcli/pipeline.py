@@ -1,10 +1,7 @@
 """`ColorizePipeline`: from a key and line art to color layers, as a diffusers pipeline."""
 
-import contextlib
-import importlib.util
-import math
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +12,11 @@ import PIL.Image
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
-from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
-from transformers.utils import logging as transformers_logging
 
-from colorcli.errors import DeviceError, PresetError, WeightsError
+from colorcli.errors import PresetError, WeightsError
 from colorcli.images import FORMATS, Picture, over_paper, read_picture
 from colorcli.model.attention import Adapter, RegionAdapter
 from colorcli.model.autoencoder import MeanColorAutoencoder, latents_of
@@ -34,24 +28,18 @@ from colorcli.model.conditions import (
     KeyTokens,
 )
 from colorcli.model.conditions_v2 import SideEncoders, SideSettings
-from colorcli.model.importing import read_published
 from colorcli.model.lora import BackgroundAdapter, RegionAdapters
-from colorcli.model.machine import memory_bytes, more_room, out_of_memory, too_large
+from colorcli.model.machine import out_of_memory, too_large
 from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
 from colorcli.model.matcher import RegionMatcher
 from colorcli.model.memory import (
     SIZES,
     MemoryProfile,
     Phase,
-    Precision,
     Residency,
     activations,
     apply_precision,
-    choose_precision,
-    choose_profile,
-    free_bytes,
     free_caches,
-    stored_as,
 )
 from colorcli.model.onnx_networks import open_networks
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
@@ -60,7 +48,6 @@ from colorcli.model.reading import PartReader
 from colorcli.model.reference import ClusterProjection, TaggerTower, clip_tokens
 from colorcli.model.reference_net import ReferenceNet
 from colorcli.model.side_encoders import BackgroundEncoder, StyleEncoder, project_hints
-from colorcli.model.single_file import SUFFIX, read_header
 from colorcli.model.sketch_encoder import PyramidSketchEncoder, SketchEncoder
 from colorcli.model.text_manipulation import TextEdit, WordEdit, read_edits, similarity_pictures, text_vectors
 from colorcli.model.unet import (
@@ -72,7 +59,7 @@ from colorcli.model.unet import (
     published_strengths_v2,
 )
 from colorcli.model.vae_tiles import decode_in_strips, encode_in_strips
-from colorcli.model.weights import family_of, find_weights, require_whole, towers_for, weights_folder
+from colorcli.model.weights import weights_folder
 from colorcli.prepare.canvas import from_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
@@ -605,81 +592,6 @@ class ColorizePipeline(DiffusionPipeline):
     @property
     def _reader(self) -> PartReader:
         return PartReader(self.unet, self._tagger_tokens, self.feature_head, self.map_head, self.token_head)
-
-
-def load_pipeline(
-    model: str,
-    device: str = "auto",
-    attention: str = "auto",
-    precision: str = "auto",
-    memory: str = "auto",
-    canvas_area: int | None = None,
-) -> ColorizePipeline:
-    """Load a model by name, folder or single file onto a device: "auto" (a GPU if there is one), "cpu", "cuda:1".
-
-    attention: "sdpa", "xformers", or "auto": xformers where it is installed and the device is a CUDA one.
-    precision: "fp32", "fp16", "bf16", or "auto", see `choose_precision`. memory: a name of `PROFILES` or "auto", see
-    `choose_profile`; it is chosen for canvases of `canvas_area` pixels, None: of the model's own size.
-    Raises WeightsError if the weights are missing or cut off, DeviceError if there is no such device.
-    """
-    found = find_weights(model)
-    if found.is_dir():
-        require_whole(found)   # a single file is checked while it is read
-    chosen = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    if chosen.startswith("cuda") and not torch.cuda.is_available():
-        raise DeviceError(f"there is no device {chosen} here", hint="--device cpu, or see `colorcli doctor`")
-    family = family_of(model)
-    area = canvas_area or (VARIANTS[family].canvas_area if family in VARIANTS else 1024 * 1024)
-    side = round(area**0.5)
-    numbers = choose_precision(precision, chosen, family)
-    _require_room(found, numbers)
-    profile = choose_profile(memory, chosen, free_bytes(chosen), family, (side, side), numbers)
-    try:
-        with quiet_libraries():
-            if found.is_dir():
-                pipeline = ColorizePipeline.from_pretrained(found, dtype=stored_as(profile))
-            else:
-                components = read_published(found, towers=towers_for(found), dtype=stored_as(profile))
-                pipeline = ColorizePipeline(**components)
-        has_xformers = chosen.startswith("cuda") and importlib.util.find_spec("xformers") is not None
-        pipeline.attention = ("xformers" if has_xformers else "sdpa") if attention == "auto" else attention
-        return pipeline.keep_within(profile, chosen)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise WeightsError(f"{found} cannot be loaded: {error}", hint="see `colorcli models verify`") from error
-    except RuntimeError as error:
-        if out_of_memory(error):
-            hint = f"{more_room(chosen, profile.name)}, or see `colorcli doctor`"
-            raise DeviceError(f"there is no room for the model on {chosen}: {error}", hint=hint) from error
-        raise DeviceError(f"the model cannot be put on {chosen}: {error}", hint="see `colorcli doctor`") from error
-
-
-def _require_room(found: Path, precision: Precision) -> None:
-    """Check that the weights fit into the computer's memory, through which they go to any device.
-
-    Linux ends a program that takes too much without a word. Raises DeviceError.
-    """
-    files = [found] if found.is_file() else sorted(found.rglob(f"*{SUFFIX}"))
-    values = sum(math.prod(entry.shape) for file in files for entry in read_header(file).values())
-    needed, free = values * precision.compute.itemsize, memory_bytes()[0]
-    if free is not None and needed > free:
-        halved = "--precision bf16 takes half, or " if precision.compute == torch.float32 else ""
-        raise DeviceError(f"the weights of {found.name} take {needed / 1e9:.1f} GB in {precision.name}, and this "
-                          f"computer has {free / 1e9:.1f} GB of memory free", hint=f"{halved}close other programs")
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keep bars and remarks of diffusers and transformers off the terminal, where a farm reads our own lines."""
-    told = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
-    for library in (diffusers_logging, transformers_logging):
-        library.disable_progress_bar()
-        library.set_verbosity_error()
-    try:
-        yield
-    finally:
-        for library, level in zip((diffusers_logging, transformers_logging), told, strict=True):
-            library.enable_progress_bar()
-            library.set_verbosity(level)
 
 
 def _read_tokenizer(folder: Path) -> CLIPTokenizer:

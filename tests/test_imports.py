@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("prepare",),
     ("model",),
     ("sampling", "pipeline"),
+    ("loading",),
     ("finish",),
     ("shot",),
     ("farm",),

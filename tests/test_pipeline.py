@@ -7,7 +7,8 @@ import torch
 
 from colorcli.errors import WeightsError
 from colorcli.images import read_picture
-from colorcli.pipeline import ColorizePipeline, load_pipeline
+from colorcli.loading import load_pipeline
+from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import prepare_frame
 from colorcli.prepare.key import prepare_key
 from colorcli.presets import Preset

@@ -11,8 +11,9 @@ import torch
 
 from colorcli.errors import DeviceError
 from colorcli.images import read_picture
+from colorcli.loading import load_pipeline
 from colorcli.model.memory import PHASES, PRECISIONS, PROFILES, Home, MemoryProfile, Residency, parts_of
-from colorcli.pipeline import ColorizePipeline, load_pipeline
+from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import prepare_key
 from colorcli.presets import Preset
@@ -140,7 +141,7 @@ def test_mini_colors_in_bf16_as_in_fp32():
 
 def test_weights_without_room_in_the_computer_are_refused_before_they_are_read(monkeypatch):
     """Linux would end the program without a word."""
-    monkeypatch.setattr("colorcli.pipeline.memory_bytes", lambda: (40_000_000, 2**35))
+    monkeypatch.setattr("colorcli.loading.memory_bytes", lambda: (40_000_000, 2**35))
     with pytest.raises(DeviceError, match=r"mini take 0\.1 GB in fp32.* 0\.0 GB") as failure:
         load_pipeline("mini", device="cpu")
     assert "--precision bf16" in (failure.value.hint or "")

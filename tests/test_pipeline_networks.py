@@ -7,7 +7,8 @@ import PIL.Image
 import pytest
 
 from colorcli.errors import FrameError, WeightsError
-from colorcli.pipeline import ColorizePipeline, load_pipeline
+from colorcli.loading import load_pipeline
+from colorcli.pipeline import ColorizePipeline
 from colorcli.presets import Preset
 from tests.model.onnx_made import near_ink
 

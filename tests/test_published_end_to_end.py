@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from colorcli.images import read_picture
+from colorcli.loading import load_pipeline
 from colorcli.model.importing import import_model
-from colorcli.pipeline import ColorizePipeline, load_pipeline
+from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import prepare_frame
 from colorcli.prepare.key import prepare_key
 from colorcli.presets import Preset

@@ -54,7 +54,7 @@ def bench(
     settings = load_preset(preset, with_short_cuts(overrides or (), model, None), family_of)
     spent: dict[str, float] = {}
     with measured("load", spent):
-        from colorcli.pipeline import load_pipeline
+        from colorcli.loading import load_pipeline
 
         pipeline = load_pipeline(
             settings.model, device, attention.value, precision.value, memory.value, canvas_area(settings)

@@ -290,6 +290,6 @@ def about_loading() -> Iterator[Finding]:
 
 
 def _loader() -> Callable[[str], object]:
-    from colorcli.pipeline import load_pipeline
+    from colorcli.loading import load_pipeline
 
     return load_pipeline

@@ -98,7 +98,7 @@ def load_engine(
     canvas_area: int | None = None,
 ) -> Any:
     """Load the model; only here is torch imported."""
-    from colorcli.pipeline import load_pipeline
+    from colorcli.loading import load_pipeline
 
     return load_pipeline(model, device, attention, precision, memory, canvas_area)
 

@@ -99,7 +99,7 @@ def evaluate_shots(
     if variant is None:
         variant = variant_of(model_entry(preset.model), preset.model)
     if colorizer is None:
-        from colorcli.pipeline import load_pipeline  # torch comes in here, and nowhere else
+        from colorcli.loading import load_pipeline  # torch comes in here, and nowhere else
 
         colorizer = load_pipeline(preset.model)
     rows = []

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from colorcli.errors import WeightsError
+from colorcli.loading import load_pipeline, quiet_libraries
 from colorcli.model.build import Components
 from colorcli.model.weights import write_list
-from colorcli.pipeline import ColorizePipeline, load_pipeline, quiet_libraries
+from colorcli.pipeline import ColorizePipeline
 
 LARGEST_BYTES = 40_000_000  # of a model that ships in the package
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from colorcli.finish.difference import ciede2000, lab_of
 from colorcli.images import FORMATS, Picture
+from colorcli.loading import load_pipeline
 from colorcli.model.match import KeyMap, PartMap, read_regions, region_tokens, rule_scores
 from colorcli.model.weights import read_list
-from colorcli.pipeline import ColorizePipeline, load_pipeline
+from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import prepare_key
 from colorcli.prepare.regions import Regions, closed_regions, pixels_of_regions

@@ -162,7 +162,7 @@ def test_a_pulled_model_is_that_of_the_published_file_and_can_be_loaded(
 ) -> None:
     import safetensors.torch
 
-    from colorcli.pipeline import load_pipeline
+    from colorcli.loading import load_pipeline
 
     code, out, err = pull(capsys, whole_hub, "--accept-license")
     assert code == 0, err
@@ -210,7 +210,7 @@ def test_the_towers_of_an_installed_model_are_not_fetched_again(
 def test_a_pulled_v2_has_both_sides_of_clip_and_its_words(
     capsys: pytest.CaptureFixture[str], models: Path, tmp_path: Path
 ) -> None:
-    from colorcli.pipeline import load_pipeline
+    from colorcli.loading import load_pipeline
 
     clip = write_tokenizer(write_vit_h(tmp_path / "clip").parent)
     v2 = write_published(tmp_path / "v2.safetensors", "v2").read_bytes()

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from colorcli.errors import OutputError, WeightsError
+from colorcli.loading import load_pipeline
 from colorcli.model import importing
 from colorcli.model.architecture import (
     adapter_from,
@@ -39,7 +40,7 @@ from colorcli.model.importing import NOISE_SCHEDULE, import_model, read_publishe
 from colorcli.model.single_file import kind_of
 from colorcli.model.unet import build_unet, unet_config
 from colorcli.model.weights import find_weights, read_list, verify, weights_digest
-from colorcli.pipeline import ColorizePipeline, load_pipeline
+from colorcli.pipeline import ColorizePipeline
 from colorcli.sampling import PUBLISHED_SCHEDULE
 from tests.model.published import (
     CLIP,

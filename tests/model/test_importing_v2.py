@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from colorcli.errors import OutputError, WeightsError
+from colorcli.loading import load_pipeline
 from colorcli.model import importing
 from colorcli.model.importing import import_model, read_published
 from colorcli.model.single_file import kind_of
 from colorcli.model.weights import towers_for, verify, weights_digest
-from colorcli.pipeline import ColorizePipeline, load_pipeline
+from colorcli.pipeline import ColorizePipeline
 from tests.model.published import (
     CLIP,
     TAGGER,
