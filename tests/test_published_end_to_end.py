@@ -17,7 +17,7 @@ from colorcli.prepare.frame import prepare_frame
 from colorcli.prepare.key import prepare_key
 from colorcli.presets import Preset
 from colorcli.variants import VARIANTS
-from tests.model.published import Family, build_directly, write_published, write_towers
+from tests.model.published import Family, build_directly, build_v2_directly, write_published, write_towers
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 MODELS: dict[Family, str] = {"sdxl": "xl", "xlv2": "xlv2"}
@@ -115,3 +115,27 @@ def test_a_file_without_towers_takes_those_of_an_installed_model(
     expected = color(load(whole), "sdxl")
     assert np.array_equal(color(load("xl"), "sdxl"), expected)
     assert np.array_equal(color(load(alone), "sdxl"), expected)
+
+
+def test_a_v2_file_gives_one_picture_by_every_way(tmp_path: Path) -> None:
+    file = write_published(tmp_path / "v2-all.safetensors", "v2", towers=True)
+    preset = Preset.model_validate({
+        "model": "v2",
+        "canvas": {"size": (128, 128)},
+        "background": {"split": True},
+        "style": {"enhance": True},
+        "reference": {"guidance": 2.0},
+        "sampling": {"sampler": "ddim", "steps": 2, "start": "noise"},
+    })
+    small = replace(VARIANTS["v2"], min_side=64)
+    frame = prepare_frame(read_picture(min((SAMPLES / "walk").glob("*.png"))), preset, small)
+    key = prepare_key(read_picture(SAMPLES / "walk_key.png"), preset, small)
+    direct = {name: part.float() if isinstance(part, nn.Module) else part
+              for name, part in build_v2_directly(file).items()}
+    pipelines = ColorizePipeline(**direct), load(import_model(file, to=tmp_path / "v2").folder), load(file)
+    built, imported, alone = (
+        pipe.color([frame], pipe.encode_reference(key, preset), preset)[0] for pipe in pipelines
+    )
+    assert np.array_equal(imported, alone)
+    # Built in 16 bit first, whose computed tables lose a little.
+    assert np.isfinite(built).all() and built.std() > 0.01 and np.abs(built - imported).max() < 1e-3
