@@ -1,44 +1,63 @@
-"""The networks of mini as one value: built from an architecture, saved to a folder, loaded from it."""
+"""All networks of a model as one value: built from an architecture, or taken out of a pipeline."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from colorcli.model.autoencoder import MeanColorAutoencoder
+from colorcli.model.lora import BackgroundAdapter, RegionAdapters
 from colorcli.model.matcher import RegionMatcher
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
 from colorcli.model.preprocess import clip_pixels, tagger_pixels
 from colorcli.model.reference import ClusterProjection, TaggerTower, clip_tokens
+from colorcli.model.reference_net import ReferenceNet
 from colorcli.model.scalars import SCALAR_DIM, canvas_vector
-from colorcli.model.sketch_encoder import SketchEncoder
+from colorcli.model.side_encoders import BackgroundEncoder, StyleEncoder
+from colorcli.model.sketch_encoder import PyramidSketchEncoder, SketchEncoder
 from colorcli.model.unet import ColorUNet, build_unet
 from colorcli.variants import Architecture
 
 
 @dataclass
 class Components:
-    """Every network of the model."""
+    """Every part of a model, of any variant, under the names that the pipeline knows them by."""
 
-    vae: MeanColorAutoencoder
-    tagger: TaggerTower
-    token_head: TokenPartHead
+    vae: MeanColorAutoencoder | AutoencoderKL
     image_encoder: CLIPVisionModelWithProjection
-    projection: ClusterProjection
-    sketch_encoder: SketchEncoder
-    map_head: MapPartHead
+    sketch_encoder: SketchEncoder | PyramidSketchEncoder
     unet: ColorUNet
-    feature_head: FeaturePartHead
     scheduler: DDIMScheduler
+    tagger: TaggerTower | None = None
+    projection: ClusterProjection | None = None
+    token_head: TokenPartHead | None = None
+    map_head: MapPartHead | None = None
+    feature_head: FeaturePartHead | None = None
     matcher: RegionMatcher | None = None  # learns when all others have; until then the hand-made rule matches alone
+    reference_net: ReferenceNet | None = None
+    adapter: BackgroundAdapter | RegionAdapters | None = None
+    background_encoder: BackgroundEncoder | None = None
+    style_encoder: StyleEncoder | None = None
+    text_encoder: CLIPTextModelWithProjection | None = None
+    tokenizer: CLIPTokenizer | None = None
+
+    @classmethod
+    def of(cls, pipeline: DiffusionPipeline) -> "Components":
+        """Take the parts out of a pipeline; they stay the same objects."""
+        return cls(**{field.name: pipeline.components.get(field.name) for field in fields(cls)})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the denoising network lies; all others lie there too."""
+        return next(self.unet.parameters()).device
 
     @property
     def alphas_cumprod(self) -> Tensor:
-        """Share of the signal's variance left at each of the 1000 steps, (1000,)."""
-        return torch.as_tensor(self.scheduler.alphas_cumprod)
+        """Share of the signal's variance left at each of the 1000 steps, (1000,), on the networks' device."""
+        return torch.as_tensor(self.scheduler.alphas_cumprod, device=self.device)
 
     def modules(self) -> Iterator[tuple[str, nn.Module]]:
         """Give every network by its name."""
@@ -116,6 +135,7 @@ def build_components(architecture: Architecture, parts: int, tags: int) -> Compo
 
 def reference_context(components: Components, picture: Tensor) -> Tensor:
     """Give the context tokens (B, tokens, context width) of key pictures (B, 3, H, W) in -1..1."""
+    assert components.tagger is not None and components.projection is not None, "a model that reads keys by tokens"
     tokens = components.tagger(tagger_pixels(picture, components.tagger.config["image_size"]))
     clip = clip_tokens(components.image_encoder, clip_pixels(picture, components.image_encoder.config.image_size))
     return torch.as_tensor(components.projection(clip, tokens))
