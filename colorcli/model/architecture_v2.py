@@ -4,22 +4,16 @@ whose.
 Every width comes from the file; only the channels of an attention head do not show in it.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from accelerate import init_empty_weights
-from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from colorcli.model.architecture import Origin, OriginOf, Shapes, adapter_origin, open_clip_origin, unet_origin
-from colorcli.model.checkpoint_v2 import (
-    STYLE_MODULE_LAYERS,
-    network_sizes,
-    text_tower_config,
-    vision_tower_config,
-)
 from colorcli.model.lora import RegionAdapters
 from colorcli.model.side_encoders import BackgroundEncoder, SideUNet, StyleEncoder
 from colorcli.model.sketch_encoder import PyramidSketchEncoder
@@ -27,6 +21,9 @@ from colorcli.model.unet import decoder_start, places
 
 LATENT_SCALE = 0.18215
 ADAPTER_RANK = 4
+# Channels of an attention head of CLIP ViT-H-14's towers, which their tensors do not tell.
+VISION_HEAD_DIM, TEXT_HEAD_DIM = 80, 64
+_STYLE_MODULE_LAYERS = {"norm": "0", "from_time": "1", "out": "2"}
 _ADAPTER_LABELS = {"foreground": "_fg.", "background": "_bg."}
 _TEXT_NAMES = (
     ("embeddings.token_embedding.", "token_embedding."), ("final_layer_norm.", "ln_final."),
@@ -74,8 +71,7 @@ def side_unet_origin(name: str) -> Origin:
         return Origin(name)
     if part == "style_modules":
         number, layer, kind = rest.split(".")
-        numbers = {ours: theirs for theirs, ours in STYLE_MODULE_LAYERS.items()}
-        return Origin(f"{part}.{number}.{numbers[layer]}.{kind}")
+        return Origin(f"{part}.{number}.{_STYLE_MODULE_LAYERS[layer]}.{kind}")
     # Without a transformer before it, the up-sampling of the deepest level is the second child of its block.
     return Origin(unet_origin(name).name.replace("output_blocks.2.2.", "output_blocks.2.1."))
 
@@ -108,13 +104,13 @@ def region_adapters_origin(unet: Any) -> OriginOf:
 def vision_tower_from(shapes: Shapes) -> CLIPVisionModelWithProjection:
     """Make CLIP's picture tower; shapes by the names of open_clip, without the prefix of the tower."""
     with init_empty_weights(include_buffers=False):
-        return CLIPVisionModelWithProjection(vision_tower_config(_tensors(shapes)))
+        return CLIPVisionModelWithProjection(vision_tower_config(shapes))
 
 
 def text_tower_from(shapes: Shapes) -> CLIPTextModelWithProjection:
     """Make CLIP's text tower; shapes by the names of open_clip, without the prefix of the tower."""
     with init_empty_weights(include_buffers=False):
-        return CLIPTextModelWithProjection(text_tower_config(_tensors(shapes)))
+        return CLIPTextModelWithProjection(text_tower_config(shapes))
 
 
 def vision_tower_origin(name: str) -> Origin:
@@ -136,14 +132,72 @@ def text_tower_origin(name: str) -> Origin:
     return Origin(name)
 
 
-def _tensors(shapes: Shapes) -> dict[str, torch.Tensor]:
-    return {name: torch.empty(tuple(shape), device="meta") for name, shape in shapes.items()}
+def network_sizes(shapes: Shapes, head_dim: int = 64) -> dict[str, Any]:
+    """Read the sizes of a denoising network or a side encoder off its tensors, by the names that their classes have.
+
+    shapes: by names without the prefix of the part. head_dim: channels of an attention head, which they do not tell.
+    Raises KeyError, IndexError or ValueError if a tensor that tells one is missing or has too few sides.
+    """
+    halvings = sorted(int(name.split(".")[1]) for name in shapes if name.endswith(".0.op.weight"))
+    layers = halvings[0] - 1
+    firsts = [1, *(number + 1 for number in halvings)]  # the first residual block of each level
+    (context_dim,) = {shape[1] for name, shape in shapes.items() if name.endswith(".attn2.to_k.weight")}
+    return {
+        "block_out_channels": tuple(shapes[f"input_blocks.{n}.0.out_layers.3.weight"][0] for n in firsts),
+        "depths": tuple(_transformers(shapes, f"input_blocks.{n}.1.") for n in firsts),
+        "head_dim": head_dim,
+        "context_dim": context_dim,
+        "layers_per_block": layers,
+    }
+
+
+def _transformers(shapes: Shapes, prefix: str) -> int:
+    return sum(name.startswith(prefix) and name.endswith(".norm1.weight") for name in shapes)
+
+
+def vision_tower_config(shapes: Shapes) -> CLIPVisionConfig:
+    """Read the sizes of CLIP's picture tower off its tensors."""
+    width, _, patch, _ = shapes["conv1.weight"]
+    places = shapes["positional_embedding"][0] - 1  # without the class token
+    return CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=shapes["transformer.resblocks.0.mlp.c_fc.weight"][0],
+        projection_dim=shapes["proj"][1],
+        num_hidden_layers=_layers(shapes),
+        num_attention_heads=width // VISION_HEAD_DIM,
+        image_size=patch * math.isqrt(places),
+        patch_size=patch,
+        hidden_act="gelu",
+    )
+
+
+def text_tower_config(shapes: Shapes) -> CLIPTextConfig:
+    """Read the sizes of CLIP's text tower off its tensors."""
+    length, width = shapes["positional_embedding"]
+    words = shapes["token_embedding.weight"][0]
+    return CLIPTextConfig(
+        vocab_size=words,
+        hidden_size=width,
+        intermediate_size=shapes["transformer.resblocks.0.mlp.c_fc.weight"][0],
+        projection_dim=shapes["text_projection"][1],
+        num_hidden_layers=_layers(shapes),
+        num_attention_heads=width // TEXT_HEAD_DIM,
+        max_position_embeddings=length,
+        hidden_act="gelu",
+        # The last two words of CLIP's vocabulary.
+        bos_token_id=words - 2,
+        eos_token_id=words - 1,
+    )
+
+
+def _layers(shapes: Shapes) -> int:
+    return len({name.split(".")[2] for name in shapes if name.startswith("transformer.resblocks.")})
 
 
 def _sizes(shapes: Shapes, head_dim: int) -> dict[str, Any]:
     """Read the sizes of a network; of one whose tensors do not tell them the published ones, to complain of later."""
     try:
-        sizes = network_sizes(_tensors(shapes), head_dim)
+        sizes = network_sizes(shapes, head_dim)
     except (KeyError, IndexError, ValueError):
         return {"head_dim": head_dim}
     label = "label_emb.0.0.weight"

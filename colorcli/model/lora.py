@@ -4,8 +4,7 @@ Kept beside the network and handed to each call (`AttentionPlan.adapters`), so t
 network again. `merged_weights` gives the same as changed weights, always made from the pristine ones.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -16,9 +15,6 @@ from torch import Tensor, nn
 
 from colorcli.model.attention import Adapter, LowRank, RegionAdapter
 from colorcli.model.unet import transformer_blocks
-
-_PARTS = {"input_blocks": 0, "middle_block": 1, "output_blocks": 2}
-_NAME = re.compile(r"^(?P<block>.+)\.attn2\.to_(?P<layer>[qkv])\.lora_(?P<half>down|up)_(?P<label>\w+)\.weight$")
 
 
 class BackgroundAdapter(ModelMixin, ConfigMixin):
@@ -40,17 +36,6 @@ class BackgroundAdapter(ModelMixin, ConfigMixin):
             )
             for width in widths
         )
-
-    @classmethod
-    def from_published(cls, published: Mapping[str, Tensor], label: str = "background") -> "BackgroundAdapter":
-        """Take the adapter `label` out of a denoising network's published state; see `read_adapters`."""
-        found = read_adapters(published, label)
-        assert found, f"the state holds no adapter {label}"
-        with torch.device("meta"):
-            adapter = cls(widths=[change.q.up.shape[0] for change in found], context_dim=found[0].k.down.shape[1],
-                          rank=found[0].q.down.shape[0])
-        adapter.load_state_dict(adapter_state(found), assign=True)
-        return adapter
 
     def adapters(self, scale: float = 1.0) -> list[Adapter]:
         """Give the changes of every transformer block in order, at a strength (1 is as published)."""
@@ -81,20 +66,6 @@ class RegionAdapters(ModelMixin, ConfigMixin):
         self.foreground = BackgroundAdapter(widths, context_dim, rank)
         self.background = BackgroundAdapter(widths, context_dim, rank)
 
-    @classmethod
-    def from_published(cls, published: Mapping[str, Tensor], first: int) -> "RegionAdapters":
-        """Take the adapters "fg" and "bg" out of a denoising network's published state; see `read_adapters`."""
-        sides = {
-            "foreground": BackgroundAdapter.from_published(published, "fg"),
-            "background": BackgroundAdapter.from_published(published, "bg"),
-        }
-        known = sides["foreground"].config
-        with torch.device("meta"):
-            adapters = cls(known["widths"], first, known["context_dim"], known["rank"])
-        state = {f"{side}.{name}": x for side, adapter in sides.items() for name, x in adapter.state_dict().items()}
-        adapters.load_state_dict(state, assign=True)
-        return adapters
-
     def adapters(self, foreground: float = 1.0, background: float = 1.0) -> list[RegionAdapter | None]:
         """Give the changes of every transformer block of the network in order, at strengths (1 is as published)."""
         pairs = zip(self.foreground.adapters(foreground), self.background.adapters(background), strict=True)
@@ -111,30 +82,6 @@ class _LowRankLayer(nn.Module):
 
     def change(self, scale: float) -> LowRank:
         return LowRank(self.down, self.up, scale)
-
-
-def adapter_state(adapters: Sequence[Adapter]) -> dict[str, Tensor]:
-    """Name the halves of adapters as `BackgroundAdapter` does."""
-    return {
-        f"blocks.{i}.{layer}.{half}": getattr(getattr(adapter, layer), half)
-        for i, adapter in enumerate(adapters) for layer in "qkv" for half in ("down", "up")
-    }
-
-
-def read_adapters(published: Mapping[str, Tensor], label: str = "background", scale: float = 1.0) -> list[Adapter]:
-    """Collect the adapter `label` out of a denoising network's published state, one entry for each transformer block.
-
-    published: names without `model.diffusion_model.`. Empty if there is no such adapter.
-    """
-    found: dict[str, dict[str, Tensor]] = {}
-    for name, value in published.items():
-        match = _NAME.match(name)
-        if match and match["label"] == label:
-            found.setdefault(match["block"], {})[match["layer"] + match["half"]] = value
-    return [
-        Adapter(*(LowRank(halves[layer + "down"], halves[layer + "up"], scale) for layer in "qkv"))
-        for _, halves in sorted(found.items(), key=lambda item: _order(item[0]))
-    ]
 
 
 def scaled(adapters: Sequence[Adapter], scale: float) -> list[Adapter]:
@@ -155,8 +102,3 @@ def merged_weights(unet: UNet2DConditionModel, adapters: Sequence[Adapter]) -> d
             exact = LowRank(change.down.float(), change.up.float(), change.scale)
             merged[names[id(linear)] + ".weight"] = (linear.weight.float() + exact.delta).to(linear.weight.dtype)
     return merged
-
-
-def _order(block: str) -> tuple[int, ...]:
-    """Order block names as the blocks run: encoder, middle, decoder, each by its numbers."""
-    return (_PARTS[block.split(".")[0]], *(int(number) for number in re.findall(r"\d+", block)))

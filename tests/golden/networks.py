@@ -6,22 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from colorcli.model.attention import Adapter, Region
-from colorcli.model.checkpoint import (
-    PROJECTION,
-    REFERENCE_NET,
-    SKETCH_ENCODER,
-    UNET,
-    projection_state,
-    reference_net_state,
-    sketch_encoder_state,
-    unet_state,
-)
-from colorcli.model.lora import read_adapters
 from colorcli.model.reference import ClusterProjection
 from colorcli.model.reference_net import ReferenceNet
 from colorcli.model.sketch_encoder import SketchEncoder
 from colorcli.model.unet import ColorUNet, build_unet
 from tests.golden.fixture import Fixture
+from tests.model.conversion import (
+    PROJECTION,
+    REFERENCE_NET,
+    SKETCH_ENCODER,
+    UNET,
+    projection_state,
+    read_adapters,
+    reference_net_state,
+    sketch_encoder_state,
+    unet_state,
+)
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -6,20 +6,21 @@ import torch
 from torch import nn
 
 from colorcli.model.attention import RegionAdapter
-from colorcli.model.checkpoint import SKETCH_ENCODER, UNET
-from colorcli.model.checkpoint_v2 import (
-    BACKGROUND_ENCODER,
-    STYLE_ENCODER,
-    pyramid_sketch_encoder_state,
-    side_encoder_state,
-    side_unet_state,
-)
 from colorcli.model.lora import RegionAdapters
 from colorcli.model.side_encoders import BackgroundEncoder, SideEncoder, SideUNet, StyleEncoder
 from colorcli.model.sketch_encoder import PyramidSketchEncoder
 from colorcli.model.unet import decoder_start
 from tests.golden.fixture import Fixture
 from tests.golden.networks import filled
+from tests.model import conversion_v2
+from tests.model.conversion import SKETCH_ENCODER, UNET
+from tests.model.conversion_v2 import (
+    BACKGROUND_ENCODER,
+    STYLE_ENCODER,
+    pyramid_sketch_encoder_state,
+    side_encoder_state,
+    side_unet_state,
+)
 
 Side = TypeVar("Side", bound=SideEncoder)
 
@@ -52,7 +53,7 @@ def region_adapters(fixture: Fixture) -> RegionAdapters:
     published = {name: value for name, value in fixture.weights_under(UNET).items() if "lora_" in name}
     with torch.device("meta"):
         net = SideUNet(**sizes(fixture.config["unet"]))
-    found = RegionAdapters.from_published(published, decoder_start(net))
+    found = conversion_v2.region_adapters(published, decoder_start(net))
     assert len(found.state_dict()) == len(published), "some adapters were not read"
     return found
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from colorcli.model.checkpoint import tagger_state
 from colorcli.model.preprocess import tagger_pixels
 from colorcli.model.reference import TaggerTower, pair_halves
 from colorcli.model.scalars import canvas_vector, crop_vector, embed_scalar
 from tests.golden import networks
 from tests.golden.fixture import folder, load
+from tests.model.conversion import tagger_state
 
 
 @pytest.mark.parametrize("name", ["xl_cluster_concat", "xl_masked_attention"])

@@ -35,7 +35,7 @@ TABLE: dict[str, Row] = {
         ("model.sketch_encoder:SketchEncoder",), ("networks:sketch_encoder_gives_the_maps_finest_first",)
     ),
     "xl_cluster_concat": Row(
-        ("model.reference:ClusterProjection", "model.checkpoint:projection_state"),
+        ("model.reference:ClusterProjection",),
         (
             "networks:projection_gives_the_context_of_both_encoders",
             "networks:recipes_build_the_weights_that_also_lie_there",
@@ -47,7 +47,7 @@ TABLE: dict[str, Row] = {
     ),
     "wd_tagger_tokens": Row(("model.reference:TaggerTower",), ("networks:tagger_gives_one_token_for_each_cell",)),
     "xl_unet_forward": Row(
-        ("model.unet:ColorUNet", "model.unet:denoise", "model.checkpoint:unet_state"),
+        ("model.unet:ColorUNet", "model.unet:denoise"),
         ("networks:denoiser_gives_the_prediction_and_every_map_on_the_way",),
     ),
     "xl_masked_attention": Row(
@@ -63,7 +63,7 @@ TABLE: dict[str, Row] = {
         ("attention:decoder_reads_the_bank",),
     ),
     "xl_lora": Row(
-        ("model.lora:read_adapters", "model.attention:Adapter"),
+        ("model.lora:merged_weights", "model.attention:Adapter"),
         ("attention:adapter_is_switched_scaled_merged_and_gone_again",),
     ),
     "xl_reference_injection_lora": Row(

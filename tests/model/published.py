@@ -14,7 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from colorcli.model.checkpoint import (
+from colorcli.model.reference import ClusterProjection, TaggerTower
+from colorcli.model.reference_net import ReferenceNet
+from colorcli.model.sketch_encoder import SketchEncoder
+from colorcli.model.unet import build_unet
+from colorcli.sampling import PUBLISHED_SCHEDULE
+from tests.model.conversion import (
+    background_adapter,
     projection_state,
     reference_net_state,
     sketch_encoder_state,
@@ -23,13 +29,7 @@ from colorcli.model.checkpoint import (
     unet_state,
     vae_state,
 )
-from colorcli.model.checkpoint_v2 import modules_of, split_published_v2
-from colorcli.model.lora import BackgroundAdapter
-from colorcli.model.reference import ClusterProjection, TaggerTower
-from colorcli.model.reference_net import ReferenceNet
-from colorcli.model.sketch_encoder import SketchEncoder
-from colorcli.model.unet import build_unet
-from colorcli.sampling import PUBLISHED_SCHEDULE
+from tests.model.conversion_v2 import modules_of, split_published_v2
 
 Family = Literal["sdxl", "xlv2"]
 Published = Literal["sdxl", "xlv2", "v2"]
@@ -151,7 +151,7 @@ def write_tokenizer(folder: Path, words: int = 20) -> Path:
 
 
 def build_v2_directly(path: Path) -> dict[str, Any]:
-    """Build the components of a small v2 file that has its towers, by the library's converters."""
+    """Build the components of a small v2 file that has its towers, by diffusers' converters."""
     parts = split_published_v2(load_file(path))
     vae = AutoencoderKL(
         block_out_channels=(32, 64, 128, 128), layers_per_block=2, latent_channels=4, scaling_factor=0.18215,
@@ -163,7 +163,7 @@ def build_v2_directly(path: Path) -> dict[str, Any]:
 
 
 def build_directly(path: Path, dtype: torch.dtype = torch.float16) -> dict[str, Any]:
-    """Build the components of a small file that has its towers, by the library's converters and sizes written here.
+    """Build the components of a small file that has its towers, by diffusers' converters and sizes written here.
 
     dtype: of every network. Tables that are computed, such as positions, are in no file and have it from the start.
     """
@@ -197,7 +197,7 @@ def build_directly(path: Path, dtype: torch.dtype = torch.float16) -> dict[str, 
         module.to(dtype).load_state_dict(dict(values))
         components[name] = module
     if has_adapter:
-        components["adapter"] = BackgroundAdapter.from_published(parts.adapters).to(dtype)
+        components["adapter"] = background_adapter(parts.adapters).to(dtype)
     for module in components.values():
         module.eval().requires_grad_(False)
     components["scheduler"] = DDIMScheduler(**PUBLISHED_SCHEDULE, clip_sample=False)

@@ -23,26 +23,23 @@ from colorcli.model.architecture_v2 import (
     vision_tower_from,
     vision_tower_origin,
 )
-from colorcli.model.checkpoint_v2 import (
+from colorcli.model.side_encoders import SideUNet
+from tests.model.conversion_v2 import (
     PublishedV2,
     pyramid_sketch_encoder_state,
+    region_adapters,
+    shapes,
     side_encoder_state,
     side_unet_state,
     split_published_v2,
     vision_tower_state,
 )
-from colorcli.model.lora import RegionAdapters
-from colorcli.model.side_encoders import SideUNet
-from tests.model.test_checkpoint import manifest
+from tests.model.test_conversion import manifest
 
 
 @pytest.fixture(scope="module")
 def published() -> PublishedV2:
     return split_published_v2(manifest("v2"))
-
-
-def shapes(part: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in part.items()}
 
 
 def assert_pairs_up(module: nn.Module, origin: Callable[[str], Origin], part: dict[str, torch.Tensor]) -> None:
@@ -83,10 +80,10 @@ def test_the_names_say_what_the_conversion_of_a_whole_part_does(published):
 
 
 def test_the_names_of_the_adapters_say_which_side_and_layer_each_belongs_to(published):
-    """The same tensors by `RegionAdapters.from_published`, which goes by the order of the blocks."""
+    """The same tensors by `region_adapters`, which goes by the order of the blocks."""
     unet = side_unet_from(shapes(published.unet))
     filled = {name: torch.full(tuple(x.shape), float(i)) for i, (name, x) in enumerate(published.adapters.items())}
-    made, origin = RegionAdapters.from_published(filled, 7), region_adapters_origin(unet)
+    made, origin = region_adapters(filled, 7), region_adapters_origin(unet)
     for name, value in made.state_dict().items():
         assert torch.equal(value, filled[origin(name).name]), name
 

@@ -35,13 +35,13 @@ from colorcli.model.architecture import (
     vae_from,
     vae_origin,
 )
-from colorcli.model.checkpoint import unet_state, vae_state
 from colorcli.model.importing import NOISE_SCHEDULE, import_model, read_published
 from colorcli.model.single_file import kind_of
 from colorcli.model.unet import build_unet, unet_config
 from colorcli.model.weights import find_weights, read_list, verify, weights_digest
 from colorcli.pipeline import ColorizePipeline
 from colorcli.sampling import PUBLISHED_SCHEDULE
+from tests.model.conversion import unet_state, vae_state
 from tests.model.published import (
     CLIP,
     TAGGER,

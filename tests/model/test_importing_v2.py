@@ -220,6 +220,9 @@ def test_the_earlier_models_of_the_family_are_called_what_they_are(tmp_path: Pat
 @pytest.mark.parametrize(("change", "said"), [
     ({"style_encoder.zero_layers.3.bias": [7]}, "style_encoder.zero_layers.3.bias is [7] and should be [256]"),
     ({UNET + "output_blocks.2.1.conv.bias": None}, f"1 tensor is missing ({UNET}output_blocks.2.1.conv.bias)"),
+    ({UNET + "style_modules.11.2.bias": None}, f"1 tensor is missing ({UNET}style_modules.11.2.bias)"),
+    *(({f"style_encoder.{lost}": None}, f"1 tensor is missing (style_encoder.{lost})")
+      for lost in ("input_blocks.1.0.out_layers.3.weight", "time_embed.0.bias", "label_emb.0.0.weight")),
     ({"bg_encoder.output_blocks.0.0.in_layers.0.bias": [64]}, "1 is unknown"),
     ({UNET + "conv_fg.bias": [64]}, "1 is unknown"),
     ({CLIP + "visual.model.ln_pre.bias": None}, "1 tensor is missing (visual.ln_pre.bias)"),

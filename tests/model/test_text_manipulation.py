@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from colorcli.model.checkpoint_v2 import text_tower_state
 from colorcli.model.text_manipulation import (
     TextEdit,
     WordEdit,
@@ -20,6 +19,7 @@ from colorcli.model.text_manipulation import (
     similarity_pictures,
     text_vectors,
 )
+from tests.model.conversion_v2 import text_tower_state
 from tests.model.tiny import normal
 
 RED, BLUE = (F.normalize(normal(8, seed=seed), dim=0) for seed in (1, 2))

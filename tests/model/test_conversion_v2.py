@@ -1,33 +1,30 @@
 """Published names of the SD2.1 model reach our modules with nothing missing and nothing left over."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from colorcli.errors import WeightsError
-from colorcli.model.checkpoint import vae_state
-from colorcli.model.checkpoint_v2 import (
+from colorcli.model.architecture_v2 import text_tower_config, vision_tower_config
+from colorcli.model.side_encoders import BackgroundEncoder, SideUNet, StyleEncoder
+from colorcli.model.sketch_encoder import PyramidSketchEncoder
+from colorcli.model.unet import decoder_start, transformer_blocks
+from tests.model.conversion import vae_state
+from tests.model.conversion_v2 import (
     LEFT_OUT,
     PublishedV2,
     fill,
     modules_of,
     pyramid_sketch_encoder_state,
+    region_adapters,
+    shapes,
     side_encoder_state,
     side_unet_state,
     split_published_v2,
-    text_tower_config,
     text_tower_state,
-    vision_tower_config,
     vision_tower_state,
 )
-from colorcli.model.lora import RegionAdapters
-from colorcli.model.side_encoders import BackgroundEncoder, SideUNet, StyleEncoder
-from colorcli.model.sketch_encoder import PyramidSketchEncoder
-from colorcli.model.unet import decoder_start, transformer_blocks
-from tests.model.test_checkpoint import assert_fits, manifest
+from tests.model.test_conversion import assert_fits, manifest
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +70,8 @@ def test_sketch_encoder_and_autoencoder_fit(published):
 
 def test_both_towers_of_clip_fit(published):
     with torch.device("meta"):
-        vision = CLIPVisionModelWithProjection(vision_tower_config(published.vision_tower))
-        text = CLIPTextModelWithProjection(text_tower_config(published.text_tower))
+        vision = CLIPVisionModelWithProjection(vision_tower_config(shapes(published.vision_tower)))
+        text = CLIPTextModelWithProjection(text_tower_config(shapes(published.text_tower)))
     assert_fits(vision, vision_tower_state(published.vision_tower))
     assert_fits(text, text_tower_state(published.text_tower))
     assert (vision.config.image_size, vision.config.patch_size, vision.config.num_hidden_layers) == (224, 14, 32)
@@ -85,7 +82,7 @@ def test_every_transformer_block_of_the_decoder_has_both_adapters(published):
     with torch.device("meta"):
         unet = SideUNet()
     blocks = transformer_blocks(unet)
-    adapters = RegionAdapters.from_published(published.adapters, decoder_start(unet)).adapters()
+    adapters = region_adapters(published.adapters, decoder_start(unet)).adapters()
     assert len(adapters) == len(blocks) == 16
     assert adapters[:7] == [None] * 7
     for adapter, block in zip(adapters[7:], blocks[7:], strict=True):
@@ -125,22 +122,6 @@ def _meta(kind):
         return kind()
 
 
-def test_a_part_that_does_not_fit_is_named_with_both_shapes(published):
-    broken = dict(published.style_encoder) | {"zero_layers.3.bias": torch.empty(7, device="meta")}
-    with pytest.raises(WeightsError, match=r"style_encoder .*heads\.3\.bias is \(7,\), not \(1280,\)"):
-        modules_of(replace(published, style_encoder=broken))
-    cut = {name: x for name, x in published.unet.items() if name != "style_modules.11.2.bias"}
-    with pytest.raises(WeightsError, match=r"unet .*style_modules\.11\.out\.bias is missing"):
-        modules_of(replace(published, unet=cut))
-
-
-@pytest.mark.parametrize("lost", ["input_blocks.1.0.out_layers.3.weight", "time_embed.0.bias", "label_emb.0.0.weight"])
-def test_a_part_without_a_tensor_that_tells_its_sizes_is_refused(published, lost):
-    cut = {name: x for name, x in published.style_encoder.items() if name != lost}
-    with pytest.raises(WeightsError, match=r"lack|missing"):
-        modules_of(replace(published, style_encoder=cut))
-
-
 def test_a_tower_made_from_a_file_reads_pictures():
     """The tensors of the file are all it needs: what a tower counts by itself is there too."""
     torch.manual_seed(0)
@@ -150,8 +131,8 @@ def test_a_tower_made_from_a_file_reads_pictures():
     )).eval()
     published = first_names(made.state_dict())
     with torch.device("meta"):
-        again = CLIPVisionModelWithProjection(vision_tower_config(published))
-    fill("image_encoder", again, vision_tower_state(published))
+        again = CLIPVisionModelWithProjection(vision_tower_config(shapes(published)))
+    fill(again, vision_tower_state(published))
     picture = torch.randn(1, 3, 28, 28)
     torch.testing.assert_close(again(picture).image_embeds, made(picture).image_embeds)
 
@@ -173,16 +154,3 @@ def first_names(state):
             parts = [found.pop(f"{layer}{part}_proj.{kind}") for part in "qkv"]
             found[f"{layer}in_proj_{kind}"] = torch.cat(parts)
     return found
-
-
-def test_an_xl_file_is_refused_by_the_part_that_v2_has_not():
-    with pytest.raises(WeightsError, match=r"proj\.norm\.weight"):
-        split_published_v2({"proj.norm.weight": torch.empty(1)})
-
-
-@pytest.mark.parametrize("lost", ["style_encoder.", "bg_encoder.", "model.diffusion_model.warp_modules."])
-def test_a_file_of_an_earlier_system_is_refused_by_the_part_that_it_lacks(lost):
-    state = {name: value for name, value in manifest("v2").items() if not name.startswith(lost)}
-    with pytest.raises(WeightsError, match=lost.replace(".", r"\.")) as error:
-        split_published_v2(state)
-    assert "v2-" in str(error.value.hint)

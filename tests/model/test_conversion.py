@@ -9,10 +9,14 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from colorcli.errors import WeightsError
-from colorcli.model.checkpoint import (
+from colorcli.model.reference import ClusterProjection, TaggerTower
+from colorcli.model.reference_net import ReferenceNet
+from colorcli.model.sketch_encoder import SketchEncoder
+from colorcli.model.unet import build_unet, transformer_blocks
+from tests.model.conversion import (
     Published,
     projection_state,
+    read_adapters,
     reference_net_state,
     sketch_encoder_state,
     split_published,
@@ -20,11 +24,6 @@ from colorcli.model.checkpoint import (
     unet_state,
     vae_state,
 )
-from colorcli.model.lora import read_adapters
-from colorcli.model.reference import ClusterProjection, TaggerTower
-from colorcli.model.reference_net import ReferenceNet
-from colorcli.model.sketch_encoder import SketchEncoder
-from colorcli.model.unet import build_unet, transformer_blocks
 
 
 def manifest(family: str) -> dict[str, Tensor]:
@@ -87,14 +86,3 @@ def test_the_published_tagger_fits():
     with torch.device("meta"):
         tower = TaggerTower()
     assert_fits(tower, tagger_state(found))
-
-
-def test_a_file_with_an_unknown_part_is_refused_by_name():
-    with pytest.raises(WeightsError, match=r"style_encoder\.out\.weight"):
-        split_published({"style_encoder.out.weight": torch.empty(1)})
-
-
-def test_a_file_without_a_projection_is_refused():
-    state = {"model.diffusion_model.out.2.bias": torch.empty(4), "control_encoder.model.0.bias": torch.empty(16)}
-    with pytest.raises(WeightsError, match="proj"):
-        split_published(state)

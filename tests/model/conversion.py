@@ -1,4 +1,7 @@
-"""Published names and ours: takes a published file apart, and turns each part into the state of our module.
+"""A published file taken apart, each part as the state of our module: what an import is held against.
+
+It goes the other way round than `colorcli.model.architecture`, from their names to ours, by diffusers' own converters
+wherever there is one.
 
     parts = split_published(load_file(path))
     unet.load_state_dict(unet_state(parts.unet, unet.config))
@@ -13,7 +16,8 @@ import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from torch import Tensor
 
-from colorcli.errors import WeightsError
+from colorcli.model.attention import Adapter, LowRank
+from colorcli.model.lora import BackgroundAdapter
 
 UNET = "model.diffusion_model."
 SKETCH_ENCODER = "control_encoder."
@@ -28,6 +32,8 @@ LEFT_OUT = (
 
 State = dict[str, Tensor]
 
+_BLOCKS = {"input_blocks": 0, "middle_block": 1, "output_blocks": 2}
+_ADAPTER = re.compile(r"^(?P<block>.+)\.attn2\.to_(?P<layer>[qkv])\.lora_(?P<half>down|up)_(?P<label>\w+)\.weight$")
 _TAGGER_BUFFERS = ("relative_position_index", "relative_coords_table", "k_bias", "attn_mask")
 
 _SKETCH_NAMES = (
@@ -67,10 +73,7 @@ class Published:
 
 
 def split_published(state: Mapping[str, Tensor]) -> Published:
-    """Take a published XL file apart.
-
-    Raises WeightsError if it has a name that no part knows, or lacks a part that every XL model has.
-    """
+    """Take a published XL file apart; every name has to belong to a part that is known."""
     prefixes = {
         "unet": UNET,
         "sketch_encoder": SKETCH_ENCODER,
@@ -83,14 +86,10 @@ def split_published(state: Mapping[str, Tensor]) -> Published:
         if name.startswith(LEFT_OUT):
             continue
         part = next((part for part, prefix in prefixes.items() if name.startswith(prefix)), None)
-        if part is None:
-            raise WeightsError(f"the weights have {name}, which no XL model has", hint="import them as what they are")
+        assert part is not None, f"no XL model has {name}"
         target = "adapters" if ".lora_" in name else part
         found[target][name.removeprefix(prefixes[part])] = value
-    for part in ("unet", "sketch_encoder", "projection"):
-        if not found[part]:
-            message = f"the weights have no {prefixes[part]}*"
-            raise WeightsError(message, hint="take a file of the XL family, sdxl-* or xlv2-*")
+    assert found["unet"] and found["sketch_encoder"] and found["projection"]
     return Published(**found)
 
 
@@ -145,6 +144,44 @@ def tagger_state(timm: Mapping[str, Tensor]) -> State:
         else:
             state[name] = value
     return {"backbone." + name: value for name, value in _renamed(state, _TAGGER_NAMES).items()}
+
+
+def read_adapters(published: Mapping[str, Tensor], label: str = "background") -> list[Adapter]:
+    """Collect the adapter `label` out of a denoising network's published state, one entry for each transformer block.
+
+    published: names without `model.diffusion_model.`. Empty if there is no such adapter.
+    """
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in published.items():
+        match = _ADAPTER.match(name)
+        if match and match["label"] == label:
+            found.setdefault(match["block"], {})[match["layer"] + match["half"]] = value
+    return [
+        Adapter(*(LowRank(halves[layer + "down"], halves[layer + "up"]) for layer in "qkv"))
+        for _, halves in sorted(found.items(), key=lambda item: _order(item[0]))
+    ]
+
+
+def _order(block: str) -> tuple[int, ...]:
+    """Order block names as the blocks run: encoder, middle, decoder, each by its numbers."""
+    return (_BLOCKS[block.split(".")[0]], *(int(number) for number in re.findall(r"\d+", block)))
+
+
+def background_adapter(published: Mapping[str, Tensor], label: str = "background") -> BackgroundAdapter:
+    """Take the adapter `label` out of a denoising network's published state; see `read_adapters`."""
+    found = read_adapters(published, label)
+    assert found, f"the state holds no adapter {label}"
+    with torch.device("meta"):
+        adapter = BackgroundAdapter(
+            widths=[change.q.up.shape[0] for change in found], context_dim=found[0].k.down.shape[1],
+            rank=found[0].q.down.shape[0],
+        )
+    state = {
+        f"blocks.{i}.{layer}.{half}": getattr(getattr(change, layer), half)
+        for i, change in enumerate(found) for layer in "qkv" for half in ("down", "up")
+    }
+    adapter.load_state_dict(state, assign=True)
+    return adapter
 
 
 def _renamed(state: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]) -> State:
