@@ -58,7 +58,8 @@ def _tube(
     first, second = unit(b - a), unit(c - b)
     straight = float(first @ second)
     pieces = [(joints, widths)]
-    if straight < -0.1:
+    cut_out = sk.character.cut_out and float(np.hypot(*(b - a))) > 0.02
+    if straight < -0.1 or cut_out:
         middle = widths[2]
         pieces = [
             ((a, (a + b) / 2, b), (widths[0], widths[1], widths[1], widths[1], middle)),
@@ -77,7 +78,7 @@ def _tube(
             fills.append(ellipse(path[0], wide[0], wide[0], count=16))
             up = np.arctan2(-start[1], -start[0])
             for side, sign in ((left, -1), (right, 1)):
-                away = (side[0] - path[0])[0] * outer > 0 or outer == 0
+                away = (side[0] - path[0])[0] * outer > 0 or outer == 0 or cut_out
                 trim = side[1:] if away else side[2:]
                 if away:
                     sweep = np.linspace(up + sign * 0.35, up + sign * np.pi / 2, 5)
@@ -92,6 +93,7 @@ def _tube(
             sweep = np.linspace(down + np.pi / 2, down + 1.5 * np.pi, 9)
             arc = path[0] + wide[0] * np.stack([np.cos(sweep), np.sin(sweep)], 1)
             keep = arc[:6] if sk.rng.random() < 0.5 else arc[3:]
+            keep = arc if cut_out else keep
             strokes = [left, right, keep]
         if hem and last:
             bow = second * wide[4] * 0.18
@@ -105,7 +107,7 @@ def _tube(
             tip = p + (q - p) * sk.rng.uniform(0.3, 0.7) + second * wide[2] * sk.rng.uniform(-0.6, 0.6)
             details.append(spline([p, (p + tip) / 2 + second * wide[2] * sk.rng.uniform(-0.3, 0.3), tip]))
         shapes.append(sk.shape(part, fills, strokes, details, color=color, group=group))
-    if len(shapes) == 2 and sk.rng.random() < 0.15:
+    if len(shapes) == 2 and not cut_out and sk.rng.random() < 0.15:
         shapes.reverse()
     return shapes
 
@@ -310,7 +312,52 @@ def foot(sk: Sketch, bones: Limb) -> list[Shape]:
         for t in (-0.5, 0.0, 0.5):
             spot = toe + [wide * t, -wide * 0.3]
             details.append(place(np.stack([spot, spot + [0, wide * 0.4]])))
-    return [sk.shape(part, place(spline(hull, closed=True, steps=2)), None, details, group=f"foot{side}")]
+    shapes = [sk.shape(part, place(spline(hull, closed=True, steps=2)), None, details, group=f"foot{side}")]
+    if part == "shoe" and "soles" in c.trimmings:
+        level = floor + high * sk.design(14).uniform(0.12, 0.3)
+        low = np.minimum(hull, [np.inf, level])
+        if np.ptp(low[:, 1]) > 1e-4:
+            color = ("accent", "belt", "sock")[int(sk.design(15).integers(3))]
+            shapes.append(sk.shape("shoe", place(low), color=color, group=f"sole{side}"))
+    return shapes
+
+
+def _trouser_trim(
+    sk: Sketch, joints: tuple[Vec, Vec, Vec], widths: tuple[float, float, float, float, float], side: int
+) -> list[Shape]:
+    """Seams, stripes and turned-up hems of one trouser leg."""
+    trim = sk.character.trimmings
+    d = sk.design(16)
+    # Seen from a side the seam runs down the middle, from the front along the outer edge.
+    place = (d.uniform(0.5, 0.8) * (1 - abs(sk.turn)) + d.uniform(0.0, 0.5) * abs(sk.turn)) * float(d.choice([-1, 1]))
+    place = abs(place) * float(np.sign(side * sk.front)) if abs(sk.front) > 0.5 else place
+
+    def line_at(share: float) -> Points:
+        left, right = limb(joints, widths)
+        # `limb` gives the outer sides; what lies between them is found by their shares.
+        n = min(len(left), len(right))
+        picks = [np.round(np.linspace(0, len(edge) - 1, n)).astype(int) for edge in (left, right)]
+        a, b = left[picks[0]], right[picks[1]]
+        a, b = (a, b) if a[0, 0] < b[0, 0] else (b, a)
+        return a + (b - a) * (share + 1) / 2
+
+    shapes = []
+    if "side stripes" in trim:
+        wide = d.uniform(0.12, 0.3)
+        low, high = line_at(max(-0.98, place - wide)), line_at(min(0.98, place + wide))
+        shapes.append(
+            sk.shape("trousers", np.concatenate([low, high[::-1]]), (low, high), color="accent", group=f"stripe{side}")
+        )
+    elif "seams" in trim:
+        seam = line_at(place)
+        shapes.append(sk.shape("trousers", seam, (seam,), group=f"trousers{side}", shaded=False))
+    if "cuffs" in trim:
+        cuff = _cut(joints, 1 - d.uniform(0.05, 0.12), 1.0)
+        left, right = limb(cuff, (widths[4] + 0.004,) * 5)
+        outline = np.concatenate([left, right[::-1]])
+        color = "accent" if d.random() < 0.3 else "trousers"
+        shapes.append(sk.shape("trousers", outline, color=color, group=f"turned{side}"))
+    return shapes
 
 
 def leg(sk: Sketch, which: int) -> list[Shape]:
@@ -402,6 +449,9 @@ def leg(sk: Sketch, which: int) -> list[Shape]:
                 "trousers", tubes[-1].fills, tubes[-1].strokes, (*tubes[-1].details, crease), group=f"trousers{side}"
             )
         shapes += tubes
+        if end > 0.9 and c.trimmings & {"seams", "side stripes", "cuffs"}:
+            spread = (w0, w1, w2 + cut * w * 0.15, w3 + cut * w * 0.3, low)
+            shapes += _trouser_trim(sk, _cut(joints, 0.0, end), spread, side)
     if cut == 0:
         shapes += boot
     return shapes

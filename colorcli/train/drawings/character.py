@@ -41,6 +41,32 @@ HAIRS: tuple[RGB, ...] = (
 )
 
 
+# Small things of a design, each with its chance.
+TRIMMINGS: dict[str, float] = {
+    "highlights": 0.3,     # light in the eyes
+    "teeth": 0.5,          # in an open mouth
+    "nails": 0.12,
+    "soles": 0.4,          # of shoes, of another color
+    "laces": 0.2,
+    "seams": 0.25,         # along trousers, from hip to hem
+    "side stripes": 0.12,  # the same, of another color
+    "cuffs": 0.15,         # turned-up hems of trousers
+    "sideburns": 0.4,
+    "hair clip": 0.08,
+    "ribbon": 0.06,        # around tied hair
+    "earrings": 0.1,
+    "necklace": 0.08,
+    "watch": 0.12,
+    "badge": 0.1,
+    "shoulder bag": 0.08,
+    "knee patches": 0.06,
+    "inner ears": 0.3,     # a region within the ear
+    "tail": 0.05,
+    "wings": 0.04,
+    "back pack": 0.05,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Build:
     """Measures of the body; lengths in standing heights unless said otherwise."""
@@ -148,6 +174,9 @@ class Character:
     solid: bool  # pupils and lashes are black in the line art too
     tinted: bool  # each part is outlined in a darker tone of its own color
     wobble: float  # how far control points stray, standing heights
+    cut_out: bool = False  # a puppet of pieces: every piece of a limb has its whole outline
+    open_jaw: float = 0.0  # share of the jaw's line left out below the ear, as the face goes over into the neck
+    trimmings: frozenset[str] = frozenset()  # see TRIMMINGS
 
     def color(self, name: str) -> RGB:
         """The palette's color of a part or accent."""
@@ -247,6 +276,82 @@ def _palette(rng: np.random.Generator, fantasy: float, upper: str) -> tuple[tupl
         **cloth,
     }
     return tuple(colors.items())
+
+
+def _schemed(rng: np.random.Generator, palette: tuple[tuple[str, RGB], ...]) -> tuple[tuple[str, RGB], ...]:
+    """The palette as its production limits it: grays, one hue, low contrast, pale, or dressed in the skin's colors."""
+    kind = rng.random()
+    colors = {name: np.array(color, float) for name, color in palette}
+    cloth = [name for name in colors if name not in ("eye_white",)]
+    if kind < 0.62:
+        return palette
+    if kind < 0.74:  # near-gray clothes
+        keep = rng.uniform(0.0, 0.15)
+        for name in cloth:
+            if name in ("jacket", "trousers", "top", "shirt", "skirt", "dress", "shoe", "vest", "tie", "hat", "armor"):
+                gray = colors[name].mean()
+                colors[name] = gray + (colors[name] - gray) * keep
+    elif kind < 0.78:  # grays throughout
+        for name in cloth:
+            colors[name] = np.full(3, colors[name].mean())
+    elif kind < 0.85:  # one hue
+        hue = rng.random()
+        for name in cloth:
+            _, saturation, value = colorsys.rgb_to_hsv(*(colors[name] / 255))
+            near = (hue + rng.normal(0, 0.02)) % 1
+            colors[name] = 255 * np.array(colorsys.hsv_to_rgb(near, 0.25 + 0.5 * saturation, value))
+    elif kind < 0.9:  # little contrast, as in night or fog
+        toward, share = np.array(cloth_color(rng), float), rng.uniform(0.35, 0.65)
+        for name in colors:
+            colors[name] = colors[name] * (1 - share) + toward * share
+    elif kind < 0.94:  # pale
+        for name in cloth:
+            colors[name] = 255 - (255 - colors[name]) * 0.45
+    else:  # clothes near the skin or the hair
+        for name in cloth:
+            if rng.random() < 0.5:
+                base = colors["face"] if rng.random() < 0.6 else colors["hair"]
+                colors[name] = base * rng.uniform(0.75, 1.1) + rng.normal(0, 8, 3)
+        for name in ("neck", "ear", "hand", "arm", "torso_skin", "leg"):
+            colors[name] = colors["face"]
+    rounded = {name: np.clip(np.round(color), 0, 255).astype(int) for name, color in colors.items()}
+    return tuple((name, (int(c[0]), int(c[1]), int(c[2]))) for name, c in rounded.items())
+
+
+def _styled_pen(rng: np.random.Generator, pen: Pen, shaded: bool) -> Pen:
+    """The pen with the habits of its production."""
+    width = float(np.exp(rng.uniform(np.log(0.5), np.log(1.1)))) if rng.random() < 0.3 else pen.width
+    hard = bool(rng.random() < 0.12)
+    return replace(
+        pen,
+        width=max(width, 1.0) if hard else width,
+        hard=hard,
+        pale=float(rng.uniform(0.03, 0.25)) if rng.random() < 0.3 else 0.0,
+        double=float(rng.uniform(0.1, 0.6)) if rng.random() < 0.07 else 0.0,
+        contour=float(rng.uniform(0.6, 2.0)) if rng.random() < 0.1 else 0.0,
+        hidden=bool(rng.random() < 0.06),
+        shadow_edge=float(rng.uniform(0.3, 1.0)) if shaded and rng.random() < 0.2 else 0.0,
+    )
+
+
+def _shading(rng: np.random.Generator, seed: int) -> Shading:
+    """The shadows of a production: where they lie, how they are cut, how dark they are."""
+    angle = rng.uniform(-1.15, 0.15) * np.pi
+    reach = float(np.exp(rng.uniform(np.log(0.006), np.log(0.045))))
+    tone = rng.uniform(0.55, 0.88)
+    cool = rng.uniform(0.9, 1.1)
+    cut = rng.random()
+    return Shading(
+        (float(np.cos(angle) * reach), float(np.sin(angle) * reach)),
+        (min(tone / cool, 1.0), float(tone), min(tone * cool, 1.0)),
+        rim=1.0 if cut < 0.4 else float(rng.uniform(0.0, 0.7)),
+        panel=0.0 if cut < 0.25 else float(rng.uniform(0.15, 0.8)),
+        wedges=0.0 if rng.random() < 0.4 else float(rng.uniform(0.1, 1.2)),
+        far=bool(rng.random() < 0.35),
+        spread=float(rng.uniform(0.03, 0.15)) if rng.random() < 0.4 else 0.0,
+        shine=float(rng.uniform(0.2, 0.7)) if rng.random() < 0.2 else 0.0,
+        seed=seed,
+    )
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
@@ -450,19 +555,15 @@ def design_character(seed: int, family: str | None = None) -> Character:
         uneven=rng.uniform(0.1, 0.4) if rng.random() < 0.4 else 0.0,
         strength=rng.uniform(0.5, 0.95) if rng.random() < 0.25 else 1.0,
     )
-    shading = None
-    if rng.random() < 0.5:
-        angle, reach = rng.uniform(0.15, 0.85) * np.pi, rng.uniform(0.008, 0.03)
-        tone = rng.uniform(0.6, 0.86)
-        cool = rng.uniform(0.92, 1.08)
-        shading = Shading(
-            (float(np.cos(angle) * reach), float(np.sin(angle) * reach)),
-            (min(tone / cool, 1.0), tone, min(tone * cool, 1.0)),
-        )
+    shaded = rng.random() < 0.5
+    more = np.random.default_rng((seed, 6))  # what came later has its own chance, so that earlier designs stay alike
+    palette = _schemed(more, palette)
+    pen = _styled_pen(more, pen, shaded)
+    shading = _shading(more, seed) if shaded else None
     faint = tuple(
         (part, float(rng.choice([0.0, 0.15, 0.4])))
         for part, chance in (
-            ("shoe", 0.18),
+            ("shoe", 0.25),
             ("hair", 0.08),
             ("brow", 0.3),
             ("iris", 0.2),
@@ -489,4 +590,7 @@ def design_character(seed: int, family: str | None = None) -> Character:
         bool(rng.random() < 0.6),
         bool(rng.random() < 0.1),
         float(rng.uniform(0.0, 0.004)),
+        cut_out=bool(more.random() < 0.15),
+        open_jaw=float(more.uniform(0.3, 1.0)) if more.random() < 0.35 else 0.0,
+        trimmings=frozenset(name for name, chance in TRIMMINGS.items() if more.random() < chance),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,16 @@ from colorcli.train.drawings.character import Character
 from colorcli.train.drawings.curves import close, ellipse, rotated, spline, unit
 from colorcli.train.drawings.head import head
 from colorcli.train.drawings.parts import TAG, TAGS
-from colorcli.train.drawings.pose import choose_pose, place_figure, swayed
+from colorcli.train.drawings.pose import (
+    Figure,
+    Pose,
+    between,
+    choose_pose,
+    choose_stride,
+    place_figure,
+    strode,
+    swayed,
+)
 from colorcli.train.drawings.raster import Shape
 from colorcli.train.drawings.sketch import Sketch, moved
 
@@ -102,6 +111,10 @@ def compose(sk: Sketch) -> list[Shape]:
     legs.sort(key=lambda item: item[0])
     # From front and back an arm at the side lies over the torso; from the side only the nearer one does.
     threshold = -0.025 if abs(sk.front) > 0.6 else 0.0
+    shading = sk.character.shading
+    if shading is not None and shading.far and abs(sk.front) < 0.6:
+        arms = [(by, [replace(s, dark=True) for s in drawn] if by < threshold else drawn) for by, drawn in arms]
+        legs[0] = (legs[0][0], [replace(shape, dark=True) for shape in legs[0][1]])
     far = [shape for near_by, drawn in arms if near_by < threshold for shape in drawn]
     close_by = [shape for near_by, drawn in arms if near_by >= threshold for shape in drawn]
     cape = garments.cape(sk)
@@ -168,6 +181,42 @@ def _tags(sk: Sketch, view: str, framing: str, busy: bool) -> NDArray[np.float32
     return tags
 
 
+def _moved(pose: Pose, yaw: float, motion: np.random.Generator, frame: int) -> tuple[Pose, Pose, float]:
+    """The pose at frame 0 and at a frame of its shot, and how far loose things trail (see Sketch.drag).
+
+    Who is drawn in the middle of a step walks or runs on; others gesture, or stand and breathe.
+    """
+    lots = motion.random(3)
+    legs = pose.name.split(",")[0]
+    side_on = abs(np.sin(yaw)) > 0.6
+    walking = legs in ("walk", "run") or (side_on and legs in ("stand", "apart", "contrapposto") and lots[0] < 0.55)
+    if walking and lots[1] < 0.9:
+        running = legs == "run" or (legs != "walk" and lots[2] < 0.15)
+        stride = choose_stride(motion, running)
+        drag = -float(np.sin(yaw)) * (0.8 if running else 0.35) * float(motion.uniform(0.3, 1.0))
+        swing = float(np.sin(2 * np.pi * (stride.phase + stride.pace * frame) * 2))
+        return strode(pose, stride, 0), strode(pose, stride, frame), drag * (1 + 0.4 * swing)
+    if lots[1] < 0.75:
+        other, start, pace = choose_pose(motion, yaw), motion.random() * 0.3, motion.uniform(0.04, 0.2)
+        share = [0.5 - 0.5 * float(np.cos(2 * np.pi * (start + pace * k))) for k in (0, frame)]
+        return between(pose, other, share[0]), between(pose, other, share[1]), 0.4 * (share[1] - 0.5)
+    return pose, pose, 0.0
+
+
+def _extent(character: Character, figure: Figure) -> NDArray[np.float64]:
+    """Points (N, 2) around a figure's bones about as far out as its outline goes."""
+    b = character.build
+    joints = np.concatenate([np.stack(limb.points) for limb in (*figure.arms, *figure.legs)])
+    hands = np.stack([arm.points[2] + unit(arm.end) * 0.1 * b.hand for arm in figure.arms])
+    feet = np.stack([leg.points[2] + [x * 0.1 * b.foot, -b.legs * 0.09] for leg in figure.legs for x in (-1, 1)])
+    wide = b.head * (0.5 * b.head_width + character.hair.volume)
+    high = b.head * (1.03 + character.hair.volume + character.hair.spike * (character.hair.style == "spiky"))
+    hat = 0.3 * b.head if character.outfit.hat else 0.0
+    head = figure.on_head(np.array([[-wide, 0.0], [wide, 0.0], [0.0, high + hat]]))
+    torso = figure.on_torso(np.array([[x * b.shoulder, figure.torso.y[-1]] for x in (-1, 1)]))
+    return np.concatenate([joints, hands, feet, head, torso])
+
+
 def draw(
     character: Character,
     pose_seed: int,
@@ -179,14 +228,15 @@ def draw(
 ) -> Drawing:
     """Draw a character in a pose that pose_seed chooses; the same arguments give the same pixels.
 
-    sway: number of a frame of one shot: camera, view and expression are those of frame 0, limbs have moved by some.
+    sway: number of a frame of one shot: view and camera are those of frame 0; the character has walked, run or gestured
+    on since, hair and cloth trail, the face may blink or speak.
     size: width and height of the picture, px. view: one of VIEWS, background: one of BACKGROUNDS, framing: one of
     FRAMINGS; each is drawn by lot where it is None.
     """
     rng = np.random.default_rng((character.seed, 2, pose_seed))
     width, height = size
     lots = rng.random(3)
-    view = view or VIEWS[int(np.searchsorted([0.42, 0.7, 0.9], lots[0]))]
+    view = view or VIEWS[int(np.searchsorted([0.34, 0.58, 0.89], lots[0]))]
     background = background or ("plain", "flat", "busy")[int(np.searchsorted([0.72, 0.86], lots[1]))]
     framing = framing or FRAMINGS[int(np.searchsorted([0.65, 0.87], lots[2]))]
     assert view in VIEWS and framing in FRAMINGS, (view, framing)
@@ -196,20 +246,25 @@ def draw(
         * {
             "front": rng.uniform(0, 0.16),
             "three-quarter": rng.uniform(0.35, 1.05),
-            "side": rng.uniform(1.05, 1.6),
+            "side": rng.uniform(1.05, 1.6) if lots[0] % 0.01 < 0.005 else rng.uniform(1.45, 1.65),
             "back": rng.uniform(2.5, np.pi) if rng.random() < 0.65 else rng.uniform(1.9, 2.5),
         }[view]
     )
     pose = choose_pose(rng, yaw)
-    camera = rng
+    motion = np.random.default_rng((character.seed, 6, pose_seed))  # the same in all frames of a shot
+    first, pose, drag = _moved(pose, yaw, motion, sway or 0)
+    camera = expression = rng
+    still: Figure | None = None
     if sway is not None:
         camera = np.random.default_rng((character.seed, 5, pose_seed))
+        expression = np.random.default_rng((character.seed, 7, pose_seed, sway))
         moving = np.random.default_rng((character.seed, 4, pose_seed, sway))
+        still = place_figure(character.build, first, yaw)
         if sway > 0:
-            pose = swayed(pose, moving, float(moving.uniform(0.2, 1.0)))
-            yaw += float(moving.normal(0, 0.04))
+            pose = swayed(pose, moving, float(moving.uniform(0.05, 0.4)))
+            yaw += float(moving.normal(0, 0.03))
     figure = place_figure(character.build, pose, yaw)
-    sk = Sketch(character, figure, rng)
+    sk = Sketch(character, figure, rng, expression, drag)
     shapes = compose(sk)
     if camera.random() < 0.15:  # a jump, a fall, a tilted camera
         # A framing cut to the head is laid around the head, so the head stays where it is.
@@ -217,7 +272,8 @@ def draw(
         roll = float(camera.normal(0, spread))
         shapes = [moved(shape, lambda points: rotated(points, roll, pivot)) for shape in shapes]
 
-    points = np.concatenate([p for s in shapes for p in s.fills])
+    # The camera of a shot stands still: it is set to the bones of frame 0, not to what moves in each frame.
+    points = np.concatenate([p for s in shapes for p in s.fills]) if still is None else _extent(character, still)
     low, high = points.min(0), points.max(0)
     if framing == "full":
         fill = 0.95 - 0.35 * camera.random() ** 1.6
@@ -227,15 +283,20 @@ def draw(
         room = max(width - scale * (high[0] - low[0]), 0) / 2
         to_picture = (scale, to_picture[1] + camera.uniform(-0.8, 0.8) * room, to_picture[2])
     else:
-        chin = float(figure.head_at[1])
+        aimed = still or figure
+        chin = float(aimed.head_at[1])
+        close_up = camera.random() < 0.35
         if framing == "upper":
-            level = figure.hips[1] - 0.1 + camera.uniform(-0.1, 0.15)
+            level = aimed.hips[1] - 0.1 + camera.uniform(-0.1, 0.15)
+        elif close_up:
+            level = chin - camera.uniform(-0.02, 0.1)
         else:
             level = chin - camera.uniform(0.1, 0.25)
-        crown = float(figure.head_at[1] + character.build.head * 1.15)
-        top = max(crown, float(high[1]) if camera.random() < 0.5 else 0.0)
+        crown = float(aimed.head_at[1] + character.build.head * (1.15 if not close_up else camera.uniform(0.85, 1.1)))
+        reaching = camera.random() < 0.5 and not (close_up and framing == "bust")
+        top = max(crown, float(high[1]) if reaching else 0.0)
         scale = height * camera.uniform(0.84, 0.97) / (top - level)
-        middle = float(figure.head_at[0] * 0.5 + figure.hips[0] * 0.5)
+        middle = float(aimed.head_at[0] * 0.5 + aimed.hips[0] * 0.5)
         to_picture = (scale, width * camera.uniform(0.42, 0.58) - scale * middle, height + scale * level)
 
     layers = raster.new_layers(width, height)
@@ -243,7 +304,7 @@ def draw(
     setting = np.random.default_rng((character.seed, 3, pose_seed))
     paper, paper_ink = paint_background(background, width * raster.SCALE, height * raster.SCALE, line_px, setting)
     raster.draw_shapes(layers, shapes, to_picture, character.pen, character.shading, rng)
-    pictures = raster.develop(layers, paper, paper_ink, character.shading)
+    pictures = raster.develop(layers, paper, paper_ink, character.shading, character.pen)
     mask = np.where(pictures.parts > 0, np.uint8(255), np.uint8(0))
     return Drawing(
         pictures.color,

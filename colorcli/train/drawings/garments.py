@@ -749,7 +749,7 @@ def cape(sk: Sketch) -> list[Shape]:
     wide = b.shoulder * (0.35 + 0.65 * abs(sk.front))
     flare = wide * sk.design(44).uniform(1.1, 1.9)
     back = -sk.turn * b.shoulder * 0.5
-    sway = float(sk.rng.normal(0, 0.03))
+    sway = float(sk.rng.normal(0, 0.03)) + 0.12 * sk.drag
     outline = spline(
         [
             (-wide * 0.9, top),

@@ -74,6 +74,20 @@ def _face_outline(sk: Sketch) -> Points:
     return np.concatenate([sides[0], sides[1][::-1], middle[None]])
 
 
+def _face_line(sk: Sketch, outline: Points) -> Points:
+    """The line around the face; seen from a side, the jaw may stay open below the ear."""
+    share = sk.character.open_jaw
+    turn = float(np.sin(sk.figure.head_yaw))
+    if share <= 0 or abs(turn) < 0.6:
+        return close(outline)
+    low, high = int(2 + 9 * (1 - share)), 13  # points of a side, chin first
+    if turn > 0:  # the nape is to the left, which the outline comes down last
+        start, stop = 70 - high, 70 - low
+    else:
+        start, stop = low, high
+    return np.concatenate([outline[stop:], outline[: start + 1]])
+
+
 def _hairline(sk: Sketch, theta: ArrayLike) -> NDArray[np.float64]:
     """Height of the hair's edge (share of the head) around the head, before the fringe's locks."""
     h = sk.character.hair
@@ -199,6 +213,12 @@ def _cap(sk: Sketch) -> list[Shape]:
         low = {"bob": 0.1, "curly": 0.2}.get(h.style, 0.25)
         away = np.degrees(np.abs(np.angle(np.exp(1j * theta))))
         edge = np.where(away > 66, np.minimum(edge, np.interp(away, [66, 76, 180], [0.6, low, low - 0.05])), edge)
+    elif "sideburns" in c.trimmings:
+        d = sk.design(69)
+        away = np.degrees(np.abs(np.angle(np.exp(1j * theta))))
+        front, back, long = d.uniform(58, 66), d.uniform(80, 88), d.uniform(0.08, 0.3)
+        teeth = np.interp(away, np.linspace(front, back, 7), [0, *d.uniform(0.3, 1.0, 5), 0], left=0, right=0)
+        edge = edge - long * teeth
     edge = edge - _fringe(sk, theta)
     left_low, right_low = float(edge[0]), float(edge[-1])
     bottom = tight.place(theta, edge * b.head, yaw)
@@ -225,9 +245,8 @@ def _tail(sk: Sketch, root: NDArray[np.float64], length: float, width: float, wa
     sway = way * d.uniform(0.1, 0.45) * np.sin(t * np.pi * 0.7) + sk.character.hair.wave * 0.06 * np.sin(
         t * 9 + d.uniform(0, 6)
     )
-    path = root + np.stack(
-        [sway * length + sk.rng.normal(0, 0.04) * t**2 * length, -t * length + 0.12 * length * np.sin(t * np.pi)], 1
-    )
+    trail = (sk.rng.normal(0, 0.04) + 0.35 * sk.drag) * t**2
+    path = root + np.stack([(sway + trail) * length, -t * length + 0.12 * length * np.sin(t * np.pi)], 1)
     profile = np.interp(t, [0, 0.15, 0.5, 0.85, 1], [0.35, 0.8, 1.0, 0.7, 0.05]) * width
     along = np.linspace(0, 1, 19)
     half = np.interp(along, t, profile)
@@ -267,12 +286,13 @@ def _loose(sk: Sketch) -> list[Shape]:
     flare = d.uniform(0.75, 1.35)
     wave = h.wave * 0.03 * b.head
     t = np.linspace(0, 1, 8)
+    trail = shift + sk.drag * 0.3 * length * b.head * t**2
     ys = 0.62 * b.head + (low - 0.62 * b.head) * t
     half = wide * np.interp(t, [0, 0.12, 0.35, 1], [0.72, 0.94, 1.03, flare]) + wave * np.sin(t * 11)
-    right = np.stack([shift + half, ys], 1)
-    left = np.stack([shift - half, ys], 1)
+    right = np.stack([trail + half, ys], 1)
+    left = np.stack([trail - half, ys], 1)
     tips = int(d.integers(1, 7))
-    bottom_x = np.linspace(half[-1], -half[-1], 2 * tips + 1)[1:-1] + shift
+    bottom_x = np.linspace(half[-1], -half[-1], 2 * tips + 1)[1:-1] + trail[-1]
     depth = d.uniform(0.0, 0.12) * b.head
     bottom = np.stack([bottom_x, low + np.where(np.arange(2 * tips - 1) % 2 == 0, -depth, depth * 0.5)], 1)
     if h.style == "curly":
@@ -283,7 +303,9 @@ def _loose(sk: Sketch) -> list[Shape]:
     else:
         outline = np.concatenate([spline(right, steps=3), bottom, spline(left, steps=3)[::-1]])
     strands = [
-        spline([(shift + x * wide, 0.3 * b.head), (shift + x * wide * 1.05, low * 0.4), (shift + x * half[-1], low)])
+        spline(
+            [(shift + x * wide, 0.3 * b.head), (shift + x * wide * 1.05, low * 0.4), (trail[-1] + x * half[-1], low)]
+        )
         for x in (-0.5, 0.2, 0.7)
     ]
     # Its upper end goes over into the hair on the skull, without a line.
@@ -358,8 +380,8 @@ def _eyes(sk: Sketch) -> list[Shape]:
     ratio = {"almond": 0.5, "oval": 1.15, "anime": 1.15, "goggle": 1.0, "square": 0.7}.get(face.eyes, 1.0) * d.uniform(
         0.85, 1.15
     )
-    look = sk.rng.uniform(-0.3, 0.3)
-    shut = sk.rng.random() < 0.07
+    look = sk.expression.uniform(-0.3, 0.3)
+    shut = sk.expression.random() < 0.07
     for s in (1, -1):
         facing = f.skull.facing(s * apart, y, f.head_yaw)
         if facing < 0.14:
@@ -437,7 +459,7 @@ def _eyes(sk: Sketch) -> list[Shape]:
                         shaded=False,
                     )
                 )
-            if face.eyes == "anime":
+            if face.eyes == "anime" or "highlights" in c.trimmings:
                 shine = ellipse(center + [iris_w * 0.35, iris_h * 0.4], iris_w * 0.28, iris_h * 0.25, count=10)
                 shapes.append(sk.shape("eye_white", shine, (), group=f"shine{s}", shaded=False))
             if face.lashes or face.eyes == "anime":
@@ -514,16 +536,20 @@ def _mouth(sk: Sketch) -> tuple[list[Shape], list[Points]]:
                 )
     wide = d.uniform(0.22, 0.42)
     v = d.uniform(0.16, 0.2)
-    smile = sk.rng.uniform(-0.01, 0.03)
+    smile = sk.expression.uniform(-0.01, 0.03)
     theta = np.linspace(-wide, wide, 7)
     curve = v + smile * (theta / wide) ** 2
     kind = face.mouth
-    if sk.rng.random() < 0.2:
-        kind = ("open", "line", "smile")[int(sk.rng.integers(3))]
+    if sk.expression.random() < 0.2:
+        kind = ("open", "line", "smile")[int(sk.expression.integers(3))]
     if kind == "open":
-        low = v - sk.rng.uniform(0.03, 0.07) * (1 - (theta / wide) ** 2)
+        low = v - sk.expression.uniform(0.03, 0.07) * (1 - (theta / wide) ** 2)
         outline = on_face(np.concatenate([theta, theta[::-1]]), np.concatenate([curve, low[::-1]]))
         shapes.append(sk.shape("mouth", outline, color=(120, 50, 50), weight=0.7, group="mouth", shaded=False))
+        if "teeth" in c.trimmings:
+            upper = curve + (low - curve) * 0.4
+            band = on_face(np.concatenate([theta[1:-1], theta[-2:0:-1]]), np.concatenate([curve[1:-1], upper[-2:0:-1]]))
+            shapes.append(sk.shape("mouth", band, color="eye_white", weight=0.5, group="teeth", shaded=False))
     elif kind == "lips":
         up = curve + 0.016 * (1 - (theta / wide) ** 2)
         low = curve - 0.024 * (1 - (theta / wide) ** 2)
@@ -777,7 +803,7 @@ def head(sk: Sketch) -> HeadShapes:
     if h.style != "bald" and sk.design(66).random() < 0.6:
         cap = _cap(sk)[0].fills[0]
         shadows.append(cap - np.array([0.0, sk.design(67).uniform(0.02, 0.05) * b.head]))
-    front.append(sk.shape("face", outline, None, lines, group="face", shadows=shadows))
+    front.append(sk.shape("face", outline, (_face_line(sk, outline),), lines, group="face", shadows=shadows))
     if sk.design(68).random() < 0.12 and facing > 0.2:
         skin = np.array(c.color("face"), float)
         rosy = tuple(int(v) for v in np.round(skin * (1.0, 0.86, 0.86)))

@@ -67,6 +67,91 @@ def _jittered(vector: Vector, rng: np.random.Generator, spread: float) -> Vector
     return (float(v[0]), float(v[1]), float(v[2]))
 
 
+@dataclass(frozen=True)
+class Stride:
+    """How a character walks or runs."""
+
+    phase: float  # of the left leg at frame 0, in cycles
+    pace: float  # cycles from frame to frame
+    thigh: float  # farthest swing of the thighs, radians
+    knee: float  # farthest bend of the knees, radians
+    arm: float  # farthest swing of the upper arms, radians; 0 = they keep their own pose
+    elbow: float  # bend of the elbows, radians
+    lean: float  # forward, radians
+
+
+def choose_stride(rng: np.random.Generator, running: bool) -> Stride:
+    """A way to walk or run."""
+    if running:
+        thigh, knee, arm, elbow = rng.uniform(0.7, 1.1), rng.uniform(1.2, 2.0), rng.uniform(0.6, 1.2), 1.4
+        return Stride(rng.random(), rng.uniform(0.1, 0.3), thigh, knee, arm, elbow, rng.uniform(0.05, 0.3))
+    own_arms = rng.random() < 0.25
+    return Stride(
+        rng.random(),
+        rng.uniform(0.06, 0.3),
+        rng.uniform(0.25, 0.6),
+        rng.uniform(0.4, 1.1),
+        0.0 if own_arms else rng.uniform(0.2, 0.8),
+        rng.uniform(0.1, 0.7),
+        rng.uniform(-0.02, 0.1),
+    )
+
+
+def strode(pose: Pose, stride: Stride, frame: float) -> Pose:
+    """The pose at a frame of a walk or run: limbs pass each other, and the knee bends as its leg comes forward."""
+    turn = 2 * np.pi * (stride.phase + stride.pace * frame)
+
+    def forward(out: float, angle: float) -> Vector:
+        return (out, float(-np.cos(angle)), float(np.sin(angle)))
+
+    thighs, shins, uppers, forearms = [], [], list(pose.upper_arms), list(pose.forearms)
+    for k, shift in enumerate((0.0, np.pi)):
+        swing, coming = np.sin(turn + shift), np.cos(turn + shift)
+        thigh = stride.thigh * (swing + 0.15)
+        bend = stride.knee * max(coming, 0.0) ** 1.3 + 0.25 * stride.knee * max(-swing, 0.0) + 0.04
+        thighs.append(forward(pose.thighs[k][0] * 0.3, thigh))
+        shins.append(forward(pose.shins[k][0] * 0.3, thigh - bend))
+        if stride.arm:
+            arm = -stride.arm * swing
+            uppers[k] = forward(0.14, arm)
+            forearms[k] = forward(0.05, arm + stride.elbow * (1 + 0.3 * np.sign(arm)))
+    return replace(
+        pose,
+        thighs=(thighs[0], thighs[1]),
+        shins=(shins[0], shins[1]),
+        upper_arms=(uppers[0], uppers[1]),
+        forearms=(forearms[0], forearms[1]),
+        lean=(pose.lean[0], stride.lean + 0.03 * float(np.cos(2 * turn))),
+        head_roll=pose.head_roll * 0.5 + 0.03 * float(np.sin(2 * turn)),
+    )
+
+
+def between(first: Pose, second: Pose, share: float) -> Pose:
+    """The arms and head on the way from one pose to another; the legs are the first one's."""
+
+    def bone(a: Vector, b: Vector) -> Vector:
+        v = np.array(a) / np.linalg.norm(a) * (1 - share) + np.array(b) / np.linalg.norm(b) * share
+        v = v + np.array([0.25, 0.0, 0.25]) * share * (1 - share)  # a swing, not a push through the body
+        v = v / max(float(np.linalg.norm(v)), 1e-6)
+        return (float(v[0]), float(v[1]), float(v[2]))
+
+    def both(a: tuple[Vector, Vector], b: tuple[Vector, Vector]) -> tuple[Vector, Vector]:
+        return bone(a[0], b[0]), bone(a[1], b[1])
+
+    return replace(
+        first,
+        upper_arms=both(first.upper_arms, second.upper_arms),
+        forearms=both(first.forearms, second.forearms),
+        hands=first.hands if share < 0.5 else second.hands,
+        head_roll=first.head_roll * (1 - share) + second.head_roll * share,
+        head_yaw=first.head_yaw * (1 - share) + second.head_yaw * share,
+        lean=(
+            first.lean[0] * (1 - share) + second.lean[0] * share,
+            first.lean[1] * (1 - share) + second.lean[1] * share,
+        ),
+    )
+
+
 def choose_pose(rng: np.random.Generator, yaw: float) -> Pose:
     """Any pose, the likelier the more often it is drawn."""
     names = tuple(ARMS)

@@ -21,6 +21,8 @@ class Sketch:
     character: Character
     figure: Figure
     rng: np.random.Generator  # this drawing's own chance
+    expression: np.random.Generator  # chance of eyes and mouth, another one in each frame of a shot
+    drag: float = 0.0  # how far loose hair and cloth trail to the right of the picture, -1..1
 
     def design(self, subject: int) -> np.random.Generator:
         """Chance that belongs to the character: the same in each of its drawings."""
