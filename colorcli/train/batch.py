@@ -6,6 +6,10 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from colorcli.train.turn import Turn
+
+Losses = dict[str, Tensor]  # "loss" is what is minimized, the others are told
+
 
 class Batch(Protocol):
     """The tensors of one step of training."""
@@ -23,6 +27,14 @@ class TensorBatch:
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         moved = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
         return replace(self, **moved)  # type: ignore[type-var]
+
+
+class PictureSource(Protocol):
+    """What batches of pictures come from."""
+
+    def batch(self, turn: Turn, size: int) -> "PictureBatch":
+        """Give the `size` pictures of a turn."""
+        ...
 
 
 @dataclass(frozen=True)

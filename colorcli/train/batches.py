@@ -1,7 +1,8 @@
 """From drawings to tensors: the augmentations and the layout of what each stage sees."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colorcli.model.match import MIRRORED
+from colorcli.train.batch import TensorBatch
 from colorcli.train.dataset import Pair, Sample
 from colorcli.train.pairs import RegionPair
 
@@ -39,7 +41,7 @@ def _flip(tensors: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class TaggerBatch:
+class TaggerBatch(TensorBatch):
     """Color drawings and line art in one batch, the color ones first."""
 
     pictures: Tensor  # (B, 3, 256, 256) RGB in -1..1
@@ -69,7 +71,7 @@ def tagger_batch(samples: Sequence[Sample], rng: np.random.Generator) -> TaggerB
 
 
 @dataclass(frozen=True)
-class SketchBatch:
+class SketchBatch(TensorBatch):
     """Line art with its parts."""
 
     sketch: Tensor  # (B, 3, h, w) paper -1
@@ -85,7 +87,7 @@ def sketch_batch(samples: Sequence[Sample], rng: np.random.Generator) -> SketchB
 
 
 @dataclass(frozen=True)
-class ColorBatch:
+class ColorBatch(TensorBatch):
     """What the colorizer is trained on."""
 
     flat: Tensor  # (B, 3, h, w) the target color layer, -1..1
@@ -112,6 +114,21 @@ def color_batch(pair: Pair, rng: np.random.Generator) -> ColorBatch:
     return ColorBatch(flat, sketch, mask, parts, reference)
 
 
+@dataclass(frozen=True)
+class PairBatch:
+    """What the matcher is trained on."""
+
+    pairs: tuple[RegionPair, ...]
+
+    def to(self, device: torch.device | str) -> Self:
+        """Give the same on a device."""
+        moved = (
+            RegionPair(**{field.name: getattr(pair, field.name).to(device) for field in fields(RegionPair)})
+            for pair in self.pairs
+        )
+        return type(self)(tuple(moved))
+
+
 def pair_batch(
     pairs: Sequence[RegionPair], rng: np.random.Generator | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -120,10 +137,10 @@ def pair_batch(
     With `rng` they are mirrored, recolored and shaken at random.
     """
     longest = max(len(pair.frame) for pair in pairs), max(len(pair.key) for pair in pairs)
-    token = pairs[0].frame.shape[1]
-    frame, key = (torch.zeros(len(pairs), length, token) for length in longest)
-    frame_there, key_there = (torch.zeros(len(pairs), length, dtype=torch.bool) for length in longest)
-    colors = torch.zeros(len(pairs), longest[1], 3)
+    token, device = pairs[0].frame.shape[1], pairs[0].frame.device
+    frame, key = (torch.zeros(len(pairs), length, token, device=device) for length in longest)
+    frame_there, key_there = (torch.zeros(len(pairs), n, dtype=torch.bool, device=device) for n in longest)
+    colors = torch.zeros(len(pairs), longest[1], 3, device=device)
     for row, pair in enumerate(pairs):
         frame[row, : len(pair.frame)], frame_there[row, : len(pair.frame)] = pair.frame, True
         key[row, : len(pair.key)], key_there[row, : len(pair.key)] = pair.key, True
@@ -136,5 +153,5 @@ def pair_batch(
         colors[row, : len(pair.key)] = palette[pair.color_of]
     if rng is not None:
         generator = torch.Generator("cpu").manual_seed(int(rng.integers(2**62)))
-        frame, key = (x + SHAKE * torch.randn(x.shape, generator=generator) for x in (frame, key))
+        frame, key = (x + SHAKE * torch.randn(x.shape, generator=generator).to(device) for x in (frame, key))
     return frame, key, colors, frame_there, key_there

@@ -1,31 +1,41 @@
 """The training loop: stage after stage, stopped and resumed at any step, exported when it is done."""
 
-import json
+import contextlib
 import math
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from accelerate import Accelerator
 from torch import Tensor, nn
 
-from colorcli.model.build import Components, build_components
-from colorcli.model.matcher import RegionMatcher
-from colorcli.train.dataset import CharacterSet, draw_shards
-from colorcli.train.drawings import PARTS, TAGS
-from colorcli.train.export import export_model, give_weights
-from colorcli.train.pairs import PairSet, read_shards
+from colorcli.errors import ColorcliError, OutputError, TrainingError, UsageError
+from colorcli.model.build import Components
+from colorcli.train.averages import Averages
+from colorcli.train.batch import Losses
+from colorcli.train.board import Board
+from colorcli.train.checkpoint import Checkpoint, Place, named_weights
+from colorcli.train.export import export_model
+from colorcli.train.prefetch import Prefetched
+from colorcli.train.previews import draw_previews
+from colorcli.train.processes import accelerated, only_run
+from colorcli.train.progress import Lines, Progress, StageNews, StepNews
 from colorcli.train.recipe import Recipe, StageSection, read_recipe, runs_folder
-from colorcli.train.stages import OBJECTIVES, TRAINED
-from colorcli.variants import MINI
+from colorcli.train.sources import Sources
+from colorcli.train.stages import STAGES, trained_modules
+from colorcli.train.start import begin, ready_for
+from colorcli.train.turn import Turn
 
-EMA_DECAY = 0.998
-GRADIENT_NORM = 1.0  # gradients longer than this are shortened to it
-VALIDATE_EVERY = 4  # checkpoints between two validations
 VALIDATION_BATCHES = 6
+VALIDATION_SEED = 5
+VALIDATION_SIZE = 8     # drawings in a batch of validation, whatever the batches of the stage
+SMOOTHING = 0.95        # share of the running mean of a loss that stays at each step
 
 
 def train(
@@ -35,218 +45,335 @@ def train(
     minutes: float | None = None,
     only: str | None = None,
     start_from: Path | None = None,
+    device: str = "auto",
+    changes: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> Path:
     """Run a recipe, going on where it stopped; gives the run's folder, whose `model/` holds the newest weights.
 
-    tell: receives one line of progress at a time. minutes: stop after about so long, with a checkpoint. only: run
-    this stage and no other. start_from: a model folder whose weights are taken where the run has none of its own.
-    Raises PresetError for a bad recipe.
+    tell: receives one line of progress at a time, where there is no `progress`. minutes: stop after about so long, with
+    a checkpoint. only: run this stage and no other. start_from: a model folder whose weights are taken where the run
+    has none of its own. device: "auto", "cpu", "cuda", "cuda:1". changes: laid over the recipe, "seed=2".
+
+    SIGINT and SIGTERM end it after the step at hand, with a checkpoint, and are then handed on.
+    Raises PresetError for a bad recipe, TrainingError if the loss is no number any more, OutputError if the disk is
+    full, WeightsError for weights that do not fit, UsageError if this run is going on in another process.
     """
-    recipe = read_recipe(recipe_path)
-    run = runs_folder() / recipe.name
-    deadline = time.monotonic() + 60 * minutes if minutes else math.inf
-    torch.manual_seed(recipe.seed)
-    components = build_components(MINI, len(PARTS), len(TAGS))
+    recipe = read_recipe(recipe_path, changes)
     if start_from:
-        give_weights(components, start_from)
-    drawings = recipe.drawings
-    shards = draw_shards(run / "drawings", drawings.characters, drawings.poses, False, tell)
-    checks = draw_shards(run / "drawings", drawings.validation_characters, drawings.poses, True, tell)
-    train_set, check_set = CharacterSet(shards), CharacterSet(checks)
-    tell(f"{len(train_set.characters)} characters to train on, {len(check_set.characters)} to validate on")
-    for position, stage in enumerate(recipe.stages):
-        checkpoint = Checkpoint(run / f"{position + 1}-{stage.name}")
-        if stage.name == "matcher":
-            if not (run / "model").is_dir():
-                export_model(components, run / "model", recipe.name, recipe.license)
-            components.matcher = RegionMatcher(len(PARTS), MINI.channels[0])
-        checkpoint.restore_averages(components, stage.name)
-        step = checkpoint.step()
-        if step < stage.steps and (only is None or only == stage.name) and time.monotonic() < deadline:
-            sets: tuple[Any, Any] = train_set, check_set
-            if stage.name == "matcher":
-                sets = read_pairs(recipe, run, tell)
-            run_stage(recipe, stage, components, *sets, checkpoint, tell, deadline)
-            checkpoint.restore_averages(components, stage.name)
-            export_model(components, run / "model", recipe.name, recipe.license)
-        if checkpoint.step() < stage.steps and only is None:
-            break
-    return run
+        recipe = recipe.model_copy(update={"start_from": start_from})
+    deadline = time.monotonic() + 60 * minutes if minutes else math.inf
+    run = Run(recipe, runs_folder() / recipe.name, progress or Lines(tell), deadline, only)
+    with accelerated(recipe.precision, device) as accelerator:
+        if not accelerator.is_main_process:
+            run = Run(recipe, run.folder, Lines(lambda _: None), deadline, only)
+        lock = only_run(run.folder) if accelerator.is_main_process else contextlib.nullcontext()
+        with lock, contextlib.closing(run):
+            run.train(accelerator)
+    return run.folder
 
 
-def read_pairs(recipe: Recipe, run: Path, tell: Callable[[str], None]) -> tuple[PairSet, PairSet]:
-    """Read regions with the networks that the run has written last: those to train on, and those to validate on."""
-    pairs, folder, model = recipe.pairs, run / "pairs", run / "model"
-    train_set = PairSet(read_shards(folder, model, pairs.characters, pairs.frames, False, tell))
-    check_set = PairSet(read_shards(folder, model, pairs.validation_characters, pairs.frames, True, tell))
-    tell(f"{len(train_set.pairs)} pairs of frame and key to train on, {len(check_set.pairs)} to validate on")
-    return train_set, check_set
+@dataclass
+class Run:
+    """One run of a recipe."""
+
+    recipe: Recipe
+    folder: Path
+    progress: Progress
+    deadline: float           # time.monotonic seconds
+    only: str | None = None   # the stage that is trained, None: all
+    boards: list[Board] = field(default_factory=list)
+
+    def close(self) -> None:
+        """End what tells of the run."""
+        for board in self.boards:
+            board.close()
+        self.progress.end()
+
+    def train(self, accelerator: Accelerator) -> None:
+        """Train all stages that are not done yet."""
+        recipe = self.recipe
+        components = begin(recipe, self.progress.say)
+        sources = Sources(recipe, self.folder, accelerator, self.progress.say)
+        for position, options in enumerate(recipe.stages):
+            checkpoint = Checkpoint(self.folder / f"{position + 1}-{options.name}", recipe.keep)
+            if options.name == "matcher" and accelerator.is_main_process and not (self.folder / "model").is_dir():
+                self.export(components)   # with its networks the regions are read that the matcher learns from
+            ready_for(components, options.name, recipe.seed)
+            checkpoint.restore_averages(components, options.name)
+            started = (self.only in (None, options.name)) and time.monotonic() < self.deadline
+            if checkpoint.step() < options.steps and started:
+                for _, module in components.modules():
+                    module.to(accelerator.device)
+                sets = sources.of(STAGES[options.name].data)
+                StageRun(self, position, checkpoint, components, accelerator, *sets).train()
+                accelerator.wait_for_everyone()
+                checkpoint.restore_averages(components, options.name)
+                if accelerator.is_main_process:
+                    self.export(components)
+            if checkpoint.step() < options.steps and self.only is None:
+                break
+
+    def export(self, components: Components) -> None:
+        """Write the model as it is now."""
+        self.progress.say(f"writing the model to {self.folder / 'model'}")
+        export_model(components, self.folder / "model", self.recipe)
 
 
-class Checkpoint:
-    """The state of one stage on disk: weights, their running averages, the optimizer's moments, step and curve."""
+class Objective(nn.Module):
+    """The loss of a stage as one module that holds what learns: so all of it is kept equal between processes."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, components: Components, options: StageSection, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        # A path such as unet.style_modules is no name that a module may have.
+        self.learning = nn.ModuleDict({path.replace(".", "/"): module for path, module in modules.items()})
+        self._components = components   # no module itself: what is frozen in it is no part of this one
+        self._options = options
 
-    def step(self) -> int:
-        """Give the number of steps that are done."""
-        path = self.folder / "state.json"
-        return int(json.loads(path.read_text())["step"]) if path.exists() else 0
+    def forward(self, batch: Any, turn: Turn) -> Losses:
+        """Give the losses of a batch; only "loss" has a gradient."""
+        losses = STAGES[self._options.name].losses(self._components, batch, turn, self._options)
+        return {name: value if name == "loss" else value.detach() for name, value in losses.items()}
 
-    def save(
-        self, step: int, modules: dict[str, nn.Module], averages: dict[str, Tensor], optimizer: torch.optim.AdamW
+
+class StageRun:
+    """One stage being trained."""
+
+    def __init__(
+        self,
+        run: Run,
+        position: int,
+        checkpoint: Checkpoint,
+        components: Components,
+        accelerator: Accelerator,
+        train_set: Any,
+        check_set: Any,
     ) -> None:
-        """Write everything under new names, then point the state at them: a kill leaves a whole checkpoint."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tensors = {f"weights.{name}": value.detach().contiguous() for name, value in named_weights(modules).items()}
-        tensors |= {f"average.{name}": value.contiguous() for name, value in averages.items()}
-        for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"moment.{index}.{key}": torch.as_tensor(value).contiguous() for key, value in moments.items()}
-        save_file(tensors, self.folder / f"step-{step}.partial")
-        (self.folder / f"step-{step}.partial").rename(self.folder / f"step-{step}.safetensors")
-        state = self.folder / "state.json.partial"
-        state.write_text(json.dumps({"step": step}))
-        state.rename(self.folder / "state.json")
-        for old in self.folder.glob("step-*.safetensors"):
-            if old.name != f"step-{step}.safetensors":
-                old.unlink()
+        self.run, self.recipe, self.position = run, run.recipe, position
+        self.options = run.recipe.stages[position]
+        self.kind = STAGES[self.options.name]
+        self.checkpoint, self.components, self.accelerator = checkpoint, components, accelerator
+        self.train_set, self.check_set = train_set, check_set
 
-    def restore(self, modules: dict[str, nn.Module], optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
-        """Load weights and optimizer of the newest checkpoint, if there is one; gives the running averages."""
-        step = self.step()
-        if not step:
-            return {name: value.detach().clone() for name, value in named_weights(modules).items()}
-        tensors = load_file(self.folder / f"step-{step}.safetensors")
-        with torch.no_grad():
-            for name, value in named_weights(modules).items():
-                value.copy_(tensors[f"weights.{name}"])
-        state = optimizer.state_dict()
-        state["state"] = {}
-        for key, value in tensors.items():
-            if key.startswith("moment."):
-                _, index, moment = key.split(".")
-                state["state"].setdefault(int(index), {})[moment] = value
-        optimizer.load_state_dict(state)
-        return {name.removeprefix("average."): value for name, value in tensors.items() if name.startswith("average.")}
+        components.freeze()
+        self.modules = trained_modules(components, self.options.name)
+        for module in self.modules.values():
+            module.requires_grad_(True).train()
+        self.weights = named_weights(self.modules)
+        section = self.recipe.optimizer
+        optimizer = torch.optim.AdamW(
+            self.weights.values(), lr=self.options.rate, betas=section.betas, weight_decay=section.weight_decay
+        )
+        saved = checkpoint.restore(self.modules, optimizer)
+        self.averages = Averages(self.recipe.ema, self.weights, saved)
+        place = checkpoint.place()
+        self.first, self.told = place.step, dict(place.told)
+        if accelerator.is_main_process:
+            checkpoint.rewind(place)
+        if accelerator.scaler is not None and place.scaler:
+            accelerator.scaler.load_state_dict(dict(place.scaler))
+        objective = Objective(components, self.options, self.modules)
+        self.objective, self.optimizer = accelerator.prepare(objective, optimizer)
+        self.board: Board | None = None
+        if self.recipe.tensorboard and accelerator.is_main_process:
+            self.board = Board(run.folder / "tensorboard" / checkpoint.folder.name, self.first)
+            run.boards.append(self.board)
 
-    def restore_averages(self, components: Components, stage: str) -> None:
-        """Put the running averages of a stage into the components: what later stages and users see."""
-        step = self.step()
-        if step:
-            tensors = load_file(self.folder / f"step-{step}.safetensors")
-            with torch.no_grad():
-                for name, value in named_weights(trained_modules(components, stage)).items():
-                    value.copy_(tensors[f"average.{name}"])
+    def train(self) -> None:
+        """Train until the steps are done, the time is over, or somebody stops it."""
+        options, run = self.options, self.run
+        run.progress.stage(StageNews(self.recipe.name, options.name, self.position + 1, len(self.recipe.stages),
+                                     self.first, options.steps))
+        number, started = 0, time.monotonic()
+        with Prefetched(self._turns(), self._batch) as batches, StopSign() as stop:
+            for step in range(self.first, options.steps):
+                losses = self._step(step, batches)
+                passed = time.monotonic() > run.deadline
+                losses, number, passed = self._agree(step, losses, stop.number, passed)
+                for name, value in losses.items():
+                    self.told[name] = SMOOTHING * self.told.get(name, value) + (1 - SMOOTHING) * value
+                seconds = (time.monotonic() - started) / (step + 1 - self.first)
+                left = seconds * (options.steps - step - 1)
+                run.progress.step(StepNews(step + 1, self.told, seconds, left))
+                if self.accelerator.is_main_process:
+                    self._keep_books(step + 1, seconds, passed=passed, stopped=bool(number))
+                if number or passed:
+                    break
+        self.accelerator.free_memory()
+        if number:
+            signal.raise_signal(number)
 
-    def note(self, values: dict[str, float]) -> None:
-        """Add a line to the curve."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "curve.jsonl").open("a") as file:
-            file.write(json.dumps(values) + "\n")
+    # --- one step --------------------------------------------------------------------------------------------------
+
+    def _turns(self) -> Iterator[Turn]:
+        micros, processes = self.recipe.accumulation, self.accelerator.num_processes
+        for step, micro in product(range(self.first, self.options.steps), range(micros)):
+            yield Turn(self.recipe.seed, self.checkpoint.folder.name, step, micro, self.accelerator.process_index,
+                       micros, processes)
+
+    def _batch(self, turn: Turn) -> tuple[Turn, Any]:
+        return turn, self.kind.make_batch(self.train_set, turn, self.options.batch, self.options)
+
+    def _step(self, step: int, batches: Iterator[tuple[Turn, Any]]) -> dict[str, float]:
+        """Take one step of the optimizer; gives the mean losses of this process's micro-batches."""
+        micros = self.recipe.accumulation
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate_at(self.options, step)
+        names: list[str] = []
+        total: dict[str, Tensor] = {}
+        for micro in range(micros):
+            turn, batch = next(batches)
+            names += getattr(batch, "names", ())
+            # What a network draws by itself, such as dropout, comes from the turn as well.
+            torch.manual_seed(turn.layers_seed)
+            last = micro == micros - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.objective):
+                losses = self.objective(batch.to(self.accelerator.device), turn)
+                self.accelerator.backward(losses["loss"] / micros)
+            for name, value in losses.items():
+                total[name] = total.get(name, value.new_zeros(())) + value.detach().float() / micros
+        means = dict(zip(total, torch.stack(list(total.values())).tolist(), strict=True))
+        # The length of the gradient is measured even if it is left as it is: a step with none must not be taken.
+        norm = float(self.accelerator.clip_grad_norm_(self.weights.values(), self.recipe.optimizer.clip or math.inf))
+        broken = [name for name, value in means.items() if not math.isfinite(value)]
+        if not math.isfinite(norm) and self.accelerator.scaler is None:   # a scaler looks for them by itself
+            broken.append("gradient")
+        if broken:
+            raise self._broken(step, broken[0], means, names)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.averages.follow(step)
+        return {**means, "gradient": norm} if math.isfinite(norm) else means
+
+    def _broken(self, step: int, what: str, means: Mapping[str, float], names: Sequence[str]) -> TrainingError:
+        value = f"{what} is {means[what]}" if what in means else f"the {what} is no number"
+        batch = f", of {', '.join(names)}" if names else ""
+        done = self.checkpoint.step()
+        good = f"the last good checkpoint is {self.checkpoint.file(done)}" if done else "there is no checkpoint yet"
+        return TrainingError(
+            f"{self.options.name} broke down at step {step + 1}: {value}{batch}; {good}",
+            hint="lower stages.*.rate, set optimizer.clip: 1.0 or precision: fp32; the same command goes on from there",
+        )
+
+    def _agree(
+        self, step: int, losses: Mapping[str, float], number: int, passed: bool
+    ) -> tuple[Mapping[str, float], int, bool]:
+        """Bring all processes to one mind: mean losses, the signal that any of them got, whether the time is over."""
+        if self.accelerator.num_processes == 1:
+            return losses, number, passed
+        values = torch.tensor([[*losses.values(), number, passed]], dtype=torch.float64, device="cpu")
+        gathered = self.accelerator.gather(values.to(self.accelerator.device))
+        means, flags = gathered[:, : len(losses)].mean(0).tolist(), gathered[:, len(losses) :].amax(0).tolist()
+        return dict(zip(losses, means, strict=True)), int(flags[0]), bool(flags[1])
+
+    # --- what is kept of it ----------------------------------------------------------------------------------------
+
+    def _keep_books(self, done: int, seconds: float, *, passed: bool, stopped: bool) -> None:
+        """Write the curve, checkpoints and previews that are due after a step."""
+        recipe, options = self.recipe, self.options
+        last = done == options.steps or passed
+        saves = done % recipe.checkpoint_every == 0 or last or stopped
+        line: dict[str, float] = {}
+        if saves or done % recipe.curve_every == 0:
+            told = {name: round(value, 4) for name, value in self.told.items()}
+            line = {"step": done, "seconds_per_step": round(seconds, 3), **told}
+            if last or (recipe.validate_every and done % recipe.validate_every == 0):
+                line |= {f"check_{name}": round(value, 4) for name, value in self._validate().items()}
+        if saves:
+            self._save(Place(done, self.told, self._scaler(), line), must=last and not stopped)
+        if line:
+            left = seconds * (options.steps - done)
+            try:
+                self.checkpoint.note(line)
+            except OutputError as failure:
+                self.run.progress.warn(failure.message)
+            if self.board is not None:
+                self.board.note(line, rate_at(options, done - 1))
+            self.run.progress.line(options.name, line, left)
+        if recipe.previews.every and (done % recipe.previews.every == 0 or done == options.steps):
+            self._preview(done)
+
+    def _scaler(self) -> dict[str, Any]:
+        return dict(self.accelerator.scaler.state_dict()) if self.accelerator.scaler is not None else {}
+
+    def _save(self, place: Place, must: bool) -> None:
+        """Write a checkpoint. A full disk stops nothing but the last one: somebody may make room until the next."""
+        try:
+            self.checkpoint.save(place, self.modules, self.averages.tensors, self.optimizer)
+        except OutputError as failure:
+            before = self.checkpoint.step()
+            kept = f"that of step {before} stays" if before else "there is none yet"
+            if must:
+                raise OutputError(f"{failure.message}; {kept}", hint=failure.hint) from failure
+            self.run.progress.warn(f"{failure.message}; {kept}, and training goes on to the next try")
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        """Give the mean losses of the averaged weights on drawings that are never trained on; empty if there are none."""
+        if self.check_set is None:
+            return {}
+        totals: dict[str, float] = {}
+        size = min(VALIDATION_SIZE, max(2, self.options.batch))
+        with self._shown():
+            for number in range(VALIDATION_BATCHES):
+                turn = Turn(VALIDATION_SEED, "validation", number)
+                batch = self.kind.make_batch(self.check_set, turn, size, self.options).to(self.accelerator.device)
+                losses = self.kind.losses(self.components, batch, turn, self.options)
+                for name, value in losses.items():
+                    totals[name] = totals.get(name, 0.0) + float(value) / VALIDATION_BATCHES
+        return totals
+
+    def _preview(self, done: int) -> None:
+        path = self.run.folder / "previews" / f"{self.checkpoint.folder.name}-{done:06d}.png"
+        try:
+            with self._shown():
+                draw_previews(self.components, self.run.folder, path, self.recipe.previews.pictures)
+        except ColorcliError as failure:
+            self.run.progress.warn(f"no preview at step {done}: {failure.message}")
+
+    @contextlib.contextmanager
+    def _shown(self) -> Iterator[None]:
+        """The networks as a user would see them: averaged weights, in evaluation."""
+        with self.averages.shown():
+            for module in self.modules.values():
+                module.eval()
+            try:
+                yield
+            finally:
+                for module in self.modules.values():
+                    module.train()
 
 
-def trained_modules(components: Components, stage: str) -> dict[str, nn.Module]:
-    """Give the modules that learn in a stage, by name."""
-    return {name: getattr(components, name) for name in TRAINED[stage]}
+class StopSign:
+    """While it stands, the first SIGINT or SIGTERM is only taken down, so that the step at hand can be finished.
+
+    A second one goes where it would have gone without. In other threads than the main one it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0   # of the signal, 0: none
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSign":
+        with contextlib.suppress(ValueError):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._take_down)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        self._before.clear()
+
+    def _take_down(self, number: int, frame: FrameType | None) -> None:
+        if self.number:
+            self.__exit__()
+            signal.raise_signal(number)
+        self.number = number
 
 
-def named_weights(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
-    """Give all weights of some modules as `<module>.<weight>`, in a fixed order."""
-    return {f"{module}.{name}": value for module, net in modules.items() for name, value in net.named_parameters()}
-
-
-def run_stage(
-    recipe: Recipe,
-    stage: StageSection,
-    components: Components,
-    train_set: CharacterSet | PairSet,
-    check_set: CharacterSet | PairSet,
-    checkpoint: Checkpoint,
-    tell: Callable[[str], None],
-    deadline: float,
-) -> None:
-    """Train one stage until its steps are done or the deadline (time.monotonic seconds) has passed."""
-    modules = trained_modules(components, stage.name)
-    components.freeze()
-    for module in modules.values():
-        module.requires_grad_(True).train()
-    weights = named_weights(modules)
-    optimizer = torch.optim.AdamW(weights.values(), lr=stage.rate, betas=(0.9, 0.99), weight_decay=0.01)
-    averages = checkpoint.restore(modules, optimizer)
-    objective = OBJECTIVES[stage.name]
-    started, first = time.monotonic(), checkpoint.step()
-    told: dict[str, float] = {}
-    for step in range(first, stage.steps):
-        # Everything random of a step comes from its number: a resumed run draws what an unbroken one would have drawn.
-        rng = np.random.default_rng([recipe.seed, step, len(stage.name)])
-        rate = stage.rate * min(1.0, (step + 1) / max(1, stage.warmup)) * (0.1 + 0.9 * cooling(step / stage.steps))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
-            losses = objective(components, train_set, rng, stage.batch)
-        optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        nn.utils.clip_grad_norm_(weights.values(), GRADIENT_NORM)
-        optimizer.step()
-        decay = min(EMA_DECAY, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(averages.values()), [weights[name] for name in averages], 1 - decay)
-        for name, value in losses.items():
-            now = float(value.detach())
-            told[name] = 0.95 * told.get(name, now) + 0.05 * now
-        done = step + 1
-        last = done == stage.steps or time.monotonic() > deadline
-        if done % recipe.checkpoint_every == 0 or last:
-            checkpoint.save(done, modules, averages, optimizer)
-            seconds = (time.monotonic() - started) / (done - first)
-            note: dict[str, float] = {
-                "step": done,
-                "seconds_per_step": round(seconds, 3),
-                **{k: round(v, 4) for k, v in told.items()},
-            }
-            if done % (recipe.checkpoint_every * VALIDATE_EVERY) == 0 or last:
-                note |= {
-                    f"check_{k}": round(v, 4)
-                    for k, v in validate(stage, components, averages, modules, check_set).items()
-                }
-            checkpoint.note(note)
-            left = seconds * (stage.steps - done) / 60
-            tell(
-                f"{stage.name}: "
-                + " ".join(f"{key} {value:g}" for key, value in note.items())
-                + f" minutes_left {left:.0f}"
-            )
-        if last:
-            break
-
-
-def cooling(progress: float) -> float:
-    """Give the share of the learning rate at a point of the stage: full for 60 %, then a half cosine to nothing."""
-    return 1.0 if progress < 0.6 else 0.5 * (1 + math.cos(math.pi * (progress - 0.6) / 0.4))
-
-
-@torch.no_grad()
-def validate(
-    stage: StageSection,
-    components: Components,
-    averages: dict[str, Tensor],
-    modules: dict[str, nn.Module],
-    check_set: CharacterSet | PairSet,
-) -> dict[str, float]:
-    """Give the mean losses of the averaged weights on characters of families that are never trained on."""
-    weights = named_weights(modules)
-    current = {name: value.detach().clone() for name, value in weights.items()}
-    for name, value in weights.items():
-        value.copy_(averages[name])
-    for module in modules.values():
-        module.eval()
-    totals: dict[str, float] = {}
-    for batch in range(VALIDATION_BATCHES):
-        for name, value in OBJECTIVES[stage.name](components, check_set, np.random.default_rng([5, batch]), 8).items():
-            totals[name] = totals.get(name, 0.0) + float(value) / VALIDATION_BATCHES
-    for name, value in weights.items():
-        value.copy_(current[name])
-    for module in modules.values():
-        module.train()
-    return totals
+def rate_at(options: StageSection, step: int) -> float:
+    """Give the learning rate at a step: rising at the start, and at the end falling to a tenth by half a cosine."""
+    risen = min(1.0, (step + 1) / max(1, options.warmup))
+    cooled = (step / options.steps - (1 - options.cooling)) / options.cooling if options.cooling else 0.0
+    return options.rate * risen * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * max(0.0, cooled))))

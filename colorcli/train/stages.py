@@ -1,207 +1,54 @@
-"""The stages of training: what each one trains, and its loss."""
+"""The stages of training, and what each one trains: every other component stays as it is, bit for bit."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import nn
 
-from colorcli.model.build import Components, last_features, reference_context, size_condition
-from colorcli.model.matcher import color_scores
-from colorcli.model.unet import Sighting, denoise
-from colorcli.train.batches import TaggerBatch, color_batch, pair_batch, sketch_batch, tagger_batch
-from colorcli.train.dataset import CharacterSet
-from colorcli.train.pairs import PairSet
+from colorcli.errors import PresetError
+from colorcli.model.build import Components
+from colorcli.train import mini_stages as mini
+from colorcli.train.batch import Losses
+from colorcli.train.recipe import StageSection
+from colorcli.train.turn import Turn
 
-Losses = dict[str, Tensor]  # "loss" is what is minimised, the others are told
-
-TRAINED: dict[str, tuple[str, ...]] = {
-    # stage -> components that learn in it; every other component is frozen
-    "autoencoder": ("vae",),
-    "tagger": ("tagger", "token_head"),
-    "sketch": ("sketch_encoder", "map_head"),
-    "colorizer": ("unet", "feature_head", "sketch_encoder", "map_head", "image_encoder", "projection"),
-    "matcher": ("matcher",),
-}
-MAP_WEIGHTS = (1.0, 0.3, 0.2, 0.2)  # weight of each sketch map's part loss, finest first
-BACKGROUND_WEIGHT = 0.15  # weight of a cell outside the character in the diffusion loss
-FEATURE_PART_WEIGHT = 0.2  # of the part loss on the U-Net's last features: parts first, color second
-MAP_PART_WEIGHT = 0.05     # keeps the parts in the sketch maps alive
-REFERENCE_DROPOUT = 0.1  # share of samples that see no reference
-MISMATCH_SHARE = 0.15              # share of samples that start from wrong colors
-MISMATCH_NOISE = 0.5               # standard deviation of the noise above which they do
-SMALL_REGION_PX, SMALL_REGION_WEIGHT = 40, 0.3  # regions that `evaluate` does not count
-OFFSET_NOISE = 0.05                # one more normal draw for each sample and channel
+Data = Literal["characters", "pairs", "pictures"]
 
 
-def part_loss(logits: Tensor, shares: Tensor) -> Tensor:
-    """Cross-entropy between part logits and part shares, both (B, parts, h, w); the background counts less.
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training."""
 
-    Where only one side has the finer grid, the shares are averaged to the grid of the logits.
-    """
-    if shares.shape[-2:] != logits.shape[-2:]:
-        shares = F.adaptive_avg_pool2d(shares, (logits.shape[2], logits.shape[3]))
-    weight = (1.0 - shares[:, 0]).clamp_min(BACKGROUND_WEIGHT)  # (B, h, w)
-    loss = -(shares * logits.float().log_softmax(1)).sum(1)
-    return (loss * weight).sum() / weight.sum()
-
-
-def part_accuracy(logits: Tensor, shares: Tensor) -> Tensor:
-    """Share of the character's cells whose most likely part is the largest one."""
-    if shares.shape[-2:] != logits.shape[-2:]:
-        shares = F.adaptive_avg_pool2d(shares, (logits.shape[2], logits.shape[3]))
-    inside = shares[:, 0] < 0.5
-    truth = shares.clone()
-    truth[:, 0] = 0.0
-    right = (logits[:, 1:].argmax(1) + 1 == truth.argmax(1)) & inside
-    return right.sum() / inside.sum().clamp_min(1)
+    name: str
+    trains: tuple[str, ...]   # components, or parts of them by their path; all others are frozen
+    data: Data                # what it learns from: a CharacterSet, a PairSet, or anything that gives PictureBatches
+    make_batch: Callable[[Any, Turn, int, StageSection], Any]             # data, turn, size, options: no networks
+    losses: Callable[[Components, Any, Turn, StageSection], Losses]       # of a batch on the networks' device
+    models: tuple[str, ...]   # variants it can train
 
 
-def autoencoder_losses(components: Components, data: CharacterSet, rng: np.random.Generator, batch: int) -> Losses:
-    """Reconstruct color layers: mean absolute error, plus the size of what the latents add to the mean color."""
-    pictures = color_batch(data.pairs(rng, batch), rng).flat
-    latents = components.vae.encode(pictures).latents.float()
-    noisy = latents + 0.03 * torch.randn(latents.shape, generator=_generator(rng))
-    error = (components.vae.decode(noisy).sample.float() - pictures).abs().mean()
-    drift = (latents[:, :3] - F.avg_pool2d(pictures, 8)).square().mean() + latents[:, 3:].square().mean()
-    return {"loss": error + 0.02 * drift, "error": error.detach()}
+STAGES: dict[str, Stage] = {stage.name: stage for stage in (
+    Stage("autoencoder", ("vae",), "characters", mini.make_color_batch, mini.autoencoder_losses, ("mini",)),
+    Stage("tagger", ("tagger", "token_head"), "characters", mini.make_tagger_batch, mini.tagger_losses, ("mini",)),
+    Stage("sketch", ("sketch_encoder", "map_head"), "characters", mini.make_sketch_batch, mini.sketch_losses,
+          ("mini",)),
+    Stage("colorizer", ("unet", "feature_head", "sketch_encoder", "map_head", "image_encoder", "projection"),
+          "characters", mini.make_color_batch, mini.colorizer_losses, ("mini",)),
+    Stage("matcher", ("matcher",), "pairs", mini.make_pair_batch, mini.matcher_losses, ("mini",)),
+)}
 
 
-def tagger_losses(components: Components, data: CharacterSet, rng: np.random.Generator, batch: int) -> Losses:
-    """Part and color of every cell, tags of the whole, on color drawings and on line art."""
-    shown = tagger_batch(data.samples(rng, batch), rng)
-    return tagger_objective(components, shown)
-
-
-def tagger_objective(components: Components, shown: TaggerBatch) -> Losses:
-    """The tagger's loss on one batch: part cross-entropy, mean color (color drawings only), tags."""
-    tokens = components.tagger(shown.pictures.flip(1))  # towers of this kind take BGR
-    head = components.token_head
-    logits = head.part_logits(tokens)
-    parts = part_loss(logits, shown.parts)
-    colored = shown.is_color
-    color = (head.colors(tokens[colored]).float() - shown.colors[colored]).abs().mean()
-    tags = F.binary_cross_entropy_with_logits(head.tag_logits(tokens).float(), shown.tags)
-    with torch.no_grad():
-        on_color = part_accuracy(logits[colored], shown.parts[colored])
-        on_line = part_accuracy(logits[~colored], shown.parts[~colored])
-    return {
-        "loss": parts + color + 0.3 * tags,
-        "parts": parts.detach(),
-        "color": color.detach(),
-        "on_color": on_color,
-        "on_line": on_line,
-    }
-
-
-def sketch_losses(components: Components, data: CharacterSet, rng: np.random.Generator, batch: int) -> Losses:
-    """Parts read from each of the sketch maps."""
-    shown = sketch_batch(data.pairs(rng, batch).targets, rng)
-    logits = components.map_head(components.sketch_encoder(shown.sketch))
-    loss = sum(
-        (w * part_loss(level, shown.parts) for w, level in zip(MAP_WEIGHTS, logits, strict=True)), torch.zeros(())
-    )
-    return {"loss": loss, "accuracy": part_accuracy(logits[0].detach(), shown.parts)}
-
-
-def colorizer_losses(components: Components, data: CharacterSet, rng: np.random.Generator, batch: int) -> Losses:
-    """v-prediction on color latents, the character weighted over the background.
-
-    Half of the timesteps are uniform, half lean to high noise (square root of a uniform draw), where the color of a
-    part is decided.
-    """
-    shown = color_batch(data.pairs(rng, batch), rng)
-    generator = _generator(rng)
-    with torch.no_grad():
-        latents = components.vae.encode(shown.flat).latents.float() * components.vae.config["scaling_factor"]
-    noise = torch.randn(latents.shape, generator=generator)
-    noise = noise + OFFSET_NOISE * torch.randn((*latents.shape[:2], 1, 1), generator=generator)
-    draws = torch.rand(batch, generator=generator)
-    draws[batch // 2 :] = draws[batch // 2 :].sqrt()
-    steps = (draws * 1000).long().clamp(0, 999)
-    alphas = components.alphas_cumprod[steps][:, None, None, None]
-    begun = torch.where((1 - alphas).sqrt() > MISMATCH_NOISE, mismatched(latents, shown.parts, generator), latents)
-    noised = alphas.sqrt() * begun + (1 - alphas).sqrt() * noise
-    # The v that leads from the noised latents to the true ones, whatever they were noised from.
-    target = (alphas.sqrt() * noised - latents) / (1 - alphas).sqrt()
-
-    context = reference_context(components, shown.reference)  # (B, tokens, C)
-    keep = (torch.rand(batch, generator=generator) >= REFERENCE_DROPOUT).float()
-    context = context * keep[:, None, None]
-    maps = components.sketch_encoder(shown.sketch)
-    height, width = shown.flat.shape[-2:]
-    y = size_condition(height, width).expand(batch, -1)
-    seen = Sighting(last_features(components.unet))
-    predicted = denoise(components.unet, noised, steps.float(), y, context, maps, observe=seen)
-
-    share = BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * shown.mask
-    diffusion = ((predicted.float() - target).square() * share).sum() / (share.sum() * latents.shape[1])
-    logits = components.feature_head(seen.features)
-    parts = part_loss(logits, shown.parts)
-    map_parts = torch.zeros(())
-    for weight, level in zip(MAP_WEIGHTS, components.map_head(maps), strict=True):
-        map_parts = map_parts + weight * part_loss(level, shown.parts)
-    return {
-        "loss": diffusion + FEATURE_PART_WEIGHT * parts + MAP_PART_WEIGHT * map_parts,
-        "diffusion": diffusion.detach(),
-        "parts": parts.detach(),
-        "accuracy": part_accuracy(logits.detach(), shown.parts),
-    }
-
-
-def mismatched(latents: Tensor, parts: Tensor, generator: torch.Generator) -> Tensor:
-    """Give some samples the mistakes of a color match: one part has the mean color of another.
-
-    latents: (B, C, h, w). parts: (B, parts, h, w) shares. So the model learns to trust the key more than its start.
-    """
-    begun = latents.clone()
-    largest = parts.argmax(1)  # (B, h, w)
-    for row in range(len(latents)):
-        there = largest[row].unique()
-        if len(there) < 3 or torch.rand((), generator=generator) > MISMATCH_SHARE:
-            continue
-        for _ in range(2):
-            wrong, color = there[1:][torch.randint(len(there) - 1, (2,), generator=generator)]
-            begun[row][:, largest[row] == wrong] = latents[row][:, largest[row] == color].mean(1, keepdim=True)
-    return begun
-
-
-def _generator(rng: np.random.Generator) -> torch.Generator:
-    return torch.Generator("cpu").manual_seed(int(rng.integers(2**62)))
-
-
-def matcher_losses(components: Components, data: PairSet, rng: np.random.Generator, batch: int) -> Losses:
-    """Cross-entropy of the right palette color for each region of a frame, tiny regions counted less.
-
-    Regions whose color the key does not show teach nothing. In training both pictures are mirrored, the key's palette
-    gets other colors, and the readings are shaken, all at random.
-    """
-    matcher = components.matcher
-    assert matcher is not None
-    pairs = data.batch(rng, batch)
-    shown = pair_batch(pairs, rng if matcher.training else None)
-    logits = matcher(*shown)
-    total, right, weights = torch.zeros(()), 0.0, 0.0
-    for row, pair in zip(logits.float(), pairs, strict=True):
-        pair_logits = row[: len(pair.frame), : len(pair.key)]
-        scores = color_scores(pair_logits, pair.color_of, pair.rule, matcher.rule_share).log_softmax(1)  # (R, K)
-        known = pair.right.any(1)
-        weight = torch.where(pair.pixels >= SMALL_REGION_PX, 1.0, SMALL_REGION_WEIGHT) * known
-        correct = (scores.exp() * pair.right).sum(1).clamp_min(1e-6)
-        total = total - (weight * correct.log()).sum()
-        chosen = pair.right.gather(1, scores.argmax(1, keepdim=True))[:, 0]
-        right += float((weight * chosen).sum())
-        weights += float(weight.sum())
-    return {"loss": total / max(weights, 1.0), "accuracy": torch.tensor(right / max(weights, 1.0))}
-
-
-OBJECTIVES: dict[str, Callable[[Components, Any, np.random.Generator, int], Losses]] = {
-    # the second argument is a CharacterSet, but for the matcher a PairSet
-    "autoencoder": autoencoder_losses,
-    "tagger": tagger_losses,
-    "sketch": sketch_losses,
-    "colorizer": colorizer_losses,
-    "matcher": matcher_losses,
-}
+def trained_modules(components: Components, stage: str) -> dict[str, nn.Module]:
+    """Give the modules that learn in a stage, by their path. Raises PresetError if the model has not all of them."""
+    found = {}
+    for path in STAGES[stage].trains:
+        name, _, inner = path.partition(".")
+        component = getattr(components, name)
+        if component is None:
+            raise PresetError(
+                f"the stage {stage} trains {name}, which this model has not",
+                hint=f"it goes with {' or '.join(STAGES[stage].models)}",
+            )
+        found[path] = component.get_submodule(inner)
+    return found
