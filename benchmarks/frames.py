@@ -41,7 +41,7 @@ def measure(rounds: int, model: str, preset_name: str, device: str) -> dict[str,
     preset = load_preset(preset_name, [f"model={model}"], family_of)
     variant = variant_of(model_entry(preset.model), preset.model)
     clock = perf_counter()
-    pipeline = load_pipeline(preset.model, device)
+    pipeline = load_pipeline(preset.model, device, loras=preset.lora)
     loading = perf_counter() - clock
     before = machine()
     with tempfile.TemporaryDirectory(prefix="colorcli-bench-") as name:

@@ -3,7 +3,7 @@
 import contextlib
 import importlib.util
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,12 +12,13 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from colorcli.errors import DeviceError, WeightsError
-from colorcli.model.importing import read_published
 from colorcli.model.machine import memory_bytes, more_room, out_of_memory
 from colorcli.model.memory import Precision, choose_precision, choose_profile, free_bytes, stored_as
+from colorcli.model.published_file import read_published
 from colorcli.model.single_file import SUFFIX, read_header
 from colorcli.model.weights import family_of, find_weights, require_whole, towers_for
 from colorcli.pipeline import ColorizePipeline
+from colorcli.presets import LoraSettings
 from colorcli.variants import VARIANTS
 
 
@@ -28,12 +29,14 @@ def load_pipeline(
     precision: str = "auto",
     memory: str = "auto",
     canvas_area: int | None = None,
+    loras: Sequence[LoraSettings] = (),
 ) -> ColorizePipeline:
     """Load a model by name, folder or single file onto a device: "auto" (a GPU if there is one), "cpu", "cuda:1".
 
     attention: "sdpa", "xformers", or "auto": xformers where it is installed and the device is a CUDA one.
     precision: "fp32", "fp16", "bf16", or "auto", see `choose_precision`. memory: a name of `PROFILES` or "auto", see
     `choose_profile`; it is chosen for canvases of `canvas_area` pixels, None: of the model's own size.
+    loras: files that change its networks, `preset.lora`.
     Raises WeightsError if the weights are missing or cut off, DeviceError if there is no such device.
     """
     found = find_weights(model)
@@ -55,6 +58,8 @@ def load_pipeline(
             else:
                 components = read_published(found, towers=towers_for(found), dtype=stored_as(profile))
                 pipeline = ColorizePipeline(**components)
+        if loras:
+            pipeline = pipeline.with_loras(loras, found)   # before parts begin to move, or to be kept in 8 bits
         has_xformers = chosen.startswith("cuda") and importlib.util.find_spec("xformers") is not None
         pipeline.attention = ("xformers" if has_xformers else "sdpa") if attention == "auto" else attention
         return pipeline.keep_within(profile, chosen)

@@ -29,6 +29,8 @@ from colorcli.model.conditions import (
 )
 from colorcli.model.conditions_v2 import SideEncoders, SideSettings
 from colorcli.model.lora import BackgroundAdapter, RegionAdapters
+from colorcli.model.lora_file import open_lora
+from colorcli.model.lora_merge import Lora, changed_networks
 from colorcli.model.machine import out_of_memory, too_large
 from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
 from colorcli.model.matcher import RegionMatcher
@@ -63,12 +65,14 @@ from colorcli.model.weights import weights_folder
 from colorcli.prepare.canvas import from_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
-from colorcli.presets import Preset, check_for_variant, default_preset
+from colorcli.presets import LoraSettings, Preset, check_for_variant, default_preset
 from colorcli.sampling import RANGE_SAMPLERS, Blend, Guidance, ReferenceOnly, frame_noise, guided, levels_of, sample
 from colorcli.settings import shown
 from colorcli.variants import VARIANTS, Variant
 
 Floats = NDArray[np.float32]
+
+LORA_PARTS = ("unet", "projection")   # networks that a LoRA file may change
 
 LAST_TIME = 999       # of the noise schedule: pure noise
 KEY_TIME = 300        # at which the colors of a key are still seen well
@@ -141,6 +145,7 @@ class ColorizePipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         self.attention = "sdpa"   # a name of BACKENDS
+        self.loras: tuple[LoraSettings, ...] = ()   # what the networks are changed by, see `with_loras`
         self.profile = MemoryProfile("full")
         self._residency: Residency | None = None   # what moves parts; None: all lie where the pipeline lies
         self.register_modules(
@@ -173,6 +178,24 @@ class ColorizePipeline(DiffusionPipeline):
             pipeline.register_modules(tokenizer=_read_tokenizer(folder / "tokenizer"))
         return pipeline
 
+    def with_loras(self, loras: Sequence[LoraSettings], model: Path | None = None) -> "ColorizePipeline":
+        """Give a pipeline whose networks are changed by LoRA files; this one stays as it is.
+
+            tuned = pipe.with_loras([LoraSettings(file="show.safetensors", strength=0.8)])
+
+        Both share all weights that no file changes. The changes add to those that this one has already.
+        model: the folder or file that its weights came from; None: the folder it was loaded from.
+        Raises WeightsError if a file is no LoRA, or belongs to another model.
+        """
+        assert self._residency is None, "its parts move: give the files to load_pipeline"
+        model = model or Path(self.name_or_path)
+        changes = [Lora(open_lora(chosen, model), chosen.strength) for chosen in loras]
+        networks = {name: part for name in LORA_PARTS if (part := getattr(self, name)) is not None}
+        found = ColorizePipeline(**self.components | changed_networks(networks, changes))
+        found.register_to_config(_name_or_path=self.name_or_path)
+        found.attention, found.profile, found.loras = self.attention, self.profile, (*self.loras, *loras)
+        return found
+
     @property
     def variant(self) -> Variant:
         """The kind of model this is, told from its parts."""
@@ -203,6 +226,7 @@ class ColorizePipeline(DiffusionPipeline):
         """Read a key, as a picture or prepared: once for a shot. Raises PresetError as `__call__` does."""
         preset = preset or default_preset(self.variant)
         check_for_variant(preset, self.variant)
+        self._check_loras(preset)
         if not isinstance(key, PreparedKey):
             image = preset.background.image
             behind = None if image is None else read_picture(Path(image))
@@ -387,6 +411,15 @@ class ColorizePipeline(DiffusionPipeline):
                     hint="say it in fewer words",
                 )
         return text_vectors(self.text_encoder, torch.tensor(read, device=self._device)[:, :most]).float()
+
+    def _check_loras(self, preset: Preset) -> None:
+        """Raise PresetError if a preset wants other LoRA files than those that this pipeline is changed by."""
+        if preset.lora and tuple(preset.lora) != self.loras:
+            raise PresetError(
+                f"the preset has lora ({', '.join(Path(one.file).name for one in preset.lora)}), but this pipeline was "
+                f"loaded with {', '.join(Path(one.file).name for one in self.loras) or 'none'}",
+                hint="load_pipeline(preset.model, loras=preset.lora), or pipeline.with_loras(preset.lora)",
+            )
 
     @property
     def _name(self) -> str:

@@ -28,6 +28,9 @@ MAX_EXTENDS = 16  # files in one chain of `extends:`
 # Settings that name files: in a preset file they are meant from its folder, on the command line from the working one.
 PATH_KEYS = ("background.image", "masks.network", "masks.key_network", "lines.network")
 
+# The same in the entries of lists of groups: list -> the setting in each entry.
+PATH_ENTRIES = {"lora": "file"}
+
 TRAINING_STEPS = 1000  # in the noise schedule of every model
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -186,6 +189,16 @@ class InjectionSettings(Group):
     start: Unit = Field(0.0, description="progress from which the key is read")
 
 
+class LoraSettings(Group):
+    """A LoRA file, which changes the model's networks a little: a show's own style and colors."""
+
+    file: str = Field(min_length=1, description="a .safetensors file, of `colorcli train` or of other LoRA trainers")
+    strength: float = Field(1.0, ge=0.0, le=2.0, description="how much of the change: 0 none, 1 as it was trained")
+    any_base: bool = Field(
+        False, description="take it although it was trained on other weights of this kind of model"
+    )
+
+
 SamplerName = Literal[
     "ddim", "euler", "euler-a", "heun", "lms", "dpm2", "dpm2-a", "dpm-fast", "dpm-adaptive", "dpm++2m", "dpm++2s-a",
     "dpm++sde", "dpm++2m-sde", "dpm++2m-sde-heun", "dpm++3m-sde", "diffusers-dpm", "diffusers-dpm-sde",
@@ -258,6 +271,9 @@ class Preset(Group):
     model: str = Field("mini", description="name of a shipped or installed model, or a folder")
     compat: Literal["none", "published"] = Field(
         "none", description="published: the quirks of the published program too, to compare pictures with it"
+    )
+    lora: tuple[LoraSettings, ...] = Field(
+        (), max_length=8, description="LoRA files that change the model; their changes add up"
     )
     canvas: CanvasSettings = CanvasSettings()
     lines: LineSettings = LineSettings()
@@ -568,11 +584,21 @@ def _chain(name_or_path: str) -> tuple[list[Layer], str, list[Problem]]:
 def _with_paths(layer: Layer, folder: Path) -> Layer:
     """The layer with the files it names seen from `folder`; ~/ is the user's own."""
 
-    def seen(name: str) -> str:
+    def seen(name: Any) -> Any:
+        if not isinstance(name, str) or not name:
+            return name  # refused when the preset is built
         return str(Path(name).expanduser() if name.startswith("~/") else folder / name)
 
-    values = {
-        path: (seen(value) if path in PATH_KEYS and isinstance(value, str) and value else value, where)
-        for path, (value, where) in layer.values.items()
-    }
+    def resolved(path: str, value: Any) -> Any:
+        if path in PATH_KEYS:
+            return seen(value)
+        if path not in PATH_ENTRIES or not isinstance(value, tuple):
+            return value
+        name = PATH_ENTRIES[path]
+        is_group = [isinstance(entry, dict) and name in entry for entry in value]
+        return tuple(
+            {**entry, name: seen(entry[name])} if given else entry for entry, given in zip(value, is_group, strict=True)
+        )
+
+    values = {path: (resolved(path, value), where) for path, (value, where) in layer.values.items()}
     return replace(layer, values=values)

@@ -57,7 +57,7 @@ def bench(
         from colorcli.loading import load_pipeline
 
         pipeline = load_pipeline(
-            settings.model, device, attention.value, precision.value, memory.value, canvas_area(settings)
+            settings.model, device, attention.value, precision.value, memory.value, canvas_area(settings), settings.lora
         )
     used = pipeline.describe()
     console.say(

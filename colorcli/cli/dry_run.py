@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def show_plan(request: "ShotRequest") -> int:
     """Print the plan of every shot. Raises the first thing that stops a shot, after all others are told."""
+    from colorcli.model.lora_file import check_loras
     from colorcli.model.onnx_networks import check_networks
     from colorcli.model.weights import find_weights, require_whole
     from colorcli.shot.plan import survey_shots
@@ -29,6 +30,9 @@ def show_plan(request: "ShotRequest") -> int:
     with contextlib.suppress(ColorcliError):  # told with what the survey found
         for key, file in check_networks(request.preset).items():
             console.say(f"network {file.path} for {key}, license {file.license_in_words}")
+    with contextlib.suppress(ColorcliError):
+        for chosen, lora in zip(request.preset.lora, check_loras(request.preset), strict=True):
+            console.say(f"lora    {lora.path} x {chosen.strength:g}, license {lora.license}")
     console.say(f"preset  {request.preset_name} (colorcli presets explain {request.preset_name})")
     if errors:
         for other in errors[1:]:

@@ -11,7 +11,7 @@ from colorcli import console
 from colorcli.errors import ColorcliError, FrameError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
-    from colorcli.presets import Preset
+    from colorcli.presets import LoraSettings, Preset
     from colorcli.shot.manifest import FrameRecord
     from colorcli.shot.plan import ShotPlan, ShotRequest
     from colorcli.shot.run import RunResult
@@ -45,7 +45,7 @@ def render(request: "ShotRequest", machine: Machine, *, progress: str, quiet: bo
         reporter = console.RunReporter(dialect, sum(len(plan.jobs) for plan in plans), quiet=quiet)
         load = partial(
             load_engine, request.preset.model, machine.device, machine.attention, precision=machine.precision,
-            memory=machine.memory, canvas_area=canvas_area(request.preset),
+            memory=machine.memory, canvas_area=canvas_area(request.preset), loras=request.preset.lora,
         )
         result = run_plans(plans, request.preset, reporter, load_colorizer=load, at_once=at_once)
     except ColorcliError as failure:
@@ -96,11 +96,12 @@ def load_engine(
     precision: str = "auto",
     memory: str = "auto",
     canvas_area: int | None = None,
+    loras: "Sequence[LoraSettings]" = (),
 ) -> Any:
     """Load the model; only here is torch imported."""
     from colorcli.loading import load_pipeline
 
-    return load_pipeline(model, device, attention, precision, memory, canvas_area)
+    return load_pipeline(model, device, attention, precision, memory, canvas_area, loras)
 
 
 def summarize(result: "RunResult", plans: "Sequence[ShotPlan]", dialect: console.Dialect) -> None:

@@ -15,6 +15,7 @@ from colorcli.errors import WeightsError
 
 SUFFIX = ".safetensors"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+METADATA = "__metadata__"      # beside the tensors: what the file says of itself
 LARGEST_HEADER = 100_000_000  # bytes, as the format allows
 BYTES_OF = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
             "U16": 2, "U32": 4, "U64": 8, "C64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
@@ -61,6 +62,27 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
     Raises WeightsError if the file is not there, is cut off, or is something else, such as a pickle: that one is never
     opened, because loading a pickle runs whatever program it holds.
     """
+    text, start, size = _list_in(file)
+    try:
+        content = json.loads(text)
+        content.pop(METADATA, None)
+        return {name: _entry(file, start, size, name, described) for name, described in content.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _damaged(file) from None
+
+
+def read_metadata(file: Path) -> dict[str, str]:
+    """Read what a .safetensors file says about itself beside its tensors. Raises WeightsError as `read_header` does."""
+    text, _, _ = _list_in(file)
+    try:
+        said = json.loads(text).get(METADATA) or {}
+        return {str(name): str(value) for name, value in said.items()}
+    except (ValueError, AttributeError):
+        raise _damaged(file) from None
+
+
+def _list_in(file: Path) -> tuple[bytes, int, int]:
+    """The list of tensors at the begin of a file as JSON, where it ends, and the size of the file in bytes."""
     if file.suffix.lower() in PICKLES:
         raise _pickle(file)
     try:
@@ -70,17 +92,46 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
             length = int.from_bytes(start, "little")
             if len(start) < 8 or not 2 <= length <= min(size - 8, LARGEST_HEADER):
                 raise _not_safetensors(file, start + opened.read(56), size)
-            text = opened.read(length)
+            return opened.read(length), 8 + length, size
     except OSError as failure:
         raise WeightsError(f"{file} cannot be read: {failure.strerror}", hint="check the path and its permissions"
                            ) from None
-    try:
-        content = json.loads(text)
-        content.pop("__metadata__", None)
-        return {name: _entry(file, 8 + length, size, name, described) for name, described in content.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        message = f"{file.name} is damaged: its list of tensors cannot be read"
-        raise WeightsError(message, hint="copy it again") from None
+
+
+def _damaged(file: Path) -> WeightsError:
+    return WeightsError(f"{file.name} is damaged: its list of tensors cannot be read", hint="copy it again")
+
+
+def header_at(path: Path) -> dict[str, TensorEntry]:
+    """List the tensors of a file, of all shards of an index, or of the one model in a folder.
+
+    Raises WeightsError if there is none, or several to choose from.
+    """
+    if not path.exists():
+        raise WeightsError(f"there is no {path}", hint="check the path")
+    if path.is_dir():
+        indexes = sorted(path.glob(f"*{SUFFIX}.index.json"))
+        files = sorted(path.glob(f"*{SUFFIX}"))
+        known = [file for file in files if file.stem in ("model", "diffusion_pytorch_model")]
+        choice = known[:1] or indexes[:1] or (files if len(files) == 1 else [])
+        if not choice:
+            pickles = [file.name for file in sorted(path.iterdir()) if file.suffix in (".bin", ".pt", ".pth")]
+            message = f"{path} holds {len(files)} {SUFFIX} files" + (f", and {pickles[0]}" if pickles else "")
+            raise WeightsError(message, hint=f"give the {SUFFIX} file itself")
+        path = choice[0]
+    elif match := re.match(r"(.*)-\d{5}-of-\d{5}$", path.stem):
+        index = path.with_name(f"{match[1]}{SUFFIX}.index.json")
+        if not index.is_file():
+            raise WeightsError(f"{path.name} is one of several pieces, and {index.name} is not beside it",
+                               hint="give the folder that holds all pieces and the index")
+        path = index
+    if path.name.endswith(".index.json"):
+        try:
+            pieces = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, AttributeError):
+            raise WeightsError(f"{path} is damaged", hint="copy it again") from None
+        return {name: entry for piece in pieces for name, entry in read_header(path.parent / Path(piece).name).items()}
+    return read_header(path)
 
 
 def _entry(file: Path, base: int, size: int, name: str, described: Mapping[str, Any]) -> TensorEntry:

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 import colorcli
 from colorcli.errors import WeightsError
+from colorcli.model.lora_file import NOT_STATED, LoraFile
 from colorcli.model.onnx_file import OnnxFile
 from colorcli.model.onnx_networks import OnnxNetworks
 from colorcli.model.weights import find_weights, require_whole
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
-from colorcli.presets import PATH_KEYS, Preset
+from colorcli.presets import PATH_ENTRIES, PATH_KEYS, Preset
 from colorcli.shot.manifest import ModelEntry, relative_posix, sha256_of
 from colorcli.variants import METHOD_VERSION, VARIANTS, Variant
 
@@ -127,7 +128,7 @@ class Engine:
     batch: Batch
     references: dict[str, Any] = field(default_factory=dict)  # digest of a key -> what the colorizer made of it
     networks: OnnxNetworks | None = None                      # that find masks and lines; loaded when first asked
-    network_entries: tuple[ModelEntry, ...] = ()
+    network_entries: tuple[ModelEntry, ...] = ()              # of those, and of the LoRA files
 
 
 def model_entry(name: str) -> ModelEntry:
@@ -147,6 +148,17 @@ def network_entry(key: str, file: OnnxFile) -> ModelEntry:
     )
 
 
+def lora_entry(number: int, file: LoraFile) -> ModelEntry:
+    """Name, hash and license of the LoRA file that is entry `number` of the preset's list."""
+    return ModelEntry(
+        name=file.path.name,
+        sha256=file.sha256(),
+        license=file.license,
+        used_for=f"lora.{number}",
+        license_from="nowhere" if file.license == NOT_STATED else "file",
+    )
+
+
 def settings_digest(preset: Preset, model: ModelEntry, networks: Sequence[ModelEntry] = ()) -> str:
     """SHA-256 of what is the same for all frames: settings, weights and method.
 
@@ -156,6 +168,9 @@ def settings_digest(preset: Preset, model: ModelEntry, networks: Sequence[ModelE
     for path in PATH_KEYS:
         group, name = path.split(".")
         del settings[group][name]
+    chosen = settings.pop("lora")
+    if chosen:   # not for the others, whose frames were colored before there were any
+        settings["lora"] = [entry["strength"] for entry in chosen]
     parts = {"method": METHOD_VERSION, "settings": settings, "weights": model.sha256}
     if networks:
         parts["networks"] = {network.used_for: network.sha256 for network in networks}
@@ -169,6 +184,9 @@ def recorded_settings(preset: Preset, out: Path) -> dict[str, Any]:
         group, name = path.split(".")
         if settings[group][name] is not None:
             settings[group][name] = relative_posix(Path(settings[group][name]), out)
+    for path, name in PATH_ENTRIES.items():
+        for entry in settings[path]:
+            entry[name] = relative_posix(Path(entry[name]), out)
     return settings
 
 

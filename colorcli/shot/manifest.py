@@ -101,7 +101,9 @@ class ModelEntry(Entry):
     name: str
     sha256: str
     license: str = Field(description="SPDX id, or what the file says; not stated")
-    used_for: str = Field("color", description="color; else the setting that names this network, masks.network")
+    used_for: str = Field(
+        "color", description="color; else the setting that names it, masks.network, or the entry of a list, lora.1"
+    )
     license_from: str = Field("file", description="file: it says so; name: as the published file of this name; nowhere")
 
 

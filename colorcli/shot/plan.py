@@ -14,6 +14,7 @@ from typing import Literal
 
 from colorcli.errors import ColorcliError, FrameError, KeyImageError, OutputError, ShotError, UsageError
 from colorcli.images import PixelFormat, extension_of, format_named, read_size
+from colorcli.model.lora_file import check_loras
 from colorcli.model.onnx_networks import check_networks, network_files
 from colorcli.presets import Preset
 from colorcli.shot.frames import (
@@ -149,10 +150,11 @@ def survey_shots(request: ShotRequest) -> Survey:
     frame_range = FrameRange.parse(request.frames) if request.frames is not None else None
     chunk = Chunk.parse(request.chunk) if request.chunk is not None else None
     errors: list[ColorcliError] = [error for folder in request.masks if (error := _mask_folder_error(folder))]
-    try:
-        check_networks(request.preset)
-    except ColorcliError as error:
-        errors.append(error)
+    for check in (check_networks, check_loras):
+        try:
+            check(request.preset)
+        except ColorcliError as error:
+            errors.append(error)
     found: list[tuple[FoundShot, Path]] = []
     for text in dict.fromkeys(request.shots):
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from colorcli.errors import ColorcliError, FrameError, KeyImageError, ShotError
+from colorcli.model.lora_file import check_loras
 from colorcli.model.onnx_networks import open_networks
 from colorcli.presets import Preset
 from colorcli.shot.engine import (
@@ -16,6 +17,7 @@ from colorcli.shot.engine import (
     Colorizer,
     Engine,
     Loader,
+    lora_entry,
     model_entry,
     network_entry,
     variant_of,
@@ -75,6 +77,11 @@ def run_plans(
             files = networks.files if networks is not None else {}
             for key, file in files.items():
                 reporter.warning(f"{key}: {file.path.name}, license {file.license_in_words}")
+            loras = check_loras(preset)
+            for number, lora in enumerate(loras, 1):
+                reporter.warning(f"lora, entry {number}: {lora.path.name}, license {lora.license}")
+            networks_used = [network_entry(key, file) for key, file in files.items()]
+            loras_used = [lora_entry(number, lora) for number, lora in enumerate(loras, 1)]
             engine = Engine(
                 preset,
                 variant_of(model, preset.model),
@@ -82,7 +89,7 @@ def run_plans(
                 loader,
                 Batch(at_once),
                 networks=networks,
-                network_entries=tuple(network_entry(key, file) for key, file in files.items()),
+                network_entries=(*networks_used, *loras_used),
             )
             for plan in plans:
                 shot = ShotRun(plan, engine, reporter, threads, done, total)
