@@ -17,6 +17,7 @@ from colorcli.train.drawings import (
     design_character,
     draw,
 )
+from colorcli.train.drawings.pose import Stride, choose_pose, strode
 
 SMALL = (128, 160)
 
@@ -142,3 +143,71 @@ def test_a_head_is_in_every_picture_framed_to_it():
     for seed in range(40):
         drawing = draw(design_character(seed), seed, SMALL, framing="bust", background="plain")
         assert np.isin(drawing.parts, heads).mean() > 0.04, seed
+
+
+# --- what is drawn, and how often -------------------------------------------------------------------------------
+
+
+def test_a_shape_without_shadow_is_exactly_one_color():
+    """Of drawings with hard lines no pixel is averaged, so every pixel of a shape away from lines has its color."""
+    counted = 0
+    for seed in range(400):
+        character = design_character(seed)
+        if character.shading is None and character.pen.hard and character.companion is None:
+            drawing = draw(character, seed, SMALL, background="plain")
+            for region in np.unique(drawing.regions[drawing.regions > 0]):
+                inside = cv2.erode((drawing.regions == region).astype(np.uint8), np.ones((3, 3))) > 0
+                colors = np.unique(drawing.flat[inside], axis=0)
+                counted += len(colors) > 0
+                assert len(colors) <= 1, (seed, region, colors)
+        if counted > 150:
+            break
+    assert counted > 150
+
+
+def test_in_a_shot_limbs_swing_while_the_camera_stands_still():
+    swings, jumps = [], []
+    for seed in range(8):
+        character = design_character(seed, "adult")
+        frames = [draw(character, 5, SMALL, "side", "plain", "full", sway=k) for k in range(4)]
+        half = SMALL[1] * 2 // 3
+        low = [frame.mask[half:] > 0 for frame in frames]
+        swings.append(max(1 - (low[0] & k).sum() / max((low[0] | k).sum(), 1) for k in low[1:]))
+        tops = [np.flatnonzero(frame.mask.any(1))[0] for frame in frames]
+        jumps.append(np.ptp(tops) / SMALL[1])
+    assert np.median(swings) > 0.25
+    assert np.median(jumps) < 0.06
+
+
+def test_a_walking_shot_comes_back_to_its_first_pose_after_one_cycle():
+    stride = Stride(phase=0.2, pace=0.25, thigh=0.5, knee=0.8, arm=0.5, elbow=0.3, lean=0.0)
+    pose = choose_pose(np.random.default_rng(1), 1.57)
+    first, half, whole = (strode(pose, stride, frame) for frame in (0, 2, 4))
+    assert np.allclose(first.thighs + first.shins + first.forearms, whole.thighs + whole.shins + whole.forearms)
+    forward = [[bone[2] for bone in pose.thighs] for pose in (first, half)]
+    assert np.allclose(forward[0], forward[1][::-1])  # after half a cycle the legs have changed places
+
+
+def test_designs_cover_what_productions_draw():
+    cast = [design_character(seed) for seed in range(600)]
+
+    def share(has):
+        return np.mean([bool(has(character)) for character in cast])
+
+    assert 0.4 < share(lambda c: c.shading is not None) < 0.6
+    assert share(lambda c: c.shading is not None and c.shading.panel > 0) > 0.2
+    assert share(lambda c: c.shading is not None and c.shading.far) > 0.1
+    assert share(lambda c: c.pen.width < 1.1) > 0.3 and share(lambda c: c.pen.width > 2) > 0.12
+    assert share(lambda c: c.pen.gaps or c.pen.missing or c.pen.pale) > 0.5
+    assert share(lambda c: c.pen.shadow_edge) > 0.05 and share(lambda c: c.pen.hard) > 0.06
+    assert share(lambda c: c.cut_out) > 0.08 and share(lambda c: c.open_jaw) > 0.2
+    assert share(lambda c: c.companion is not None) > 0.03
+    assert share(lambda c: len(c.trimmings) >= 3) > 0.3
+    grays = [np.ptp([rgb for name, rgb in c.palette if name in ("jacket", "trousers", "top")], axis=1) for c in cast]
+    assert np.mean([spread.max() < 30 for spread in grays]) > 0.1
+
+
+def test_three_drawings_of_ten_are_seen_from_a_side():
+    side = TAGS.index("side view")
+    seen = [draw(design_character(seed), seed, (32, 40), background="plain").tags[side] for seed in range(150)]
+    assert 0.2 < np.mean(seen) < 0.42

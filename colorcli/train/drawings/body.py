@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from colorcli.train.drawings.curves import Points, capsule, ellipse, limb, rotated, spline, unit
+from colorcli.train.drawings.curves import Points, capsule, ellipse, limb, offsets, rotated, spline, unit
 from colorcli.train.drawings.pose import Limb
 from colorcli.train.drawings.raster import RGB, Shape
 from colorcli.train.drawings.sketch import Sketch
+from colorcli.train.drawings.trimmings import nail, on_arm, on_leg
 
 Vec = NDArray[np.float64]
 
@@ -129,6 +130,7 @@ def hand(sk: Sketch, wrist: Vec, ahead: Vec, thumb: float, kind: str, part: str,
     chunky = sk.design(1).uniform(0.85, 1.3)
     radius = 0.062 * size * chunky
     count = 4 if sk.design(2).random() < 0.8 else 3
+    nails = part == "hand" and "nails" in sk.character.trimmings and float(np.sin(thumb + 3 * len(kind))) > -0.5
     spread = {"open": 0.62, "relaxed": 0.14, "point": 0.1, "fist": 0.0}[kind]
     if kind in ("open", "relaxed"):
         lengths = (0.42, 0.5, 0.46, 0.36)
@@ -142,6 +144,10 @@ def hand(sk: Sketch, wrist: Vec, ahead: Vec, thumb: float, kind: str, part: str,
             tip = base + way * lengths[k] * size * short * (0.85 if kind == "relaxed" else 1)
             outline = capsule(base, tip, radius * 1.15, radius)
             shapes.append(sk.shape(part, outline, (outline,), group=group))
+            if nails:
+                shapes.append(
+                    sk.shape(part, nail(tip, way, radius), color="accent", weight=0.5, group=f"nail{k}{group}")
+                )
     elif kind == "point":
         base = spot(0.42, wide * 0.6)
         outline = capsule(base, base + direction * 0.5 * size * short, radius * 1.15, radius)
@@ -263,6 +269,9 @@ def arm(sk: Sketch, which: int, sleeve: tuple[str, str | RGB] | None) -> list[Sh
                 color=cuff_color,
                 group=f"cuff{side}",
             )
+    if not covered:
+        at_wrist = reach >= 0.9 and sleeve is not None
+        shapes += on_arm(sk, bones, w * (0.85 + 0.25 * at_wrist) + (o.loose + 0.004) * at_wrist)
     return shapes
 
 
@@ -350,7 +359,9 @@ def _trouser_trim(
         )
     elif "seams" in trim:
         seam = line_at(place)
-        shapes.append(sk.shape("trousers", seam, (seam,), group=f"trousers{side}", shaded=False))
+        left, right = offsets(seam, np.full(len(seam), 0.001))
+        ribbon = np.concatenate([left, right[::-1]])
+        shapes.append(sk.shape("trousers", ribbon, (seam,), group=f"trousers{side}", shaded=False))
     if "cuffs" in trim:
         cuff = _cut(joints, 1 - d.uniform(0.05, 0.12), 1.0)
         left, right = limb(cuff, (widths[4] + 0.004,) * 5)
@@ -449,6 +460,7 @@ def leg(sk: Sketch, which: int) -> list[Shape]:
                 "trousers", tubes[-1].fills, tubes[-1].strokes, (*tubes[-1].details, crease), group=f"trousers{side}"
             )
         shapes += tubes
+        shapes += on_leg(sk, bones, w2) if end > 0.6 else []
         if end > 0.9 and c.trimmings & {"seams", "side stripes", "cuffs"}:
             spread = (w0, w1, w2 + cut * w * 0.15, w3 + cut * w * 0.3, low)
             shapes += _trouser_trim(sk, _cut(joints, 0.0, end), spread, side)

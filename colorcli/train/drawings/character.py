@@ -41,19 +41,19 @@ HAIRS: tuple[RGB, ...] = (
 )
 
 
+COMPANIONS = 0.06  # share of characters that are never drawn alone
+
 # Small things of a design, each with its chance.
 TRIMMINGS: dict[str, float] = {
     "highlights": 0.3,     # light in the eyes
     "teeth": 0.5,          # in an open mouth
     "nails": 0.12,
     "soles": 0.4,          # of shoes, of another color
-    "laces": 0.2,
     "seams": 0.25,         # along trousers, from hip to hem
     "side stripes": 0.12,  # the same, of another color
     "cuffs": 0.15,         # turned-up hems of trousers
     "sideburns": 0.4,
     "hair clip": 0.08,
-    "ribbon": 0.06,        # around tied hair
     "earrings": 0.1,
     "necklace": 0.08,
     "watch": 0.12,
@@ -177,6 +177,7 @@ class Character:
     cut_out: bool = False  # a puppet of pieces: every piece of a limb has its whole outline
     open_jaw: float = 0.0  # share of the jaw's line left out below the ear, as the face goes over into the neck
     trimmings: frozenset[str] = frozenset()  # see TRIMMINGS
+    companion: Character | None = None  # who stands beside this one in each of its drawings, by the same hand
 
     def color(self, name: str) -> RGB:
         """The palette's color of a part or accent."""
@@ -480,8 +481,8 @@ def _hair(rng: np.random.Generator, feminine: bool, heads: float) -> Hair:
     )
 
 
-def design_character(seed: int, family: str | None = None) -> Character:
-    """Design a character; without a family, one of the training FAMILIES.
+def design_character(seed: int, family: str | None = None, alone: bool = False) -> Character:
+    """Design a character; without a family, one of the training FAMILIES; some have a companion unless `alone`.
 
     Raises KeyError for a family that is not in FAMILIES or VALIDATION_FAMILIES.
     """
@@ -593,4 +594,7 @@ def design_character(seed: int, family: str | None = None) -> Character:
         cut_out=bool(more.random() < 0.15),
         open_jaw=float(more.uniform(0.3, 1.0)) if more.random() < 0.35 else 0.0,
         trimmings=frozenset(name for name, chance in TRIMMINGS.items() if more.random() < chance),
+        companion=design_character(int(more.integers(2**31)), family, alone=True)
+        if not alone and more.random() < COMPANIONS
+        else None,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from colorcli.train.drawings import body, garments, raster
+from colorcli.train.drawings import body, garments, raster, trimmings
 from colorcli.train.drawings.background import paint_background
 from colorcli.train.drawings.character import Character
 from colorcli.train.drawings.curves import close, ellipse, rotated, spline, unit
@@ -119,6 +119,8 @@ def compose(sk: Sketch) -> list[Shape]:
     close_by = [shape for near_by, drawn in arms if near_by >= threshold for shape in drawn]
     cape = garments.cape(sk)
     shapes = list(parts.behind)
+    carried = trimmings.behind_body(sk)
+    shapes += carried if sk.front > -0.2 else []
     shapes += cape if sk.front > -0.2 else []
     shapes += far
     shapes += legs[0][1] + legs[1][1]
@@ -126,7 +128,9 @@ def compose(sk: Sketch) -> list[Shape]:
     shapes += garments.lower_body(sk)
     shapes += body.neck(sk)
     shapes += garments.upper_body(sk)
+    shapes += trimmings.on_chest(sk)
     shapes += cape if sk.front <= -0.2 else []
+    shapes += carried if sk.front <= -0.2 else []
     shapes += parts.back
     raised = max(float(arm.points[2][1]) for arm in f.arms) > f.head_at[1]
     shapes += [*parts.front, *close_by] if raised else [*close_by, *parts.front]
@@ -203,6 +207,30 @@ def _moved(pose: Pose, yaw: float, motion: np.random.Generator, frame: int) -> t
     return pose, pose, 0.0
 
 
+def _beside(character: Character, yaw: float, together: np.random.Generator, sway: int | None) -> list[Shape]:
+    """The shapes of a character's companion, standing to one side of it."""
+    other = character.companion
+    assert other is not None
+    turned = float(together.choice([yaw, -yaw, together.uniform(-0.8, 0.8), together.uniform(-np.pi, np.pi)]))
+    first, pose, drag = _moved(choose_pose(together, turned), turned, together, sway or 0)
+    chance = np.random.default_rng((other.seed, 2, int(together.integers(2**31))))
+    expression = chance if sway is None else np.random.default_rng((other.seed, 7, sway))
+    hand = replace(other, pen=character.pen, tinted=character.tinted, cut_out=character.cut_out)
+    drawn = compose(Sketch(hand, place_figure(other.build, pose, turned), chance, expression, drag))
+    size = float(together.uniform(0.6, 1.15))
+    points = np.concatenate([p for s in drawn for p in s.fills])
+    side = float(together.choice([-1, 1]))
+    # They may overlap by an arm, but not hide each other. A still of frame 0 keeps the distance in a moving shot.
+    reach = _extent(other, place_figure(other.build, first, turned)) if sway is not None else points
+    room = size * float(np.abs(reach[:, 0]).max()) * 0.8 + float(together.uniform(0.05, 0.25))
+    base = float(together.uniform(0.0, 0.06))
+
+    def place(p: NDArray[np.float64]) -> NDArray[np.float64]:
+        return p * size + np.array([side * room, base])
+
+    return [replace(moved(shape, place), group=f"2 {shape.group}" if shape.group else "") for shape in drawn]
+
+
 def _extent(character: Character, figure: Figure) -> NDArray[np.float64]:
     """Points (N, 2) around a figure's bones about as far out as its outline goes."""
     b = character.build
@@ -266,14 +294,21 @@ def draw(
     figure = place_figure(character.build, pose, yaw)
     sk = Sketch(character, figure, rng, expression, drag)
     shapes = compose(sk)
-    if camera.random() < 0.15:  # a jump, a fall, a tilted camera
+    if character.companion is not None:
+        together = np.random.default_rng((character.seed, 8, pose_seed))
+        beside = _beside(character, yaw, together, sway)
+        shapes = beside + shapes if together.random() < 0.6 else shapes + beside
+    if camera.random() < 0.1:  # a jump, a fall, a tilted camera
         # A framing cut to the head is laid around the head, so the head stays where it is.
         pivot, spread = (figure.hips, 0.25) if framing == "full" else (figure.head_at, 0.12)
         roll = float(camera.normal(0, spread))
         shapes = [moved(shape, lambda points: rotated(points, roll, pivot)) for shape in shapes]
 
     # The camera of a shot stands still: it is set to the bones of frame 0, not to what moves in each frame.
-    points = np.concatenate([p for s in shapes for p in s.fills]) if still is None else _extent(character, still)
+    if still is not None and character.companion is None:
+        points = _extent(character, still)
+    else:
+        points = np.concatenate([p for s in shapes for p in s.fills])
     low, high = points.min(0), points.max(0)
     if framing == "full":
         fill = 0.95 - 0.35 * camera.random() ** 1.6

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from colorcli.train.drawings import trimmings
 from colorcli.train.drawings.curves import Points, close, ellipse, offsets, spline
 from colorcli.train.drawings.lathe import Lathe
 from colorcli.train.drawings.raster import Shape
@@ -364,8 +365,12 @@ def _ears(sk: Sketch) -> tuple[list[Shape], list[Shape]]:
                 center + [out * wide * 0.1, -size * 0.3],
             ]
         )
-        shape = sk.shape("ear", outline, details=[inner], group=f"ear{s}")
-        (over if facing > 0.3 else behind).append(shape)
+        layer = over if facing > 0.3 else behind
+        layer.append(sk.shape("ear", outline, details=[inner], group=f"ear{s}"))
+        if "inner ears" in sk.character.trimmings:
+            hollow = np.asarray(center) + (outline - center) * 0.55
+            r, g, blue = (int(v * k) for v, k in zip(sk.character.color("ear"), (0.85, 0.75, 0.75), strict=True))
+            layer.append(sk.shape("ear", hollow, color=(r, g, blue), weight=0.6, group=f"hollow{s}", shaded=False))
     return behind, over
 
 
@@ -455,7 +460,7 @@ def _eyes(sk: Sketch) -> list[Shape]:
                         (),
                         color=(18, 16, 20),
                         solid=True,
-                        group=f"iris{s}",
+                        group=f"pupil{s}",
                         shaded=False,
                     )
                 )
@@ -840,5 +845,5 @@ def head(sk: Sketch) -> HeadShapes:
                         sk, spot, min(h.length * 0.7 + 0.5, 1.6) * b.head, 0.07 * b.head, 0.1 * s, 64 if s > 0 else 65
                     )
                 )
-    front += _hat(sk)
+    front += _hat(sk) + trimmings.on_head(sk)
     return HeadShapes(sk.on_head(behind), sk.on_head(back), sk.on_head(front))
