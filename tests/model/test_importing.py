@@ -35,7 +35,8 @@ from colorcli.model.architecture import (
     vae_from,
     vae_origin,
 )
-from colorcli.model.importing import NOISE_SCHEDULE, import_model, read_published
+from colorcli.model.importing import import_model
+from colorcli.model.published_file import NOISE_SCHEDULE, read_published
 from colorcli.model.single_file import kind_of
 from colorcli.model.unet import build_unet, unet_config
 from colorcli.model.weights import find_weights, read_list, verify, weights_digest
@@ -419,15 +420,16 @@ def test_an_interrupted_import_leaves_nothing_and_what_a_killed_one_left_goes(
 def test_memory_stays_that_of_a_few_tensors_whatever_the_size_of_the_file(tmp_path: Path) -> None:
     # In a process of its own, because the largest use of memory is counted for a whole process.
     code = (
-        "import resource, sys; from pathlib import Path; from colorcli.model.importing import _write_shard, Part; "
-        "import torch; from torch import nn; from colorcli.model.architecture import Origin; "
+        "import resource, sys; from pathlib import Path; from colorcli.model.tensor_files import write_shard; "
+        "import torch; from torch import nn; from colorcli.model.file_parts import Part; "
+        "from colorcli.model.architecture import Origin; "
         "from colorcli.model.single_file import read_header\n"
         "net = nn.ModuleList(nn.Linear(4096, 2048, bias=False, device='meta') for _ in range(40))\n"
         "file = Path(sys.argv[1]); header = read_header(file)\n"
         "part = Part('unet', ('diffusers', 'x'), net, {n: Origin(n) for n in net.state_dict()}, header)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "out, dtype = file.with_name('out.safetensors'), sys.argv[2] or None\n"
-        "list(_write_shard(out, part, list(part.origins), dtype, {}, 'x'))\n"
+        "write_shard(out, part, list(part.origins), dtype, lambda stage, count: None)\n"
         "print('grew', (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)\n"
     )
     file = tmp_path / "large.safetensors"

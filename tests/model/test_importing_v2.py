@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from colorcli.errors import OutputError, WeightsError
 from colorcli.loading import load_pipeline
 from colorcli.model import importing
-from colorcli.model.importing import import_model, read_published
+from colorcli.model.importing import import_model
+from colorcli.model.published_file import read_published
 from colorcli.model.single_file import kind_of
 from colorcli.model.weights import towers_for, verify, weights_digest
 from colorcli.pipeline import ColorizePipeline
