@@ -275,6 +275,17 @@ def arm(sk: Sketch, which: int, sleeve: tuple[str, str | RGB] | None) -> list[Sh
     return shapes
 
 
+def _below(outline: Points, level: float) -> Points:
+    """What of a closed convex outline lies under a level."""
+    kept = []
+    for here, ahead in zip(outline, np.roll(outline, -1, 0), strict=True):
+        if here[1] <= level:
+            kept.append(here)
+        if (here[1] - level) * (ahead[1] - level) < 0:
+            kept.append(here + (ahead - here) * (level - here[1]) / (ahead[1] - here[1]))
+    return np.array(kept).reshape(-1, 2)
+
+
 def foot(sk: Sketch, bones: Limb) -> list[Shape]:
     """A bare foot or a shoe under the ankle."""
     c, b = sk.character, sk.character.build
@@ -324,8 +335,8 @@ def foot(sk: Sketch, bones: Limb) -> list[Shape]:
     shapes = [sk.shape(part, place(spline(hull, closed=True, steps=2)), None, details, group=f"foot{side}")]
     if part == "shoe" and "soles" in c.trimmings:
         level = floor + high * sk.design(14).uniform(0.12, 0.3)
-        low = np.minimum(hull, [np.inf, level])
-        if np.ptp(low[:, 1]) > 1e-4:
+        low = _below(hull, level)
+        if len(low) > 3 and np.ptp(low[:, 1]) > 1e-4:
             color = ("accent", "belt", "sock")[int(sk.design(15).integers(3))]
             shapes.append(sk.shape("shoe", place(low), color=color, group=f"sole{side}"))
     return shapes

@@ -536,7 +536,7 @@ def design_character(seed: int, family: str | None = None, alone: bool = False) 
         nose=_pick(rng, ("line", "dot", "hook", "round")),
         beard=beard,
         glasses=_pick(rng, ("round", "square", "dark")) if rng.random() < 0.14 else "",
-        ear=rng.uniform(0.1, 0.17),
+        ear=rng.uniform(0.1, 0.21),
         ears=_pick(rng, ("pointed", "animal")) if rng.random() < ranges.fantasy else "round",
         lashes=feminine,
     )

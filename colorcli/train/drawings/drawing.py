@@ -280,6 +280,10 @@ def draw(
     )
     pose = choose_pose(rng, yaw)
     motion = np.random.default_rng((character.seed, 6, pose_seed))  # the same in all frames of a shot
+    if view == "side" and motion.random() < 0.35:
+        # As many draw it: the head in profile on a body turned a little towards us, so that its front is seen.
+        yaw = facing * float(motion.uniform(0.75, 1.3))
+        pose = replace(pose, head_yaw=facing * float(motion.normal(1.57, 0.1)) - yaw)
     first, pose, drag = _moved(pose, yaw, motion, sway or 0)
     camera = expression = rng
     still: Figure | None = None
@@ -331,7 +335,8 @@ def draw(
         reaching = camera.random() < 0.5 and not (close_up and framing == "bust")
         top = max(crown, float(high[1]) if reaching else 0.0)
         scale = height * camera.uniform(0.84, 0.97) / (top - level)
-        middle = float(aimed.head_at[0] * 0.5 + aimed.hips[0] * 0.5)
+        share = 0.9 if close_up and framing == "bust" else 0.5
+        middle = float(aimed.head_at[0] * share + aimed.hips[0] * (1 - share))
         to_picture = (scale, width * camera.uniform(0.42, 0.58) - scale * middle, height + scale * level)
 
     layers = raster.new_layers(width, height)

@@ -36,21 +36,24 @@ def _profile(sk: Sketch, heights: NDArray[np.float64]) -> NDArray[np.float64]:
     d = sk.design(50)
     tip = d.uniform(0.3, 0.36)
     amount = 0.13 * n
+    e = sk.design(49)
+    strong = e.random() < 0.35  # a face of bumps: brow, bridge, lips and chin stand out
+    bump = e.uniform(0.3, 1.0, 4) * strong
     knots = [0.0, 0.05, 0.1, 0.13, 0.17, 0.2, 0.22, tip - 0.05, tip, 0.42, 0.47, 0.52, 0.6, 1.0]
-    chin = d.uniform(0.0, 0.04)
+    chin = d.uniform(0.0, 0.04) + 0.05 * bump[0]
     out = [
         chin * 0.6,
         chin,
-        0.0,
+        -0.015 * bump[0],
+        0.012 + 0.02 * bump[1],
+        0.028 + 0.025 * bump[1],
         0.012,
-        0.028,
-        0.012,
-        0.03,
+        0.03 + 0.03 * bump[1],
         amount * 0.35 + 0.015,
         amount,
-        amount * 0.4,
-        0.0,
-        0.012,
+        amount * (0.4 + 0.35 * bump[2]),
+        -0.01 * bump[3],
+        0.012 + 0.025 * bump[3],
         0.01,
         0.0,
     ]
