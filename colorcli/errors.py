@@ -47,6 +47,13 @@ class KeyImageError(ColorcliError):
     exit_code = 3
 
 
+class DataError(ColorcliError):
+    """A set of pictures to learn from is missing, is empty, or holds nothing that can be used."""
+
+    kind = "data"
+    exit_code = 3
+
+
 class PresetError(ColorcliError):
     """A preset or a training recipe has an unknown key, a wrong type, or a value out of range."""
 
@@ -73,6 +80,13 @@ class FrameError(ColorcliError):
 
     kind = "frame"
     exit_code = 7
+
+
+class TrainingError(ColorcliError):
+    """Training cannot go on from here: a loss is no number any more."""
+
+    kind = "training"
+    exit_code = 8
 
 
 class MissingExtraError(ColorcliError):

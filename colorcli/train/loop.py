@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from colorcli.errors import ColorcliError, OutputError, TrainingError, UsageError
+from colorcli.errors import ColorcliError, OutputError, TrainingError
 from colorcli.model.build import Components
 from colorcli.train.averages import Averages
 from colorcli.train.batch import Losses
@@ -189,7 +189,7 @@ class StageRun:
             for step in range(self.first, options.steps):
                 losses = self._step(step, batches)
                 passed = time.monotonic() > run.deadline
-                losses, number, passed = self._agree(step, losses, stop.number, passed)
+                losses, number, passed = self._agree(losses, stop.number, passed)
                 for name, value in losses.items():
                     self.told[name] = SMOOTHING * self.told.get(name, value) + (1 - SMOOTHING) * value
                 seconds = (time.monotonic() - started) / (step + 1 - self.first)
@@ -255,9 +255,7 @@ class StageRun:
             hint="lower stages.*.rate, set optimizer.clip: 1.0 or precision: fp32; the same command goes on from there",
         )
 
-    def _agree(
-        self, step: int, losses: Mapping[str, float], number: int, passed: bool
-    ) -> tuple[Mapping[str, float], int, bool]:
+    def _agree(self, losses: dict[str, float], number: int, passed: bool) -> tuple[dict[str, float], int, bool]:
         """Bring all processes to one mind: mean losses, the signal that any of them got, whether the time is over."""
         if self.accelerator.num_processes == 1:
             return losses, number, passed
@@ -309,7 +307,7 @@ class StageRun:
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        """Give the mean losses of the averaged weights on drawings that are never trained on; empty if there are none."""
+        """Give the mean losses of the averaged weights on data never trained on; empty if there are none."""
         if self.check_set is None:
             return {}
         totals: dict[str, float] = {}

@@ -9,7 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-DATA, NETWORK = 0, 1  # last word of the seeds: what is drawn for a batch says nothing of what its loss draws
+# Last word of the seeds: what is drawn for a batch says nothing of what its loss draws.
+DATA, LOSS, LAYERS = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,15 @@ class Turn:
         """
         import torch
 
-        word = np.random.SeedSequence(self._words(NETWORK)).generate_state(1, np.uint64)[0]
-        return torch.Generator("cpu").manual_seed(int(word) >> 1)
+        return torch.Generator("cpu").manual_seed(self._seed(LOSS))
+
+    @property
+    def layers_seed(self) -> int:
+        """A seed for what layers draw by themselves, such as dropout; independent of the other two."""
+        return self._seed(LAYERS)
+
+    def _seed(self, purpose: int) -> int:
+        return int(np.random.SeedSequence(self._words(purpose)).generate_state(1, np.uint64)[0]) >> 1
 
     def _words(self, purpose: int) -> list[int]:
         return [self.seed, zlib.crc32(self.stage.encode()), self.number, purpose]
