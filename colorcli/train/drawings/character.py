@@ -120,11 +120,11 @@ class Face:
     eyes: str
     brow: float  # thickness, share of the head's height; 0 is none
     mouth: str  # "line" | "lips" | "open" | "smile"
-    nose: str  # "line" | "dot" | "hook" | "round"
+    nose: str  # "line" | "dot" | "hook" | "round" | "none"
     beard: str  # "" | "goatee" | "full" | "moustache" | "stubble"
     glasses: str  # "" | "round" | "square" | "dark"
     ear: float  # size, share of the head's height
-    ears: str  # "round" | "pointed" | "animal"
+    ears: str  # "round" | "pointed" | "animal" | "bear" | "rabbit" | "dog" | "machine"
     lashes: bool
 
 
@@ -177,6 +177,7 @@ class Character:
     cut_out: bool = False  # a puppet of pieces: every piece of a limb has its whole outline
     open_jaw: float = 0.0  # share of the jaw's line left out below the ear, as the face goes over into the neck
     trimmings: frozenset[str] = frozenset()  # see TRIMMINGS
+    kind: str = "person"  # "person" | "animal" | "machine"
     companion: Character | None = None  # who stands beside this one in each of its drawings, by the same hand
 
     def color(self, name: str) -> RGB:
@@ -317,6 +318,18 @@ def _schemed(rng: np.random.Generator, palette: tuple[tuple[str, RGB], ...]) -> 
             colors[name] = colors["face"]
     rounded = {name: np.clip(np.round(color), 0, 255).astype(int) for name, color in colors.items()}
     return tuple((name, (int(c[0]), int(c[1]), int(c[2]))) for name, c in rounded.items())
+
+
+def _furred(rng: np.random.Generator, palette: tuple[tuple[str, RGB], ...]) -> tuple[tuple[str, RGB], ...]:
+    """The palette with fur or metal for skin: one color all over, or paws and face of another."""
+    colors = dict(palette)
+    fur, other = cloth_color(rng), cloth_color(rng)
+    two = rng.random() < 0.4
+    for name in ("face", "neck", "ear", "hand", "arm", "torso_skin", "leg"):
+        colors[name] = other if two and name in ("hand", "leg", "ear") else fur
+    if rng.random() < 0.5:
+        colors["hair"] = other
+    return tuple(colors.items())
 
 
 def _styled_pen(rng: np.random.Generator, pen: Pen, shaded: bool) -> Pen:
@@ -487,7 +500,9 @@ def design_character(seed: int, family: str | None = None, alone: bool = False) 
     Raises KeyError for a family that is not in FAMILIES or VALIDATION_FAMILIES.
     """
     rng = np.random.default_rng((seed, 1))
-    name = family if family is not None else _pick(rng, tuple(FAMILIES))
+    # People twice as often as beasts and machines.
+    cast = tuple(FAMILIES) + tuple(name for name in FAMILIES if FAMILIES[name].animal + FAMILIES[name].machine < 0.5)
+    name = family if family is not None else _pick(rng, cast)
     ranges = (FAMILIES | VALIDATION_FAMILIES)[name]
     feminine = bool(rng.random() < 0.45)
 
@@ -558,6 +573,23 @@ def design_character(seed: int, family: str | None = None, alone: bool = False) 
     )
     shaded = rng.random() < 0.5
     more = np.random.default_rng((seed, 6))  # what came later has its own chance, so that earlier designs stay alike
+    trimmings = {name for name, chance in TRIMMINGS.items() if more.random() < chance}
+    kind = str(more.choice(("animal", "machine", "person"), p=(ranges.animal, ranges.machine,
+                                                               1 - ranges.animal - ranges.machine)))  # fmt: skip
+    if kind != "person":
+        hair = replace(hair, style="bald") if more.random() < 0.75 else hair
+        palette = _furred(more, palette)
+        bare = outfit.upper in ("bare", "tank")
+        outfit = replace(outfit, lower="none" if bare and more.random() < 0.7 else outfit.lower,
+                         shoes="barefoot" if more.random() < 0.7 else outfit.shoes)  # fmt: skip
+    if kind == "animal":
+        face = replace(
+            face, ears=str(more.choice(("animal", "animal", "bear", "rabbit", "dog"))), nose="none", beard=""
+        )
+        trimmings |= {"tail"} if more.random() < 0.8 else set()
+    if kind == "machine":
+        face = replace(face, nose="none", beard="", ears="machine" if more.random() < 0.7 else face.ears, lashes=False)
+        trimmings -= {"wings", "tail", "nails", "necklace", "earrings"}
     palette = _schemed(more, palette)
     pen = _styled_pen(more, pen, shaded)
     shading = _shading(more, seed) if shaded else None
@@ -591,9 +623,10 @@ def design_character(seed: int, family: str | None = None, alone: bool = False) 
         bool(rng.random() < 0.6),
         bool(rng.random() < 0.1),
         float(rng.uniform(0.0, 0.004)),
-        cut_out=bool(more.random() < 0.15),
+        cut_out=bool(more.random() < (0.15 if kind != "machine" else 0.85)),
         open_jaw=float(more.uniform(0.3, 1.0)) if more.random() < 0.35 else 0.0,
-        trimmings=frozenset(name for name, chance in TRIMMINGS.items() if more.random() < chance),
+        trimmings=frozenset(trimmings),
+        kind=kind,
         companion=design_character(int(more.integers(2**31)), family, alone=True)
         if not alone and more.random() < COMPANIONS
         else None,

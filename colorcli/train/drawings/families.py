@@ -41,6 +41,8 @@ class Family:
     )  # fmt: skip
     beards: float = 0.45  # chance
     fantasy: float = 0.08  # chance of colors no person has
+    animal: float = 0.015  # chance of fur, a muzzle and a tail
+    machine: float = 0.01  # chance of a body of metal pieces
 
 
 ADULT: Final = Family()
@@ -85,6 +87,20 @@ FAMILIES: Final[dict[str, Family]] = {
         arm=(0.045, 0.07), leg=(0.055, 0.08), neck_width=(0.05, 0.08), jaw=(0.85, 1.1), chin=(0.5, 0.8),
         roundness=(0.1, 0.4), hand=(1.0, 1.4),
         uppers=("tank", "armor", "armor", "bare", "t-shirt", "suit", "open jacket", "coat", "sweater"), fantasy=0.2,
+    ),
+    "mascot": replace(
+        ADULT, heads=(2.0, 4.2), head_width=(0.85, 1.25), jaw=(0.85, 1.15), legs=(0.28, 0.48), shoulder=(0.15, 0.22),
+        chest=(0.15, 0.22), waist=(0.15, 0.26), hip=(0.16, 0.24), depth=(0.75, 0.95), belly=(0.0, 0.05),
+        neck=(0.0, 0.05), neck_width=(0.05, 0.08), arm=(0.035, 0.075), leg=(0.05, 0.1), hand=(0.9, 1.5),
+        foot=(0.9, 1.7), eye_size=(1.0, 2.2), eyes=("anime", "oval", "oval", "dot"), nose=(0.1, 0.4), beards=0.05,
+        roundness=(0.35, 0.55), animal=0.85, machine=0.1, fantasy=0.4,
+        uppers=("bare", "bare", "bare", "t-shirt", "open jacket", "hoodie", "uniform", "dress", "sweater"),
+    ),
+    "robot": replace(
+        ADULT, heads=(3.0, 7.5), head_width=(0.7, 1.15), jaw=(0.85, 1.1), chin=(0.5, 0.95), roundness=(0.0, 0.3),
+        shoulder=(0.13, 0.25), chest=(0.11, 0.2), waist=(0.06, 0.16), hip=(0.09, 0.16), arm=(0.02, 0.06),
+        leg=(0.03, 0.09), neck_width=(0.02, 0.05), eyes=("oval", "dot", "almond"), nose=(0.0, 0.2), beards=0.0,
+        machine=0.9, fantasy=0.6, uppers=("bare", "bare", "armor", "armor", "tank", "open jacket", "coat"),
     ),
 }  # fmt: skip
 

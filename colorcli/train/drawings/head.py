@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -319,6 +320,73 @@ def _loose(sk: Sketch) -> list[Shape]:
     return [sk.shape("hair", outline, (stroke,), strands[: int(d.integers(0, 4))], group="hair")]
 
 
+def _beast_ear(sk: Sketch, s: int) -> list[Shape]:
+    """An ear of a bear, rabbit, dog or machine; s: 1 the left, -1 the right."""
+    f, b, kind = sk.figure, sk.character.build, sk.character.face.ears
+    d = sk.design(125)
+    angle, high = {"bear": (0.85, 0.9), "rabbit": (0.5, 0.95), "dog": (1.15, 0.88), "machine": (1.57, 0.5)}[kind]
+    spot = f.skull.place(np.array([s * angle]), np.array([high * b.head]), f.head_yaw)[0]
+    out = s * np.cos(f.head_yaw)
+    r = b.head * d.uniform(0.12, 0.22)
+    if kind == "bear":
+        outline, inner = ellipse(spot + [0, r * 0.4], r, r), ellipse(spot + [0, r * 0.4], r * 0.6, r * 0.6)
+    elif kind == "rabbit":
+        tilt, long = -out * d.uniform(0.1, 0.6), b.head * d.uniform(0.3, 0.8)
+        center = spot + [-np.sin(tilt) * long * 0.8, np.cos(tilt) * long * 0.8]
+        outline, inner = ellipse(center, r * 0.6, long, tilt), ellipse(center, r * 0.35, long * 0.8, tilt)
+    elif kind == "dog":
+        long = b.head * d.uniform(0.3, 0.6)
+        outline = spline(
+            [spot + [-out * r * 0.4, 0], spot + [out * r, 0], spot + [out * r * 1.6, -long * 0.6],
+             spot + [out * r, -long], spot + [out * r * 0.2, -long * 0.5]], True, 0.4, 4
+        )  # fmt: skip
+        return [sk.shape("ear", outline, group=f"ear{s}")]
+    else:
+        outline, inner = ellipse(spot, r * 0.6, r * 0.8), ellipse(spot, r * 0.3, r * 0.4)
+        shapes = [sk.shape("ear", outline, group=f"ear{s}", color="ornament")]
+        if d.random() < 0.5:
+            rod = spot + np.array([[-0.1, 0], [0.1, 0], [0.1, 2.5], [-0.1, 2.5]]) * r
+            tip = ellipse(spot + [0, 2.5 * r], r * 0.25, r * 0.25, count=12)
+            shapes = [
+                sk.shape("ornament", rod, group=f"rod{s}"),
+                sk.shape("ornament", tip, color="accent", group=f"tip{s}"),
+                *shapes,
+            ]
+        return shapes
+    shapes = [sk.shape("ear", outline, group=f"ear{s}")]
+    if "inner ears" in sk.character.trimmings or d.random() < 0.5:
+        shapes.append(sk.shape("ear", inner, color="accent", weight=0.7, group=f"hollow{s}"))
+    return shapes
+
+
+def _muzzle(sk: Sketch) -> list[Shape]:
+    """The snout of an animal, with its nose."""
+    f, b = sk.figure, sk.character.build
+    yaw = f.head_yaw
+    if sk.character.kind != "animal" or np.cos(yaw) < -0.3:
+        return []
+    d = sk.design(126)
+    wide, high, out = d.uniform(0.14, 0.3) * b.head, d.uniform(0.1, 0.17) * b.head, d.uniform(0.02, 0.4) * b.head
+    y = d.uniform(0.2, 0.3) * b.head
+    center = f.skull.place(np.array([0.0]), np.array([y]), yaw)[0]
+    reach = np.array([np.sin(yaw) * out, 0.0])
+    across = wide * (0.55 + 0.45 * abs(np.cos(yaw)))
+    circles = np.concatenate(
+        [ellipse(center, across, high * 1.1, count=16), ellipse(center + reach, across * 0.8, high)]
+    )
+    hull = cv2.convexHull(circles.astype(np.float32))[:, 0].astype(float)
+    kind = ("face", "eye_white", "accent", "neck")[int(d.integers(4))]
+    tip = center + reach + [np.sin(yaw) * across * 0.6, high * d.uniform(0.3, 0.7)]
+    r = wide * d.uniform(0.18, 0.4)
+    nose_color = (30, 24, 26) if d.random() < 0.6 else sk.character.color("accent")
+    lip = center + reach * 0.9 + np.array([[-across * 0.5, -high * 0.2], [0, -high * 0.5], [across * 0.5, -high * 0.2]])
+    lines = [np.stack([tip, lip[1]]), spline(lip)]
+    return [
+        sk.shape("face", hull, details=lines, color=kind, group="muzzle"),
+        sk.shape("mouth", ellipse(tip, r, r * 0.7, count=14), color=nose_color, group="nose", shaded=False),
+    ]
+
+
 def _ears(sk: Sketch) -> tuple[list[Shape], list[Shape]]:
     """Ears behind the face's outline, and those seen on the side of the head."""
     f, b, face = sk.figure, sk.character.build, sk.character.face
@@ -329,6 +397,9 @@ def _ears(sk: Sketch) -> tuple[list[Shape], list[Shape]]:
     for s in (1, -1):
         theta = s * (np.pi / 2 + 0.12)
         facing = f.skull.facing(theta, y, f.head_yaw)
+        if face.ears in ("bear", "rabbit", "dog", "machine"):
+            (behind if face.ears in ("bear", "rabbit") or facing < -0.2 else over).extend(_beast_ear(sk, s))
+            continue
         if face.ears == "animal":
             high = 0.92 * b.head
             spot = f.skull.place(np.array([s * 0.95]), np.array([high]), f.head_yaw)[0]
@@ -340,7 +411,9 @@ def _ears(sk: Sketch) -> tuple[list[Shape], list[Shape]]:
                 ],
                 roundness=0.25,
             )
-            (behind if sk.front < 0 else over).append(sk.shape("ear", outline, color="hair", group=f"ear{s}"))
+            (behind if sk.front < 0 else over).append(
+                sk.shape("ear", outline, color="ear" if sk.character.kind == "animal" else "hair", group=f"ear{s}")
+            )
             continue
         if facing < -0.5:
             continue
@@ -514,7 +587,7 @@ def _mouth(sk: Sketch) -> tuple[list[Shape], list[Points]]:
     if np.cos(yaw) < -0.3:
         return shapes, lines
     # Nose: from the front a tip, from three quarters a bridge; in profile the outline has it.
-    if side_on < 0.9:
+    if side_on < 0.9 and face.nose != "none":
         reach = 0.1 * b.nose
         tip = lathe.place(np.array([0.0]), np.array([0.33 * b.head]), yaw)[0] + [np.sin(yaw) * 0.1 * b.nose * b.head, 0]
         r = reach * b.head
@@ -823,7 +896,8 @@ def head(sk: Sketch) -> HeadShapes:
                     "face", ellipse(spot, wide, 0.04 * b.head), (), color=(rosy[0], rosy[1], rosy[2]), group=f"blush{s}"
                 )
             )
-    front += mouth
+    snout = _muzzle(sk)
+    front += snout or mouth
     front += _beard(sk)
     front += _eyes(sk)
     if not covered:
@@ -833,7 +907,7 @@ def head(sk: Sketch) -> HeadShapes:
         front += _cap(sk)
     if not covered and h.style != "bald":
         front += ears_over
-    if c.face.ears == "animal" and covered:
+    if c.face.ears in ("animal", "dog", "machine") and covered:
         front += ears_over
     if facing <= -0.3:
         front += loose + (tails if h.style in ("ponytail", "braid", "bun") else [])

@@ -43,6 +43,8 @@ def on_chest(sk: Sketch) -> list[Shape]:
             corners = int(d.choice([3, 4, 5, 20]))
             plate = ellipse(at, r * facing, r, d.uniform(0, 1), count=corners)
             shapes.append(sk.shape("ornament", plate, group="badge", color="accent" if d.random() < 0.5 else None))
+    if sk.character.kind != "person" and sk.character.outfit.upper in ("bare", "tank") and sk.front > -0.2:
+        shapes += _belly(sk)
     if "shoulder bag" in trim:
         way = float(d.choice([-1, 1]))
         t = np.linspace(0, 1, 9)
@@ -63,6 +65,30 @@ def on_chest(sk: Sketch) -> list[Shape]:
             shapes.append(sk.shape("prop", box, group="bag"))
             shapes.append(sk.shape("prop", flap, group="flap", color="accent" if d.random() < 0.4 else None))
     return sk.on_torso(shapes)
+
+
+def _belly(sk: Sketch) -> list[Shape]:
+    """The lighter belly of an animal, or the panel on a machine's chest."""
+    d = sk.design(127)
+    lathe, yaw = sk.figure.torso.grown(0.002), sk.figure.yaw
+    if sk.character.kind == "animal":
+        if d.random() < 0.4:
+            return []
+        t = np.linspace(0, 2 * np.pi, 18, endpoint=False)
+        heights = sk.height(0.42) + (sk.height(0.75) - sk.height(0.42)) * np.sin(t)
+        outline = lathe.place(d.uniform(0.5, 0.9) * np.cos(t), heights, yaw)
+        return [sk.shape("torso_skin", outline, color=("accent", "eye_white")[int(d.integers(2))], group="belly")]
+    wide, top, low = d.uniform(0.3, 0.8), sk.height(d.uniform(0.75, 0.9)), sk.height(d.uniform(0.45, 0.65))
+    panel = lathe.place(np.array([-wide, 0, wide, wide, 0, -wide]), np.array([top, top, top, low, low, low]), yaw)
+    shapes = [sk.shape("armor", panel, color="accent" if d.random() < 0.5 else "armor", group="panel")]
+    for k, theta in enumerate(np.linspace(-wide * 0.6, wide * 0.6, int(d.integers(1, 5)))):
+        y = (top + low) / 2
+        if lathe.facing(float(theta), y, yaw) > 0.2:
+            spot = lathe.place(np.array([theta]), y, yaw)[0]
+            r = 0.25 * (top - low) * d.uniform(0.4, 0.9)
+            color = ("ornament", "prop", "tie")[int(d.integers(3))]
+            shapes.append(sk.shape("ornament", ellipse(spot, r * 0.7, r, count=14), color=color, group=f"lamp{k}"))
+    return shapes
 
 
 def behind_body(sk: Sketch) -> list[Shape]:
