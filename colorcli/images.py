@@ -282,7 +282,7 @@ def write_picture(path: Path, color: Float, alpha: Float | None, pixel_format: P
     if pixel_format.container == "tga" and color.ndim == 2 and alpha is not None:
         color = np.repeat(color[:, :, None], 3, axis=2)  # a TGA reader takes two channels for something else
     pixels = _with_alpha(_quantized(color, depth), None if alpha is None else _quantized(alpha, depth))
-    with _whole_file(path) as temporary:
+    with whole_file(path) as temporary:
         if pixel_format.container == "jpeg":
             _write_jpeg(temporary, pixels)
         else:
@@ -357,8 +357,11 @@ def _write_jpeg(path: Path, pixels: NDArray[Any]) -> None:
 
 
 @contextlib.contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; on leaving the file is on disk under its real name, or gone."""
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; on leaving the file is on disk under its real name, or gone.
+
+    Raises OutputError if the folder is missing, read-only or full.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
