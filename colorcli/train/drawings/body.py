@@ -12,7 +12,7 @@ from colorcli.train.drawings.curves import Points, capsule, ellipse, limb, offse
 from colorcli.train.drawings.pose import Limb
 from colorcli.train.drawings.raster import RGB, Shape
 from colorcli.train.drawings.sketch import Sketch
-from colorcli.train.drawings.trimmings import nail, on_arm, on_leg
+from colorcli.train.drawings.trimmings import nail, on_arm, on_leg, on_sleeve
 
 Vec = NDArray[np.float64]
 
@@ -269,6 +269,8 @@ def arm(sk: Sketch, which: int, sleeve: tuple[str, str | RGB] | None) -> list[Sh
                 color=cuff_color,
                 group=f"cuff{side}",
             )
+    if sleeve is not None and reach > 0.4:
+        shapes += on_sleeve(sk, bones, float(w * 1.1 + o.loose + 0.006))
     if not covered:
         at_wrist = reach >= 0.9 and sleeve is not None
         shapes += on_arm(sk, bones, w * (0.85 + 0.25 * at_wrist) + (o.loose + 0.004) * at_wrist)
@@ -349,7 +351,7 @@ def _trouser_trim(
     trim = sk.character.trimmings
     d = sk.design(16)
     # Seen from a side the seam runs down the middle, from the front along the outer edge.
-    place = (d.uniform(0.5, 0.8) * (1 - abs(sk.turn)) + d.uniform(0.0, 0.5) * abs(sk.turn)) * float(d.choice([-1, 1]))
+    place = (d.uniform(0.5, 0.92) * (1 - abs(sk.turn)) + d.uniform(0.0, 0.5) * abs(sk.turn)) * float(d.choice([-1, 1]))
     place = abs(place) * float(np.sign(side * sk.front)) if abs(sk.front) > 0.5 else place
 
     def line_at(share: float) -> Points:

@@ -61,6 +61,14 @@ TRIMMINGS: dict[str, float] = {
     "shoulder bag": 0.08,
     "knee patches": 0.06,
     "inner ears": 0.3,     # a region within the ear
+    "undercut": 0.07,      # the sides of the head cropped
+    "tips": 0.07,          # of hanging hair, dyed
+    "eye shadow": 0.05,
+    "pocket flaps": 0.15,
+    "pocket square": 0.1,
+    "piping": 0.08,        # a border along a jacket's front and hem
+    "arm bands": 0.07,
+    "elbow patches": 0.05,
     "tail": 0.05,
     "wings": 0.04,
     "back pack": 0.05,

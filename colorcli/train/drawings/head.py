@@ -239,11 +239,24 @@ def _cap(sk: Sketch) -> list[Shape]:
         if tight.facing(at, start * b.head, yaw) > 0.15:
             high = np.linspace(start, start - long, 4)
             details.append(lathe.place(at + d.uniform(-0.2, 0.2) * np.linspace(0, 1, 4), high * b.head, yaw))
-    return [sk.shape("hair", outline, (close(outline),), details, group="hair")]
+    shapes = [sk.shape("hair", outline, (close(outline),), details, group="hair")]
+    if "undercut" in c.trimmings and h.style in ("short", "spiky", "bun", "ponytail", "braid"):
+        for s in (1, -1):
+            away = np.linspace(62, 180, 15)
+            bottom_edge = np.interp(away, np.degrees(np.abs(np.sort(s * theta))), edge[np.argsort(s * theta)])
+            top_edge = np.maximum(0.62 + 0.06 * np.sin(np.radians(away)), bottom_edge + 0.02)
+            around = s * np.radians(np.append(away, away[::-1]))
+            shaved = tight.grown(0.002 * b.head).place(around, np.append(bottom_edge, top_edge[::-1]) * b.head, yaw)
+            if np.ptp(shaved[:, 0]) > 0.03 * b.head:
+                mixed = (np.array(c.color("hair")) * 0.55 + np.array(c.color("face")) * 0.45).astype(int)
+                tone = (int(mixed[0]), int(mixed[1]), int(mixed[2]))
+                shapes.append(sk.shape("hair", shaved, color=tone, group=f"cropped{s}"))
+    return shapes
 
 
-def _tail(sk: Sketch, root: NDArray[np.float64], length: float, width: float, way: float, key: int) -> Shape:
-    """A hanging tail of hair."""
+def _tail(sk: Sketch, root: NDArray[np.float64], length: float, width: float, way: float, key: int) -> list[Shape]:
+    """A hanging tail of hair, its tip maybe dyed."""
+    tips: list[Shape] = []
     d = sk.design(key)
     n = 7
     t = np.linspace(0, 1, n)
@@ -264,10 +277,14 @@ def _tail(sk: Sketch, root: NDArray[np.float64], length: float, width: float, wa
         )
         left, right = offsets(middle, half)
         knots = [np.stack([left[k], middle[k + 1], right[k]]) for k in range(2, 17, 2)]
-        return sk.shape("hair", np.concatenate([left, right[::-1]]), details=knots, group=f"tail{key}")
+        return [sk.shape("hair", np.concatenate([left, right[::-1]]), details=knots, group=f"tail{key}")]
     left, right = offsets(middle, half)
+    if "tips" in sk.character.trimmings:
+        cut = int(d.integers(9, 15))
+        end = np.concatenate([left[cut:], right[cut:][::-1]])
+        tips.append(sk.shape("hair", end, color="accent", group=f"tip{key}"))
     strands = [spline(path[1:6] + np.array([s * width * 0.4, 0]), steps=3) for s in (-1, 0.6)[: int(d.integers(0, 3))]]
-    return sk.shape("hair", np.concatenate([left, right[::-1]]), details=strands, group=f"tail{key}")
+    return [sk.shape("hair", np.concatenate([left, right[::-1]]), details=strands, group=f"tail{key}"), *tips]
 
 
 def _loose(sk: Sketch) -> list[Shape]:
@@ -522,6 +539,12 @@ def _eyes(sk: Sketch) -> list[Shape]:
                 iris_w = min(iris_w, high * 0.85)
                 iris_h = high * 0.8
             weight = 0.6
+            if "eye shadow" in c.trimmings:
+                lid = spot + (white - spot) * [1.15, 1.7]
+                lid = lid[lid[:, 1] > spot[1]]
+                if len(lid) > 3:
+                    lid = lid[np.argsort(lid[:, 0])]
+                    shapes.append(sk.shape("face", lid, color="accent", weight=0.5, group=f"lid{s}", shaded=False))
             shapes.append(sk.shape("eye_white", white, weight=weight, group=f"eye{s}", shaded=False))
             shapes.append(
                 sk.shape(
@@ -855,15 +878,14 @@ def head(sk: Sketch) -> HeadShapes:
     tails: list[Shape] = []
     if h.style in ("ponytail", "braid"):
         spot = f.skull.place(np.array([np.pi]), np.array([0.72 * b.head]), yaw)[0]
-        tails.append(
-            _tail(sk, spot, h.length * b.head * 0.8, 0.14 * b.head, -np.sign(np.sin(yaw)) * abs(np.sin(yaw)), 60)
-        )
+        way = -np.sign(np.sin(yaw)) * abs(np.sin(yaw))
+        tails += _tail(sk, spot, h.length * b.head * 0.8, 0.14 * b.head, way, 60)
     elif h.style in ("twin tails", "braids"):
         for s in (1, -1):
             spot = f.skull.place(np.array([s * 1.9]), np.array([0.66 * b.head]), yaw)[0]
             way = 1.0 if spot[0] > 0 else -1.0
             tail = _tail(sk, spot, h.length * b.head * 0.8, 0.15 * b.head, way, 61 if s > 0 else 62)
-            (tails if facing < 0 or f.skull.facing(s * 1.9, 0.66 * b.head, yaw) > 0.2 else behind).append(tail)
+            (tails if facing < 0 or f.skull.facing(s * 1.9, 0.66 * b.head, yaw) > 0.2 else behind).extend(tail)
     elif h.style == "bun":
         spot = f.skull.place(np.array([np.pi]), np.array([0.86 * b.head]), yaw)[0] + [0, 0.08 * b.head]
         if facing > 0:
@@ -917,10 +939,7 @@ def head(sk: Sketch) -> HeadShapes:
         for s in (1, -1):
             spot = f.skull.grown(0.02 * b.head).place(np.array([s * 1.25]), np.array([0.55 * b.head]), yaw)[0]
             if f.skull.facing(s * 1.25, 0.55 * b.head, yaw) > -0.1:
-                front.append(
-                    _tail(
-                        sk, spot, min(h.length * 0.7 + 0.5, 1.6) * b.head, 0.07 * b.head, 0.1 * s, 64 if s > 0 else 65
-                    )
-                )
+                long = min(h.length * 0.7 + 0.5, 1.6) * b.head
+                front += _tail(sk, spot, long, 0.07 * b.head, 0.1 * s, 64 if s > 0 else 65)
     front += _hat(sk) + trimmings.on_head(sk)
     return HeadShapes(sk.on_head(behind), sk.on_head(back), sk.on_head(front))

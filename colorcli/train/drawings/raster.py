@@ -265,15 +265,21 @@ def draw_shapes(
             pieces = [at]
             if pen.gaps and len(at) > 10 and rng.random() < pen.gaps:
                 cut = int(rng.integers(2, len(at) - 3))
-                pieces = [at[:cut], at[cut + int(rng.integers(1, 3)) :]]
-            value = 255 if not pen.pale or rng.random() >= pen.pale else int(rng.integers(50, 170))
-            for piece in pieces:
+                wide_gap = len(at) > 24 and rng.random() < 0.12
+                pieces = [at[:cut], at[cut + int(rng.integers(3, 8) if wide_gap else rng.integers(1, 3)) :]]
+            value = later = 255 if not pen.pale or rng.random() >= pen.pale else int(rng.integers(50, 170))
+            if pen.pale and len(pieces) == 1 and len(at) > 16 and rng.random() < 0.25:
+                # A long line may go on faintly, as at the back of a head or where a sleeve goes over into a shoulder.
+                cut = int(rng.integers(4, len(at) - 4))
+                pieces, later = [at[: cut + 1], at[cut:]], int(rng.integers(40, 170))
+            for k, piece in enumerate(pieces):
                 if len(piece) > 1:
-                    _stroke(layers.ink, piece, wide, pen.taper, value)
+                    shown = later if k else value
+                    _stroke(layers.ink, piece, wide, pen.taper, shown)
                     if pen.double and rng.random() < pen.double:
                         beside = rng.normal(0, wide * 0.7, 2) * (1 << _SHIFT)
                         drift = np.linspace(-1, 1, len(piece))[:, None] * rng.normal(0, wide * 0.7, 2) * (1 << _SHIFT)
-                        _stroke(layers.ink, np.round(piece + beside + drift).astype(np.int32), wide, pen.taper, value)
+                        _stroke(layers.ink, np.round(piece + beside + drift).astype(np.int32), wide, pen.taper, shown)
     if pen.contour and layers.reach:
         thick = max(1, round(line * pen.contour))
         x0, y0, x1, y1 = layers.reach

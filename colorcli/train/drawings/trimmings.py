@@ -45,6 +45,8 @@ def on_chest(sk: Sketch) -> list[Shape]:
             shapes.append(sk.shape("ornament", plate, group="badge", color="accent" if d.random() < 0.5 else None))
     if sk.character.kind != "person" and sk.character.outfit.upper in ("bare", "tank") and sk.front > -0.2:
         shapes += _belly(sk)
+    if sk.character.outfit.upper in ("suit", "coat", "open jacket", "uniform") and sk.front > -0.3:
+        shapes += _jacket_trim(sk)
     if "shoulder bag" in trim:
         way = float(d.choice([-1, 1]))
         t = np.linspace(0, 1, 9)
@@ -65,6 +67,38 @@ def on_chest(sk: Sketch) -> list[Shape]:
             shapes.append(sk.shape("prop", box, group="bag"))
             shapes.append(sk.shape("prop", flap, group="flap", color="accent" if d.random() < 0.4 else None))
     return sk.on_torso(shapes)
+
+
+def _jacket_trim(sk: Sketch) -> list[Shape]:
+    """Flaps over the pockets, and a cloth in the breast pocket."""
+    trim = sk.character.trimmings
+    lathe, yaw = _cloth(sk), sk.figure.yaw
+    d = sk.design(129)
+    shapes: list[Shape] = []
+    inner, outer, high = d.uniform(0.3, 0.5), d.uniform(0.75, 1.1), d.uniform(0.05, 0.1)
+    level, slant = d.uniform(0.1, 0.28), d.uniform(-0.02, 0.06)
+    color = "accent" if d.random() < 0.2 else "jacket"
+    if "pocket flaps" in trim:
+        for s in (1, -1):
+            if lathe.facing(s * (inner + outer) / 2, sk.height(level), yaw) < 0.1:
+                continue
+            theta = s * np.array([inner, outer, outer, inner])
+            corners = np.array([sk.height(level + k) for k in (0, slant, slant - high, -high)])
+            flap = lathe.place(theta, corners, yaw, 0.05)
+            shapes.append(sk.shape("jacket", flap, color=color, group=f"flap{s}"))
+    if "pocket square" in trim and lathe.facing(0.6, sk.height(0.72), yaw) > 0.1:
+        theta, y = np.array([0.4, 0.75, 0.7, 0.6, 0.45]), sk.height(0.7)
+        rise = (sk.height(0.76) - y) * d.uniform(0.5, 1.0)
+        cloth = lathe.place(theta, y + rise * np.array([0, 0, 1.0, 0.5, 1.1]), yaw)
+        shapes.append(sk.shape("ornament", cloth, color="shirt", group="pocket square", weight=0.8))
+    if "piping" in trim:
+        heights = np.linspace(sk.height(0.85), sk.height(0.1), 7)
+        edge = d.uniform(0.02, 0.12)
+        near = lathe.place(np.full(7, edge), heights, yaw, 0.1)
+        far = lathe.place(np.full(7, edge + d.uniform(0.05, 0.12)), heights, yaw, 0.1)
+        if np.abs(far - near).max() > 0.003:
+            shapes.append(sk.shape("jacket", np.concatenate([near, far[::-1]]), color="accent", group="piping"))
+    return shapes
 
 
 def _belly(sk: Sketch) -> list[Shape]:
@@ -158,6 +192,27 @@ def on_arm(sk: Sketch, bones: Limb, wide: float) -> list[Shape]:
     shapes = [sk.shape("ornament", outline, color="belt", group="watch", weight=0.8)]
     if d.random() < 0.6:
         shapes.append(sk.shape("ornament", ellipse(band[1], wide * 0.75, wide * 0.75, count=12), group="dial"))
+    return shapes
+
+
+def on_sleeve(sk: Sketch, bones: Limb, wide: float) -> list[Shape]:
+    """A band around the upper arm, and a patch on the elbow."""
+    trim = sk.character.trimmings
+    d = sk.design(128)
+    shoulder, elbow, wrist = bones.points
+    long = float(np.hypot(*(elbow - shoulder)))
+    both, start, high = d.random() < 0.4, d.uniform(0.35, 0.55), d.uniform(0.1, 0.25)
+    shapes: list[Shape] = []
+    if "arm bands" in trim and (both or bones.side == 1) and long > 0.04:
+        band = tuple(shoulder + (elbow - shoulder) * t for t in (start, start + high / 2, start + high))
+        left, right = limb(band, (wide,) * 5)
+        outline = np.concatenate([left, right[::-1]])
+        color = "accent" if d.random() < 0.6 else "ornament"
+        shapes.append(sk.shape("ornament", outline, color=color, group=f"band{bones.side}"))
+    if "elbow patches" in trim:
+        bend = unit(elbow - (shoulder + wrist) / 2) * wide * 0.3
+        patch = ellipse(elbow + bend, wide * 0.5, wide * 0.75, 0.0, count=14)
+        shapes.append(sk.shape("jacket", patch, color="accent", group=f"elbow{bones.side}", weight=0.8))
     return shapes
 
 
