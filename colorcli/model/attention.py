@@ -77,7 +77,7 @@ class Region:
     """
 
     mask: Tensor               # (B or 1, 1, h, w) of the latents' size, 1 = character
-    threshold: float = 0.05    # for the hard rule, 0..1
+    threshold: float | Tensor = 0.05   # for the hard rule, 0..1; or one for each row, (B,)
     merge: float = 0.0         # how much of the background's result goes into the character, 0..1
     foreground: float = 1.0    # strength of the reference half
     background: float = 1.0    # strength of the background half
@@ -145,9 +145,9 @@ class Selection:
     split: tuple[Tensor, Tensor] | None = field(default=None)  # indices inside and outside, if all rows have one mask
 
     @staticmethod
-    def of(mask: Tensor, threshold: float) -> "Selection":
-        """Select where `mask` (B or 1, N) is above the threshold."""
-        inside = mask > threshold
+    def of(mask: Tensor, threshold: float | Tensor) -> "Selection":
+        """Select where `mask` (B or 1, N) is above the threshold, one for all rows or (B,)."""
+        inside = mask > (threshold[:, None] if isinstance(threshold, Tensor) else threshold)
         if inside.shape[0] > 1:
             return Selection(inside)
         return Selection(inside, (inside[0].nonzero().flatten(), (~inside[0]).nonzero().flatten()))

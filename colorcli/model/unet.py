@@ -12,6 +12,7 @@ from diffusers import Transformer2DModel, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from colorcli.model.attention import (
     Adapter,
@@ -78,6 +79,7 @@ class ColorUNet(UNet2DConditionModel, ModelMixin):
     """The stock network whose call is `denoise`, so that what wraps a module's call (offload, compile, DDP) works."""
 
     _keep_in_fp32_modules: ClassVar = list(EXACT_LAYERS)   # diffusers reads it when weights are loaded in 16 bit
+    recomputes = False   # in training, each transformer block is computed anew for the gradient instead of being kept
 
     def forward(
         self,
@@ -133,7 +135,8 @@ def denoise(
     sketch_maps: finest first, added behind the first convolution, behind every down-sampling and behind the last block
     of the encoder, before these are stored for the decoder; empty adds nothing.
     observe: is told intermediate tensors as they come: "input.n" (before a map is added), "middle", "output.n", and,
-    for transformer block i, "norm1.i" (its self-attention input) and "block.i" (its output tokens).
+    for transformer block i from 0, "norm1.i" (its self-attention's input), "self.i" and "cross.i" (what its attentions
+    add) and "block.i" (its output tokens).
 
     The blocks may be of another precision than the embeddings and the last layers (`memory.apply_precision`): inputs of
     any precision are taken, and the result has that of the last layer.
@@ -289,6 +292,36 @@ def self_attention_inputs(
     return found
 
 
+class _AllSeen(Exception):
+    """Everything that was asked for has been told."""
+
+
+def features_of(
+    unet: UNet2DConditionModel,
+    sample: Tensor,
+    timestep: Tensor | float,
+    y: Tensor | None,
+    context: Context,
+    sketch_maps: Sequence[Tensor],
+    plan: AttentionPlan,
+    names: Sequence[str],
+) -> list[Tensor]:
+    """Give what `denoise` would tell an observer under some names, and run the network no further than that."""
+    found: dict[str, Tensor] = {}
+
+    def observe(name: str, x: Tensor) -> None:
+        if name in names:
+            found[name] = x
+            if len(found) == len(set(names)):
+                raise _AllSeen
+
+    try:
+        denoise(unet, sample, timestep, y, context, sketch_maps, plan, observe)
+    except _AllSeen:
+        return [found[name] for name in names]
+    raise AssertionError(f"the network tells nothing named {set(names) - set(found)}")
+
+
 def decoder_banks(unet: UNet2DConditionModel, sample: Tensor, timestep: Tensor | float, y: Tensor) -> list[Tensor]:
     """Give the self-attention inputs of the decoder's transformer blocks of a network without cross-attention."""
     found: list[Tensor] = []
@@ -436,21 +469,44 @@ class _Walk:
         return attention.proj_out(tokens.mT.unflatten(2, (height, width))) + x
 
     def transformer_block(self, block: BasicTransformerBlock, x: Tensor, height: int, width: int) -> Tensor:
-        plan, i = self.plan, self.block
+        i, layer = self.block, self.region(height, width)
         self.block += 1
-        layer = self.region(height, width)
+        if not (getattr(self.unet, "recomputes", False) and torch.is_grad_enabled()):
+            return self.run_block(block, i, x, layer, self.tell)
+        names: list[str] = []
+
+        def run(x: Tensor) -> tuple[Tensor, ...]:
+            seen: dict[str, Tensor] = {}
+            out = self.run_block(block, i, x, layer, seen.__setitem__)
+            names[:] = seen
+            return out, *seen.values()
+
+        # The observer is told outside: what it keeps has to be of the first run, with its gradient.
+        out, *seen = checkpoint(run, x, use_reentrant=False)
+        for name, features in zip(names, seen, strict=True):
+            self.tell(name, features)
+        return out
+
+    def run_block(
+        self, block: BasicTransformerBlock, i: int, x: Tensor, layer: LayerRegion | None, tell: Observer
+    ) -> Tensor:
+        plan = self.plan
         own = block.norm1(x)
-        self.tell(f"norm1.{i}", own)
+        tell(f"norm1.{i}", own)
         bank: Source | None = plan.bank[i - self.decoder_start] if plan.bank and i >= self.decoder_start else None
         stored = plan.injection.stored[i] if plan.injection is not None else None
-        x = x + self_attention(block.attn1, own, plan, bank, stored, layer)
+        added = self_attention(block.attn1, own, plan, bank, stored, layer)
+        tell(f"self.{i}", added)
+        x = x + added
         if block.attn2 is not None:
             strength = plan.strengths if isinstance(plan.strengths, int | float) else plan.strengths[i]
             context = self.context if isinstance(self.context, Tensor) else self.context[i]
             adapter = plan.adapters[i] if plan.adapters else None
-            x = x + cross_attention(block.attn2, block.norm2(x), context, strength, plan, layer, adapter)
+            added = cross_attention(block.attn2, block.norm2(x), context, strength, plan, layer, adapter)
+            tell(f"cross.{i}", added)
+            x = x + added
         x = x + block.ff(block.norm3(x))
-        self.tell(f"block.{i}", x)
+        tell(f"block.{i}", x)
         return x
 
     def region(self, height: int, width: int) -> LayerRegion | None:

@@ -1,5 +1,6 @@
 """The parts of a recipe that say what a stage minimizes: each group of options is a frozen section. No torch here."""
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -25,7 +26,9 @@ class GramSection(Section):
     ramp: Share = Field(0.0, ge=0, le=1, description="share of the steps over which it then rises")
     blocks: tuple[int, ...] | None = Field(None, description="transformer blocks compared, from 1; unset: by the model")
     feature: Literal["block", "self", "cross"] = Field("block", description="what of a block: its output, an attention")
-    form: Literal["cosine", "paper"] = Field("cosine", description="cosines and a mean; or the paper's plain sums")
+    form: Literal["cosine", "product", "paper"] = Field(
+        "cosine", description="the mean over cosines, the mean over products of whole tokens, or their sum (paper)"
+    )
     variant: Literal["mse", "kl", "ranking", "binary"] = Field("mse", description="how two matrices are compared")
     mask_weighting: bool = Field(False, description="only pairs of tokens of the character count")
     mask_threshold: Share = Field(0.05, ge=0, le=1, description="mask above this is the character")
@@ -74,4 +77,28 @@ class AblationSection(Section):
     tagger: bool = Field(True, description="False: the tagger's tokens are zero")
     reference: Literal["mixed", "other", "same"] = Field(
         "mixed", description="of generated characters: another pose, the drawing itself, or mostly another"
+    )
+
+
+class SheetsSection(Section):
+    """One show's pictures: a folder for each character, several pictures in it, line art in `line/` where there is any.
+    """
+
+    folder: Path = Field(description="holds a folder for each character")
+    references: int = Field(4, ge=1, description="other pictures of a character that each is colored from")
+    same: Share = Field(0.15, ge=0, le=1, description="share of pictures that are colored from themselves too")
+    mirrored: bool = Field(True, description="mirror images of the pictures are learned from as well")
+
+
+class LoraSection(Section):
+    """The low-rank changes of the stage lora."""
+
+    rank: int = Field(4, ge=1, le=256, description="width of the bottleneck: what a file holds, and its size")
+    alpha: int | None = Field(None, ge=1, description="the change is scaled by alpha / rank; unset: by 1")
+    layers: tuple[Literal["self", "cross", "projection"], ...] = Field(
+        ("self", "cross"), min_length=1, description="attention of the denoising network; what makes tokens of the key"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="of what goes into a change")
+    matched: Share = Field(
+        0.7, ge=0, le=1, description="mini: samples that begin from the color match, as a render does"
     )

@@ -1,24 +1,22 @@
 """Background bleaching reproduces the golden numbers."""
 
-
-from colorcli.prepare.background import bleach_batch
+from colorcli.train.bleaching import Thresholds, bleach
 from tests.golden.fixture import load
 
 
 def test_golden_bleaching_of_a_training_batch() -> None:
     fixture = load("background_bleaching")
-    x = {name: value.numpy() for name, value in fixture.inputs.items()}
+    x = fixture.inputs
     others = [name.removesuffix("image") for name in fixture.outputs if name[0] == "p" and name.endswith(".image")]
     chances = {prefix: float(prefix[1:-1]) for prefix in others}
     for prefix, chance in {"": fixture.config["p_white"], **chances}.items():
-        found = bleach_batch(
+        found = bleach(
             x["image"],
             x["sketch"],
             x["reference"],
             sketch_mask=x["sketch_mask"],
             reference_mask=x["reference_mask"],
-            sketch_threshold=x["threshold_sketch"],
-            reference_threshold=x["threshold_reference"],
+            thresholds=Thresholds(x["threshold_sketch"], x["threshold_reference"]),
             white=x["draw.white"] < chance,
             level=x["draw.level"],
         )

@@ -144,7 +144,10 @@ TABLE: dict[str, Row] = {
         ("mask_extraction_wrapping:masks_around_a_placeholder_network",),
     ),
     "background_bleaching": Row(
-        ("prepare.background:bleach_batch",), ("background_bleaching:bleaching_of_a_training_batch",)
+        ("train.bleaching:bleach",), ("background_bleaching:bleaching_of_a_training_batch",)
+    ),
+    "gram_loss": Row(
+        ("train.gram:gram_loss", "train.gram:gram_matrices"), ("gram_loss:losses_and_matrices_of_every_setting",)
     ),
     # The SD2.1 model.
     "v2_sketch_encoder": Row(
@@ -175,7 +178,7 @@ TABLE: dict[str, Row] = {
 }
 
 # Numbers of the published training, which colorcli does not do yet.
-NOT_YET = ("gram_loss", "gram_training_loss", "xl_training_inputs_base", "xl_training_inputs_adapter")
+NOT_YET = ("gram_training_loss", "xl_training_inputs_base", "xl_training_inputs_adapter")
 
 
 HELPERS = ("networks.py", "networks_v2.py", "runs.py")   # what several golden tests share
