@@ -34,21 +34,14 @@ from colorcli.model.lora_merge import Lora, changed_networks
 from colorcli.model.machine import out_of_memory, too_large
 from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
 from colorcli.model.matcher import RegionMatcher
-from colorcli.model.memory import (
-    SIZES,
-    MemoryProfile,
-    Phase,
-    Residency,
-    activations,
-    apply_precision,
-    free_caches,
-)
+from colorcli.model.memory import SIZES, MemoryProfile, Phase, activations, apply_precision
 from colorcli.model.onnx_networks import open_networks
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
 from colorcli.model.preprocess import clip_pixels, stretch, tagger_pixels, to_8bit
 from colorcli.model.reading import PartReader
 from colorcli.model.reference import ClusterProjection, TaggerTower, clip_tokens
 from colorcli.model.reference_net import ReferenceNet
+from colorcli.model.residency import Residency, free_caches
 from colorcli.model.side_encoders import BackgroundEncoder, StyleEncoder, project_hints
 from colorcli.model.sketch_encoder import PyramidSketchEncoder, SketchEncoder
 from colorcli.model.text_manipulation import TextEdit, WordEdit, read_edits, similarity_pictures, text_vectors

@@ -31,12 +31,11 @@ from colorcli.model.memory import (
     RUNTIME,
     MemoryProfile,
     Phase,
-    Residency,
     apply_precision,
     choose_profile,
     estimate,
-    free_caches,
 )
+from colorcli.model.residency import Residency, free_caches
 from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import prepare_frame
 from colorcli.prepare.key import prepare_key

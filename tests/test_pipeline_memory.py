@@ -12,7 +12,8 @@ import torch
 from colorcli.errors import DeviceError
 from colorcli.images import read_picture
 from colorcli.loading import load_pipeline
-from colorcli.model.memory import PHASES, PRECISIONS, PROFILES, Home, MemoryProfile, Residency, parts_of
+from colorcli.model.memory import PHASES, PRECISIONS, PROFILES, MemoryProfile, parts_of
+from colorcli.model.residency import Home, Residency
 from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import prepare_key

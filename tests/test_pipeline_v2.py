@@ -14,7 +14,8 @@ from transformers import CLIPTokenizer
 
 from colorcli.errors import PresetError, WeightsError
 from colorcli.images import over_paper, read_picture
-from colorcli.model.memory import PRECISIONS, PROFILES, Home, Residency
+from colorcli.model.memory import PRECISIONS, PROFILES
+from colorcli.model.residency import Home, Residency
 from colorcli.pipeline import ColorizePipeline, picture_of
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
