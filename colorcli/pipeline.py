@@ -225,7 +225,7 @@ class ColorizePipeline(DiffusionPipeline):
             behind = None if image is None else read_picture(Path(image))
             networks = open_networks(preset)
             key = prepare_key(picture_of(key), preset, self.variant, networks=networks, background=behind)
-        pictures = self._key_pictures(key)
+        pictures = self.key_pictures(key)
         with self._phase("read key"):
             settings = self._settings(preset)
             if isinstance(settings, SideSettings):
@@ -293,7 +293,7 @@ class ColorizePipeline(DiffusionPipeline):
         Raises WeightsError if the model lacks what reads words.
         """
         check_for_variant(preset, self.variant)
-        picture = self._key_pictures(key).reference
+        picture = self.key_pictures(key).reference
         assert picture is not None
         with self._phase("read key"):
             tokens = self._clip_tokens(picture).float()
@@ -487,7 +487,7 @@ class ColorizePipeline(DiffusionPipeline):
             "style": preset.style.enhance, "hints": background.hints,
         })
 
-    def _key_pictures(self, key: PreparedKey) -> KeyPictures:
+    def key_pictures(self, key: PreparedKey) -> KeyPictures:
         """Give the key's pictures as the model sees them: laid on a canvas, or whole."""
         whole = self.variant.key_view == "whole"
         color = over_paper(key.picture) if whole else key.color_canvas
@@ -554,6 +554,19 @@ class ColorizePipeline(DiffusionPipeline):
         if self.profile.strips and isinstance(self.vae, AutoencoderKL):
             return decode_in_strips(self.vae, latents).float()
         return torch.cat([self.vae.decode(one).sample.float() for one in latents.split(1)])
+
+    @torch.inference_mode()
+    def conditions(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Conditions:
+        """Put together what the network reads for a frame; the context as tokens, not projected. For training."""
+        with self._phase("read frame", frame.ink_canvas.shape):
+            return replace(self._conditions([frame], reference, preset), context=reference.tokens.context)
+
+    @torch.inference_mode()
+    def encode_picture(self, color: Floats) -> Tensor:
+        """Encode a picture of canvas size (h, w, 3), 0..1: (1, C, h/8, w/8), scaled as the network takes them."""
+        with self._phase("read frame", color.shape[:2]):
+            return latents_of(self.vae.encode(_picture(color).to(self._device, self.vae.dtype))).float() * float(
+                self.vae.config["scaling_factor"])
 
     def _conditions(
         self, pictures: Sequence[PreparedFrame] | Sequence[PreparedKey], reference: Reference, preset: Preset

@@ -135,10 +135,16 @@ def build_components(architecture: Architecture, parts: int, tags: int) -> Compo
 
 def reference_context(components: Components, picture: Tensor) -> Tensor:
     """Give the context tokens (B, tokens, context width) of key pictures (B, 3, H, W) in -1..1."""
-    assert components.tagger is not None and components.projection is not None, "a model that reads keys by tokens"
+    assert components.projection is not None, "a model that reads keys by tokens"
+    return torch.as_tensor(components.projection(*reference_tokens(components, picture)))
+
+
+def reference_tokens(components: Components, picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Give what CLIP and the tagger read of key pictures (B, 3, H, W) in -1..1: (B, N, C) each, for the projection."""
+    assert components.tagger is not None, "a model that reads keys by tokens"
     tokens = components.tagger(tagger_pixels(picture, components.tagger.config["image_size"]))
     clip = clip_tokens(components.image_encoder, clip_pixels(picture, components.image_encoder.config.image_size))
-    return torch.as_tensor(components.projection(clip, tokens))
+    return clip, tokens
 
 
 def last_features(unet: ColorUNet) -> str:

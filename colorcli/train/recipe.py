@@ -11,7 +11,15 @@ from pydantic import Field, ValidationError, model_validator
 
 from colorcli.errors import PresetError, UsageError
 from colorcli.settings import NodeReader, allowed_values, parse_yaml, read_yaml, shown
-from colorcli.train.sections import AblationSection, DiffusionSection, DropSection, GramSection, Section
+from colorcli.train.sections import (
+    AblationSection,
+    DiffusionSection,
+    DropSection,
+    GramSection,
+    LoraSection,
+    Section,
+    SheetsSection,
+)
 
 StageName = Literal[
     "autoencoder", "tagger", "sketch", "colorizer", "matcher", "distill",  # mini, from nothing
@@ -21,7 +29,7 @@ StageName = Literal[
 # Stages whose networks only mini has.
 MINI_ONLY = frozenset({"autoencoder", "tagger", "sketch", "colorizer", "matcher", "distill"})
 # Keys that hold paths: in a recipe they are seen from the recipe's folder, in --set from where one stands.
-PATHS = ("model", "start_from", "pictures.folder", "pictures.validation_folder")
+PATHS = ("model", "start_from", "pictures.folder", "pictures.validation_folder", "sheets.folder")
 EXAMPLE = "recipes/mini.yaml is an example"
 
 
@@ -83,6 +91,7 @@ class StageSection(Section):
     diffusion: DiffusionSection = DiffusionSection()
     drop: DropSection = DropSection()
     ablation: AblationSection = AblationSection()
+    lora: LoraSection = LoraSection()
 
 
 class Recipe(Section):
@@ -105,6 +114,7 @@ class Recipe(Section):
     drawings: DrawingsSection = DrawingsSection()
     pairs: PairsSection = PairsSection()
     pictures: PicturesSection | None = Field(None, description="unset: published stages learn from drawings")
+    sheets: SheetsSection | None = Field(None, description="the pictures of a show, for the stage lora")
     stages: tuple[StageSection, ...] = Field(min_length=1, description="one after the other")
     checkpoint_every: int = Field(50, ge=1, description="steps between two checkpoints")
     keep: int = Field(1, ge=1, description="newest checkpoints of a stage that stay")

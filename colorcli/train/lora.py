@@ -1,0 +1,156 @@
+"""Fine-tuning on one show: low-rank changes of the attention, learned from its model sheets, written as one small file.
+
+peft lays them into the networks for training; the file goes into a preset (`lora:`), where the same changes are added
+to the weights. Hu et al. 2021, arXiv:2106.09685.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from colorcli.errors import MissingExtraError
+from colorcli.model.build import Components
+from colorcli.model.lora_file import ALPHA, BASE, BASE_SHA256, LICENSE, RANK, RECIPE
+from colorcli.model.weights import WeightsList
+from colorcli.train.batch import Losses
+from colorcli.train.mini_stages import BACKGROUND_WEIGHT
+from colorcli.train.noise import chance, offset_noise
+from colorcli.train.recipe import StageSection
+from colorcli.train.sections import LoraSection
+from colorcli.train.sheets import SheetBatch, SheetSet
+from colorcli.train.turn import Turn
+
+HOLDER = "lora"          # name inside the denoising network under which the learning layers stand together
+ADAPTER = "default"      # peft's name of the change
+STORED = torch.float16   # halves in the file
+REFERENCE_DROPOUT = 0.1  # share of samples that see no reference, so that guidance goes on working
+
+# What of a network is changed: the last parts of the names of its linear layers.
+_QKVO = ("to_q", "to_k", "to_v", "to_out.0")
+LAYERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "self": ("unet", tuple(f"attn1.{name}" for name in _QKVO)),
+    "cross": ("unet", tuple(f"attn2.{name}" for name in _QKVO)),
+    "projection": ("projection", ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out", "proj.0", "proj.2")),
+}
+
+
+class LearningLayers(nn.Module):
+    """The halves of all changes, which are parts of the networks, gathered as what a stage trains.
+
+    layers: "unet.<layer>" or "projection.<layer>" -> peft's layer.
+    """
+
+    def __init__(self, layers: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.halves = nn.ModuleDict({
+            # A name with dots is none that a module may have.
+            name.replace(".", "/"): nn.ModuleDict({"down": layer.lora_A[ADAPTER], "up": layer.lora_B[ADAPTER]})
+            for name, layer in layers.items()
+        })
+        self.scales = {name: float(layer.scaling[ADAPTER]) for name, layer in layers.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Name all halves as diffusers does; the scale is multiplied into the upper ones, so no reader needs it."""
+        found: dict[str, Tensor] = {}
+        for name, scale in self.scales.items():
+            down, up = (self.halves.get_parameter(f"{name.replace('.', '/')}.{half}.weight") for half in ("down", "up"))
+            found |= {f"{name}.lora_A.weight": down.detach(), f"{name}.lora_B.weight": up.detach() * scale}
+        return found
+
+
+def lay_in(components: Components, section: LoraSection, seed: int) -> None:
+    """Lay new changes into the networks, which change nothing yet, and gather them as `unet.lora`.
+
+    Does nothing if they are there. Raises MissingExtraError without peft.
+    """
+    if hasattr(components.unet, HOLDER):
+        return
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.lora import LoraLayer
+    except ImportError as error:
+        raise MissingExtraError("the stage lora needs the package peft, which is not installed",
+                                hint="pip install 'colorcli[train]'") from error
+    networks: dict[str, list[str]] = {}
+    for chosen in section.layers:
+        network, names = LAYERS[chosen]
+        networks.setdefault(network, []).extend(names)
+    layers: dict[str, Any] = {}
+    torch.manual_seed(seed)   # peft draws the lower halves
+    for network, endings in networks.items():
+        module = getattr(components, network)
+        if module is None:
+            continue   # a model that reads keys by CLIP's tokens alone has no projection
+        ends = tuple(f".{name}" for name in endings)
+        targets = [
+            name for name, layer in module.named_modules()
+            if isinstance(layer, nn.Linear) and f".{name}".endswith(ends)
+        ]
+        config = LoraConfig(r=section.rank, lora_alpha=section.alpha or section.rank, target_modules=targets,
+                            lora_dropout=section.dropout, bias="none")
+        inject_adapter_in_model(config, module, ADAPTER)
+        layers |= {f"{network}.{name}": layer for name, layer in module.named_modules() if isinstance(layer, LoraLayer)}
+    components.unet.add_module(HOLDER, LearningLayers(layers))
+
+
+def make_sheet_batch(data: SheetSet, turn: Turn, size: int, options: StageSection) -> SheetBatch:
+    """Choose pictures of one canvas, each with another picture of its character."""
+    return data.batch(turn, size)
+
+
+def lora_losses(components: Components, batch: SheetBatch, turn: Turn, options: StageSection) -> Losses:
+    """The error of the clean latents that the network sees in noised ones, the character weighted over the background.
+
+    From noised true latents at all times it is the loss of the model's own training. A model that begins from a color
+    match also learns, at the times it then runs, to go from there to the true colors, whatever the match got wrong.
+    """
+    generator, device = turn.generator, batch.latents.device
+    rows, alphas_cumprod = len(batch.latents), components.alphas_cumprod
+    last = len(alphas_cumprod) - 1
+    matched = batch.matched & chance(options.lora.matched, rows, generator, device)
+    draws = torch.rand(rows, generator=generator).to(device)
+    # A run from a match begins at the given level, and one step of few stands in its upper half.
+    times = torch.where(matched, batch.level * (0.5 + 0.5 * draws), draws)
+    steps = (times * last).round().long().clamp(0, last)
+    alphas = alphas_cumprod[steps][:, None, None, None]
+    clean = batch.latents
+    begun = torch.where(matched[:, None, None, None], batch.start, clean)
+    noised = alphas.sqrt() * begun + (1 - alphas).sqrt() * offset_noise(
+        clean, generator, options.diffusion.offset_noise)
+    context = batch.key[0] if len(batch.key) == 1 else components.projection(*batch.key)  # type: ignore[misc]
+    seen = ~chance(REFERENCE_DROPOUT, rows, generator, device)
+    predicted = components.unet(
+        noised, steps.float(), batch.y, context * seen[:, None, None], batch.maps
+    ).float()
+    if components.scheduler.config["prediction_type"] == "epsilon":
+        target = (noised - alphas.sqrt() * clean) / (1 - alphas).sqrt()
+    else:
+        target = (alphas.sqrt() * noised - clean) / (1 - alphas).sqrt()
+    share = BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * batch.mask
+    errors = ((predicted - target).square() * share).sum((1, 2, 3)) / (share.sum((1, 2, 3)) * clean.shape[1])
+    told = {"diffusion": errors[~matched], "from_match": errors[matched]}
+    return {"loss": errors.mean(), **{name: some.mean().detach() for name, some in told.items() if len(some)}}
+
+
+def export_lora(components: Components, file: Path, base: WeightsList, license: str, recipe: Mapping[str, Any]) -> int:
+    """Write the changes as one file, whole or not at all; gives its size in bytes.
+
+    base: the weights that they change. recipe: what they were made by, kept for people.
+    """
+    holder = getattr(components.unet, HOLDER)
+    tensors = {name: half.to("cpu", STORED).contiguous() for name, half in holder.tensors().items()}
+    options = recipe["lora"]
+    said = {
+        "format": "pt", BASE: base.model, BASE_SHA256: base.digest, RANK: str(options["rank"]),
+        ALPHA: str(options["alpha"] or options["rank"]), LICENSE: license, RECIPE: json.dumps(recipe, default=str),
+    }  # fmt: skip
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.new")
+    save_file(tensors, partial, metadata=said)
+    partial.replace(file)
+    return file.stat().st_size
