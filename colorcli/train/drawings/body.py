@@ -72,7 +72,8 @@ def _tube(
         last = k == len(pieces) - 1
         fills = [np.concatenate([left, right[::-1]])]
         start = unit(path[1] - path[0])
-        strokes = []
+        strokes: list[Points] = []
+        seams: list[Points] = []
         if k > 0 or not last:
             fills.append(ellipse(b, widths[2], widths[2], count=14))
         if k == 0 and rooted:
@@ -98,9 +99,12 @@ def _tube(
             strokes = [left, right, keep]
         if hem and last:
             bow = second * wide[4] * 0.18
-            strokes.append(spline([left[-1], (left[-1] + right[-1]) / 2 + bow, right[-1]]))
+            end = spline([left[-1], (left[-1] + right[-1]) / 2 + bow, right[-1]])
+            strokes.append(end)
+            if "hem seams" in sk.character.trimmings:
+                seams.append(end - second * sk.design(86).uniform(0.008, 0.025))
             fills.append(np.stack([left[-1], (left[-1] + right[-1]) / 2 + bow, right[-1]]))
-        details = []
+        details = seams
         for _ in range(folds if last else 0):
             t = sk.rng.uniform(0.25, 0.75)
             n = int(t * (min(len(left), len(right)) - 1))

@@ -66,6 +66,7 @@ TRIMMINGS: dict[str, float] = {
     "eye shadow": 0.05,
     "pocket flaps": 0.15,
     "pocket square": 0.1,
+    "hem seams": 0.15,     # a second line along hems
     "piping": 0.08,        # a border along a jacket's front and hem
     "arm bands": 0.07,
     "elbow patches": 0.05,
@@ -293,28 +294,28 @@ def _schemed(rng: np.random.Generator, palette: tuple[tuple[str, RGB], ...]) -> 
     kind = rng.random()
     colors = {name: np.array(color, float) for name, color in palette}
     cloth = [name for name in colors if name not in ("eye_white",)]
-    if kind < 0.62:
+    if kind < 0.68:
         return palette
-    if kind < 0.74:  # near-gray clothes
+    if kind < 0.82:  # near-gray clothes
         keep = rng.uniform(0.0, 0.15)
         for name in cloth:
             if name in ("jacket", "trousers", "top", "shirt", "skirt", "dress", "shoe", "vest", "tie", "hat", "armor"):
                 gray = colors[name].mean()
                 colors[name] = gray + (colors[name] - gray) * keep
-    elif kind < 0.78:  # grays throughout
+    elif kind < 0.84:  # grays throughout
         for name in cloth:
             colors[name] = np.full(3, colors[name].mean())
-    elif kind < 0.85:  # one hue
+    elif kind < 0.88:  # one hue
         hue = rng.random()
         for name in cloth:
             _, saturation, value = colorsys.rgb_to_hsv(*(colors[name] / 255))
             near = (hue + rng.normal(0, 0.02)) % 1
             colors[name] = 255 * np.array(colorsys.hsv_to_rgb(near, 0.25 + 0.5 * saturation, value))
-    elif kind < 0.9:  # little contrast, as in night or fog
+    elif kind < 0.92:  # little contrast, as in night or fog
         toward, share = np.array(cloth_color(rng), float), rng.uniform(0.35, 0.65)
         for name in colors:
             colors[name] = colors[name] * (1 - share) + toward * share
-    elif kind < 0.94:  # pale
+    elif kind < 0.96:  # pale
         for name in cloth:
             colors[name] = 255 - (255 - colors[name]) * 0.45
     else:  # clothes near the skin or the hair
@@ -348,6 +349,7 @@ def _styled_pen(rng: np.random.Generator, pen: Pen, shaded: bool) -> Pen:
         pen,
         width=max(width, 1.0) if hard else width,
         hard=hard,
+        gaps=pen.gaps if rng.random() < 0.65 else 0.0,
         pale=float(rng.uniform(0.03, 0.25)) if rng.random() < 0.3 else 0.0,
         double=float(rng.uniform(0.1, 0.6)) if rng.random() < 0.07 else 0.0,
         contour=float(rng.uniform(0.6, 2.0)) if rng.random() < 0.1 else 0.0,
@@ -613,6 +615,12 @@ def design_character(seed: int, family: str | None = None, alone: bool = False) 
             ("neck", 0.08),
             ("tie", 0.04),
             ("beard", 0.06),
+            ("ear", 0.04),
+            ("sock", 0.08),
+            ("glove", 0.05),
+            ("ornament", 0.08),
+            ("hat", 0.03),
+            ("mouth", 0.1),
         )
         if rng.random() < chance
     )

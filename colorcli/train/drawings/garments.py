@@ -98,6 +98,9 @@ def _shell(
     strokes = [left, right]
     if hem:
         strokes.append(low)
+        if "hem seams" in sk.character.trimmings and top - bottom > 0.06:
+            seam = sk.design(86).uniform(0.008, 0.025)
+            details = [*details, outline[count - 1 : count + 8] + np.array([0.0, seam])]
     if rim:
         strokes.append(high)
     return sk.shape(part, outline, strokes, details, color=color, group=group or part)

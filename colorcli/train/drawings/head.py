@@ -461,8 +461,9 @@ def _ears(sk: Sketch) -> tuple[list[Shape], list[Shape]]:
         layer = over if facing > 0.3 else behind
         layer.append(sk.shape("ear", outline, details=[inner], group=f"ear{s}"))
         if "inner ears" in sk.character.trimmings:
+            darker = (1.0, 1.0, 1.0) if sk.design(87).random() < 0.5 else (0.85, 0.75, 0.75)
             hollow = np.asarray(center) + (outline - center) * 0.55
-            r, g, blue = (int(v * k) for v, k in zip(sk.character.color("ear"), (0.85, 0.75, 0.75), strict=True))
+            r, g, blue = (int(v * k) for v, k in zip(sk.character.color("ear"), darker, strict=True))
             layer.append(sk.shape("ear", hollow, color=(r, g, blue), weight=0.6, group=f"hollow{s}", shaded=False))
     return behind, over
 
