@@ -44,6 +44,11 @@ class Components:
     text_encoder: CLIPTextModelWithProjection | None = None
     tokenizer: CLIPTokenizer | None = None
 
+    def __post_init__(self) -> None:
+        # What a stage of training works with beside the model, and no model is saved with: a teacher, changes that are
+        # laid over the networks.
+        self.beside = nn.ModuleDict()
+
     @classmethod
     def of(cls, pipeline: DiffusionPipeline) -> "Components":
         """Take the parts out of a pipeline; they stay the same objects."""
@@ -60,11 +65,13 @@ class Components:
         return torch.as_tensor(self.scheduler.alphas_cumprod, device=self.device)
 
     def modules(self) -> Iterator[tuple[str, nn.Module]]:
-        """Give every network by its name."""
+        """Give every network by its name, and with them what stands beside the model."""
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, nn.Module):
                 yield field.name, value
+        if self.beside:
+            yield "beside", self.beside
 
     def freeze(self) -> None:
         """Put every network into evaluation, with no gradient."""

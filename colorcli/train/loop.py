@@ -22,6 +22,7 @@ from colorcli.train.batch import Losses
 from colorcli.train.board import Board
 from colorcli.train.checkpoint import Checkpoint, Place, named_weights
 from colorcli.train.export import export_model
+from colorcli.train.export_lora import export_lora
 from colorcli.train.prefetch import Prefetched
 from colorcli.train.previews import draw_previews
 from colorcli.train.processes import accelerated, only_run
@@ -99,7 +100,7 @@ class Run:
             checkpoint = Checkpoint(self.folder / f"{position + 1}-{options.name}", recipe.keep)
             if options.name == "matcher" and accelerator.is_main_process and not (self.folder / "model").is_dir():
                 self.export(components)   # with its networks the regions are read that the matcher learns from
-            ready_for(components, options.name, recipe.seed)
+            ready_for(components, options, recipe.seed)
             checkpoint.restore_averages(components, options.name)
             started = (self.only in (None, options.name)) and time.monotonic() < self.deadline
             if checkpoint.step() < options.steps and started:
@@ -115,7 +116,12 @@ class Run:
                 break
 
     def export(self, components: Components) -> None:
-        """Write the model as it is now."""
+        """Write the model as it is now, or the LoRA file."""
+        if self.recipe.stages[0].name == "lora":
+            file = self.folder / f"{self.recipe.name}.safetensors"
+            self.progress.say(f"writing {file}; a preset names it under lora:")
+            export_lora(components, file, self.recipe)
+            return
         self.progress.say(f"writing the model to {self.folder / 'model'}")
         export_model(components, self.folder / "model", self.recipe)
 

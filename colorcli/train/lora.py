@@ -4,19 +4,14 @@ peft lays them into the networks for training; the file goes into a preset (`lor
 to the weights. Hu et al. 2021, arXiv:2106.09685.
 """
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from colorcli.errors import MissingExtraError
 from colorcli.model.build import Components
-from colorcli.model.lora_file import ALPHA, BASE, BASE_SHA256, LICENSE, RANK, RECIPE
-from colorcli.model.weights import WeightsList
 from colorcli.train.batch import Losses
 from colorcli.train.mini_stages import BACKGROUND_WEIGHT
 from colorcli.train.noise import chance, offset_noise
@@ -25,9 +20,8 @@ from colorcli.train.sections import LoraSection
 from colorcli.train.sheets import SheetBatch, SheetSet
 from colorcli.train.turn import Turn
 
-HOLDER = "lora"          # name inside the denoising network under which the learning layers stand together
+NAME = "lora"            # under which the learning layers stand beside the model
 ADAPTER = "default"      # peft's name of the change
-STORED = torch.float16   # halves in the file
 REFERENCE_DROPOUT = 0.1  # share of samples that see no reference, so that guidance goes on working
 
 # What of a network is changed: the last parts of the names of its linear layers.
@@ -64,11 +58,11 @@ class LearningLayers(nn.Module):
 
 
 def lay_in(components: Components, section: LoraSection, seed: int) -> None:
-    """Lay new changes into the networks, which change nothing yet, and gather them as `unet.lora`.
+    """Lay new changes into the networks, which change nothing yet, and gather them as `beside.lora`.
 
     Does nothing if they are there. Raises MissingExtraError without peft.
     """
-    if hasattr(components.unet, HOLDER):
+    if NAME in components.beside:
         return
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -95,7 +89,7 @@ def lay_in(components: Components, section: LoraSection, seed: int) -> None:
                             lora_dropout=section.dropout, bias="none")
         inject_adapter_in_model(config, module, ADAPTER)
         layers |= {f"{network}.{name}": layer for name, layer in module.named_modules() if isinstance(layer, LoraLayer)}
-    components.unet.add_module(HOLDER, LearningLayers(layers))
+    components.beside[NAME] = LearningLayers(layers)
 
 
 def make_sheet_batch(data: SheetSet, turn: Turn, size: int, options: StageSection) -> SheetBatch:
@@ -135,22 +129,3 @@ def lora_losses(components: Components, batch: SheetBatch, turn: Turn, options: 
     errors = ((predicted - target).square() * share).sum((1, 2, 3)) / (share.sum((1, 2, 3)) * clean.shape[1])
     told = {"diffusion": errors[~matched], "from_match": errors[matched]}
     return {"loss": errors.mean(), **{name: some.mean().detach() for name, some in told.items() if len(some)}}
-
-
-def export_lora(components: Components, file: Path, base: WeightsList, license: str, recipe: Mapping[str, Any]) -> int:
-    """Write the changes as one file, whole or not at all; gives its size in bytes.
-
-    base: the weights that they change. recipe: what they were made by, kept for people.
-    """
-    holder = getattr(components.unet, HOLDER)
-    tensors = {name: half.to("cpu", STORED).contiguous() for name, half in holder.tensors().items()}
-    options = recipe["lora"]
-    said = {
-        "format": "pt", BASE: base.model, BASE_SHA256: base.digest, RANK: str(options["rank"]),
-        ALPHA: str(options["alpha"] or options["rank"]), LICENSE: license, RECIPE: json.dumps(recipe, default=str),
-    }  # fmt: skip
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.new")
-    save_file(tensors, partial, metadata=said)
-    partial.replace(file)
-    return file.stat().st_size

@@ -28,6 +28,8 @@ StageName = Literal[
 ]
 # Stages whose networks only mini has.
 MINI_ONLY = frozenset({"autoencoder", "tagger", "sketch", "colorizer", "matcher", "distill"})
+# Stages that go on from a trained model: where one is the first, mini is the shipped one and not begun from nothing.
+GO_ON = frozenset({"lora", "distill"})
 # Keys that hold paths: in a recipe they are seen from the recipe's folder, in --set from where one stands.
 PATHS = ("model", "start_from", "pictures.folder", "pictures.validation_folder", "sheets.folder")
 EXAMPLE = "recipes/mini.yaml is an example"
@@ -128,6 +130,11 @@ class Recipe(Section):
         from_nothing = [stage.name for stage in self.stages if stage.name in MINI_ONLY]
         if self.model != "mini" and from_nothing:
             raise ValueError(f"the stage {from_nothing[0]} is one of mini, but model is {self.model}")
+        names = [stage.name for stage in self.stages]
+        if "lora" in names and len(names) > 1:
+            raise ValueError("the stage lora makes a file of its own and no model, so it is the only one of its recipe")
+        if "lora" in names and self.sheets is None:
+            raise ValueError("the stage lora learns from a show's pictures, so the recipe needs sheets: {folder: ...}")
         return self
 
 

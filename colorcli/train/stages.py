@@ -10,10 +10,11 @@ from colorcli.errors import PresetError
 from colorcli.model.build import Components
 from colorcli.train import mini_stages as mini
 from colorcli.train.batch import Losses
+from colorcli.train.lora import lora_losses, make_sheet_batch
 from colorcli.train.recipe import StageSection
 from colorcli.train.turn import Turn
 
-Data = Literal["characters", "pairs", "pictures"]
+Data = Literal["characters", "pairs", "pictures", "sheets"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("colorizer", ("unet", "feature_head", "sketch_encoder", "map_head", "image_encoder", "projection"),
           "characters", mini.make_color_batch, mini.colorizer_losses, ("mini",)),
     Stage("matcher", ("matcher",), "pairs", mini.make_pair_batch, mini.matcher_losses, ("mini",)),
+    Stage("lora", ("beside.lora",), "sheets", make_sheet_batch, lora_losses, ("mini", "xl", "xlv2", "v2")),
 )}
 
 

@@ -10,9 +10,10 @@ from colorcli.loading import load_pipeline
 from colorcli.model.build import Components, build_components
 from colorcli.model.licenses import spdx_id
 from colorcli.model.matcher import RegionMatcher
-from colorcli.model.weights import UNKNOWN_LICENSE, find_weights, read_list
+from colorcli.model.weights import UNKNOWN_LICENSE, read_list, weights_folder
 from colorcli.train.drawings import PARTS, TAGS
-from colorcli.train.recipe import Recipe
+from colorcli.train.lora import lay_in
+from colorcli.train.recipe import GO_ON, Recipe, StageSection
 from colorcli.variants import MINI, VARIANTS
 
 
@@ -22,15 +23,21 @@ def begin(recipe: Recipe, say: Callable[[str], None]) -> Components:
     Raises WeightsError if weights are missing or do not fit.
     """
     license_of(recipe)
-    if recipe.model == "mini":
+    if recipe.model == "mini" and recipe.stages[0].name not in GO_ON:
         torch.manual_seed(recipe.seed)
         components = build_components(MINI, len(PARTS), len(TAGS))
     else:
+        folder = weights_folder(recipe.model)   # what is not trained is copied from there, so it is no single file
         say(f"loading {recipe.model}")
-        components = Components.of(load_pipeline(recipe.model, "cpu", precision="fp32", memory="full"))
+        components = Components.of(load_pipeline(str(folder), "cpu", precision="fp32", memory="full"))
     if recipe.start_from:
         give_weights(components, recipe.start_from)
     return components
+
+
+def base_of(recipe: Recipe) -> str:
+    """Name the model whose weights a run of a trained model begins with: a name or a folder."""
+    return str(recipe.start_from or recipe.model)
 
 
 def give_weights(components: Components, folder: Path) -> None:
@@ -51,9 +58,11 @@ def give_weights(components: Components, folder: Path) -> None:
                                hint="start from a model of the same sizes") from failure
 
 
-def ready_for(components: Components, stage: str, seed: int) -> None:
-    """Add the networks that a stage trains and the model has not yet."""
-    if stage == "matcher" and components.matcher is None:
+def ready_for(components: Components, options: StageSection, seed: int) -> None:
+    """Add the networks that a stage trains and the model has not yet. Raises MissingExtraError without peft."""
+    if options.name == "lora":
+        lay_in(components, options.lora, seed)
+    if options.name == "matcher" and components.matcher is None:
         torch.manual_seed(seed)
         components.matcher = RegionMatcher(len(PARTS), MINI.channels[0])
 
@@ -63,7 +72,7 @@ def license_of(recipe: Recipe) -> str:
 
     Raises PresetError if the recipe says another one than the weights have, WeightsError if they are not there.
     """
-    begun = {name: _license_of_weights(name) for name in _begun_from(recipe)}
+    begun = {name: read_list(weights_folder(name)).license for name in _begun_from(recipe)}
     known = {name: license for name, license in begun.items() if license != UNKNOWN_LICENSE}
     wanted = spdx_id(recipe.license) if recipe.license else None
     for name, license in known.items():
@@ -80,12 +89,3 @@ def license_of(recipe: Recipe) -> str:
 def _begun_from(recipe: Recipe) -> list[str]:
     from_model = [] if recipe.model == "mini" else [recipe.model]
     return [*from_model, *([str(recipe.start_from)] if recipe.start_from else [])]
-
-
-def _license_of_weights(model: str) -> str:
-    found = find_weights(model)
-    if found.is_file():   # a single file names no license: it has that of the published ones
-        from colorcli.model.description import describe
-
-        return describe(model).license
-    return read_list(found).license
