@@ -49,6 +49,7 @@ from colorcli.model.unet import (
     ColorUNet,
     Context,
     group_strengths,
+    project_bank,
     project_context,
     published_strengths,
     published_strengths_v2,
@@ -515,7 +516,7 @@ class ColorizePipeline(DiffusionPipeline):
                 shown = [_picture(match.color).to(self._device) for match in painted]
                 start = torch.cat([self._latents(each, preset) for each in shown]) * scale
         with self._phase("denoise", *canvas):
-            conditions = self._with_projected_hints(conditions)
+            conditions = self._projected(conditions, len(frames))
             latents = sample(
                 guided(
                     self.unet,
@@ -577,12 +578,17 @@ class ColorizePipeline(DiffusionPipeline):
         found = self._encoders(preset).frame_conditions(reference.tokens, sketch, mask, self._settings(preset))
         return replace(found, context=reference.context, backend=self.attention)
 
-    def _with_projected_hints(self, conditions: Conditions) -> Conditions:
-        """Project the background's hints, which are the same in every step, once for all steps."""
-        hints = [hint.to(self.unet.dtype) for hint in conditions.sides.hints if isinstance(hint, Tensor)]
-        if not hints or not self.profile.keep_projected:
+    def _projected(self, conditions: Conditions, frames: int) -> Conditions:
+        """Project what lies behind the character, which is the same in every step, once for all steps."""
+        if not self.profile.keep_projected:
             return conditions
-        return replace(conditions, sides=replace(conditions.sides, hints=project_hints(self.unet, hints)))
+        if conditions.sides.hints:
+            hints = [hint.to(self.unet.dtype) for hint in conditions.sides.hints if isinstance(hint, Tensor)]
+            conditions = replace(conditions, sides=replace(conditions.sides, hints=project_hints(self.unet, hints)))
+        # Keys and values take twice the room, and each row of several frames has its own: fewer would fit together.
+        if conditions.bank and frames == 1:
+            conditions = replace(conditions, bank=project_bank(self.unet, conditions.bank))
+        return conditions
 
     def _noise(self, frames: Sequence[PreparedFrame | PreparedKey], preset: Preset, salt: int = 0) -> Tensor:
         """Draw the noise of canvases of one size: (B, C, h/8, w/8) of unit variance."""

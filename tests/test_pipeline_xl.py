@@ -205,6 +205,15 @@ def test_a_shot_projects_its_key_only_once(xl, frames):
     assert not calls
 
 
+def test_a_frame_projects_what_lies_behind_once_for_all_steps(xlv2, frames):
+    settings = preset(background={"split": True}, sampling={"steps": 3})
+    reference = xlv2.encode_reference(key(settings), settings)
+    block = xlv2.unet.up_blocks[0].attentions[0].transformer_blocks[0]
+    with calls_of(block.attn1.to_k) as calls:
+        xlv2.color(frames[:1], reference, settings)
+    assert len(calls) == 3 + 1   # the frame's own tokens in every step
+
+
 def test_a_saved_adapter_model_colors_as_before(xlv2, frames, tmp_path):
     settings = preset(background={"split": True})
     xlv2.save_pretrained(tmp_path)

@@ -286,7 +286,8 @@ def activations(profile: MemoryProfile, model: str, phase: Phase, canvas: Canvas
     context = sizes.context * wide if profile.keep_projected else 0
     # What a frame's drawing was read as stays until its noise is removed.
     read = pixels * wide * (sizes.maps * (frames + 1) + sizes.bank * frames + sizes.hints)
-    hints = pixels * wide * 2 * sizes.hints if profile.keep_projected else 0.0   # keys and values
+    # Keys and values are two numbers for one; those of a bank are kept for a frame by itself only.
+    projected = pixels * wide * (2 * sizes.hints + (sizes.bank if frames == 1 else 0)) if profile.keep_projected else 0
     needs: dict[Phase, float] = {
         "read key": sizes.encoders,
         "project": 2 * context,
@@ -294,7 +295,8 @@ def activations(profile: MemoryProfile, model: str, phase: Phase, canvas: Canvas
             sizes.sketch * wide * frames, sizes.reference_net * wide * frames, 4 * sizes.encode[profile.strips]
         ),
         "match": pixels * 4 * max(sizes.sketch, sizes.row) * frames,
-        "denoise": read + hints + pixels * wide * rows * (sizes.row + sizes.maps + (sizes.bank if frames > 1 else 0)),
+        "denoise": read + projected
+        + pixels * wide * rows * (sizes.row + sizes.maps + (sizes.bank if frames > 1 else 0)),
         "decode": pixels * 4 * (sizes.decode[profile.strips] + 3 * frames),
     }
     return int(context + needs[phase])

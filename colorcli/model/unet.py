@@ -262,8 +262,8 @@ def project_context(
     return [project(block.attn2, context, adapter) for block, adapter in zip(blocks, each, strict=True)]
 
 
-def project_bank(unet: UNet2DConditionModel, bank: Sequence[Tensor]) -> list[KeyValues]:
-    """Project a ReferenceNet's bank once for the decoder's transformer blocks."""
+def project_bank(unet: UNet2DConditionModel, bank: Sequence[Source]) -> list[KeyValues]:
+    """Project a ReferenceNet's bank once for the decoder's transformer blocks; it stays the same over all steps."""
     readers = transformer_blocks(unet)[decoder_start(unet):]
     return [project(block.attn1, tokens) for block, tokens in zip(readers, bank, strict=True)]
 
