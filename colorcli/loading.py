@@ -1,7 +1,6 @@
 """Loading: from a model's name, folder or single file to a pipeline that lies on a device."""
 
 import contextlib
-import importlib.util
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from colorcli.errors import DeviceError, WeightsError
+from colorcli.model.attention import best_backend
 from colorcli.model.machine import memory_bytes, more_room, out_of_memory
 from colorcli.model.memory import Precision, choose_precision, choose_profile, free_bytes, stored_as
 from colorcli.model.published_file import read_published
@@ -60,8 +60,7 @@ def load_pipeline(
                 pipeline = ColorizePipeline(**components)
         if loras:
             pipeline = pipeline.with_loras(loras, found)   # before parts begin to move, or to be kept in 8 bits
-        has_xformers = chosen.startswith("cuda") and importlib.util.find_spec("xformers") is not None
-        pipeline.attention = ("xformers" if has_xformers else "sdpa") if attention == "auto" else attention
+        pipeline.attention = best_backend(chosen) if attention == "auto" else attention
         return pipeline.keep_within(profile, chosen)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{found} cannot be loaded: {error}", hint="see `colorcli models verify`") from error
