@@ -13,6 +13,7 @@ from colorcli import __version__, console
 from colorcli.cli.app import COLOR, ColorCommand, ColorGroup
 from colorcli.cli.bench import bench
 from colorcli.cli.color import color
+from colorcli.cli.dataset import dataset_app
 from colorcli.cli.doctor import doctor
 from colorcli.cli.evaluate import evaluate
 from colorcli.cli.manifest import manifest_app
@@ -70,6 +71,7 @@ app.command("prepare")(prepare)
 app.add_typer(presets_app, name="presets")
 app.add_typer(models_app, name="models")
 app.add_typer(manifest_app, name="manifest")
+app.add_typer(dataset_app, name="dataset")
 app.command("train")(train)
 app.command("evaluate")(evaluate)
 app.command("bench")(bench)

@@ -2,6 +2,7 @@
 
 import bisect
 import contextlib
+import importlib.util
 import json
 import math
 import threading
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from colorcli.errors import DataError, FrameError, MissingExtraError
 from colorcli.images import whole_file
 from colorcli.train.archives import Kind, PictureStore, make_folder
+
+TableForm = Literal["parquet", "json"]
 
 INDEX_FOLDER = "data_index"
 GROUPS = tuple(
@@ -234,6 +237,11 @@ def _entry_or_none(fields: dict[str, Any]) -> Entry | None:
         return entry_from(fields.get("image_path"), fields)
     except (ValueError, TypeError):
         return None
+
+
+def has_parquet() -> bool:
+    """Tell whether the library that speaks Parquet is installed."""
+    return importlib.util.find_spec("pyarrow") is not None
 
 
 def _parquet() -> Any:
@@ -467,7 +475,8 @@ def open_index(
     if not counts.kept:
         where = ", ".join(path.name for path in tables) or "sketch/"
         message = f"none of the {counts.total} pictures of {store.root.name} ({where}) can be used"
-        raise DataError(message, hint=why(counts))
+        wanted = f"wanted are a score of {which.min_score:g} and {which.min_side} pixels on both sides"
+        raise DataError(message, hint=f"{why(counts)}; {wanted}")
     return PictureIndex(kept, counts, indexed=bool(tables))
 
 
@@ -515,7 +524,7 @@ def _kept(table: Table, which: PictureFilter) -> tuple[Rows, Counts]:
 class IndexWriter:
     """The tables of an index that are being written, a table for each group that has pictures."""
 
-    def __init__(self, folder: Path, files: contextlib.ExitStack, form: Literal["parquet", "json"]) -> None:
+    def __init__(self, folder: Path, files: contextlib.ExitStack, form: TableForm) -> None:
         self._folder = folder
         self._files = files
         self._add = self._add_to_parquet if form == "parquet" else self._add_to_json
@@ -570,7 +579,7 @@ class IndexWriter:
 
 
 @contextlib.contextmanager
-def write_index(folder: Path, form: Literal["parquet", "json"] = "parquet") -> Iterator[IndexWriter]:
+def write_index(folder: Path, form: TableForm = "parquet") -> Iterator[IndexWriter]:
     """Write the tables of an index; on leaving all are whole and in their place, and tables from before are gone.
 
     Raises OutputError if the disk is full or the folder cannot be written, MissingExtraError for Parquet without its

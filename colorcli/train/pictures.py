@@ -81,7 +81,7 @@ def scaled(settings: PictureSettings, side: int, reference_side: int, multiple_o
     mask = settings.mask
     return replace(
         settings,
-        sizes=canvas_sizes(side, multiple_of),
+        sizes=settings.sizes if side == before else canvas_sizes(side, multiple_of),
         load=None if settings.load is None else (round(settings.load[0] * canvas), round(settings.load[1] * canvas)),
         reference_side=reference_side,
         margin_down=round(settings.margin_down * canvas),
@@ -93,6 +93,32 @@ def scaled(settings: PictureSettings, side: int, reference_side: int, multiple_o
         ),
         which=replace(settings.which, min_side=round(settings.which.min_side * canvas)),
     )
+
+
+def settings_for(
+    like: str,
+    side: int | None = None,
+    *,
+    reference_side: int | None = None,
+    reference: ReferenceChoice = "self",
+    min_score: float | None = None,
+    min_side: int | None = None,
+) -> PictureSettings:
+    """Give the settings of a published training, scaled to canvases of `side`, with other references and filters.
+
+    like: one of SETTINGS. reference_side: unset: in proportion to the canvas.
+    """
+    settings = SETTINGS[like]
+    if side is not None or reference_side is not None:
+        before = settings.sizes[0][0]
+        square = reference_side or round(settings.reference_side * (side or before) / before)
+        settings = scaled(settings, side or before, square)
+    which = settings.which
+    return replace(settings, reference=reference, which=PictureFilter(
+        which.min_score if min_score is None else min_score,
+        which.missing_score,
+        which.min_side if min_side is None else min_side,
+    ))
 
 
 @dataclass(frozen=True)
@@ -191,7 +217,7 @@ class PictureSet:
         self.broken = Broken()
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(settings.readers, "pictures")
-        self._plan = lru_cache(maxsize=8)(self._planned)
+        self._order = lru_cache(maxsize=8)(self._ordered)
 
     def __len__(self) -> int:
         """Count what there is to learn from: pictures, or pictures with each of their references."""
@@ -204,7 +230,20 @@ class PictureSet:
 
     def plan(self, batch: int) -> BatchPlan:
         """Give the order of batches of a size. Raises DataError if there are too few pictures for a single one."""
-        return self._plan(batch)
+        plan = self.order(batch)
+        if not plan.batches_of_epoch():
+            width, height = plan.width, plan.height
+            pools = int((width > height).sum()), int((width < height).sum()), int((width == height).sum())
+            raise DataError(
+                f"{self.store.root.name} has too few pictures for a batch of {batch}: {pools[0]} lie across, "
+                f"{pools[1]} stand upright, {pools[2]} are square",
+                hint="make the batch smaller, or the set larger; those of one batch all lie in one direction",
+            )
+        return plan
+
+    def order(self, batch: int) -> BatchPlan:
+        """Give the order of batches of a size, even if it has none."""
+        return self._order(batch)
 
     def batch(self, turn: Turn, size: int) -> PictureBatch:
         """Give the batch of a turn: `size` pictures of one canvas."""
@@ -217,18 +256,10 @@ class PictureSet:
         jobs = [(int(number), planned.size, int(seed)) for number, seed in zip(planned.pictures, seeds, strict=True)]
         return list(self._threads.map(lambda job: self._first_usable(*job), jobs))
 
-    def _planned(self, batch: int) -> BatchPlan:
+    def _ordered(self, batch: int) -> BatchPlan:
         width, height = self.index.width[self._picture], self.index.height[self._picture]
         make = AspectPlan if self.settings.load is None else ShuffledPlan
-        plan = make(width, height, batch, self.settings.sizes)
-        if not plan.batches_of_epoch():
-            pools = int((width > height).sum()), int((width < height).sum()), int((width == height).sum())
-            raise DataError(
-                f"{self.store.root.name} has too few pictures for a batch of {batch}: {pools[0]} lie across, "
-                f"{pools[1]} stand upright, {pools[2]} are square",
-                hint="make the batch smaller, or the set larger; those of one batch all lie in one direction",
-            )
-        return plan
+        return make(width, height, batch, self.settings.sizes)
 
     def _first_usable(self, number: int, canvas: Size, seed: int) -> Shown:
         """Give this picture, or the next that can be read and covers the canvas."""
@@ -256,7 +287,7 @@ class PictureSet:
         settings, entry = self.settings, self.index.entry(int(self._picture[number]))
         if settings.load is None and not _covers((entry.width, entry.height), canvas):
             raise Unfit(entry.path)
-        target = self._layers(entry)
+        target = self.layers(entry)
         if settings.load is None and not _covers(target.color.size, canvas):
             raise FrameError(
                 f"color/{entry.path} is {_by(target.color.size)}, but the index says {entry.width}x{entry.height}"
@@ -288,7 +319,7 @@ class PictureSet:
             path=entry.path, reference_path=name, sketch_by=entry.sketch_by, mask_by=entry.mask_by,
         )  # fmt: skip
 
-    def _layers(self, entry: Entry) -> Layers:
+    def layers(self, entry: Entry) -> Layers:
         """Read a picture, its sketch and its mask. Raises FrameError if one is broken or of another shape."""
         color, sketch = self.store.color(entry.path), self.store.color(entry.path, "sketch")
         mask = self.store.gray(entry.path)
