@@ -117,6 +117,24 @@ class Sighting:
         return only
 
 
+class Sightings:
+    """An observer that keeps some intermediate tensors, in the order of their names as they were asked for."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._seen: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, features: Tensor) -> None:
+        """Be told a tensor."""
+        if name in self._names:
+            self._seen[name] = features
+
+    @property
+    def all(self) -> dict[str, Tensor]:
+        """All that were waited for, by name."""
+        return {name: self._seen[name] for name in self._names}
+
+
 def denoise(
     unet: UNet2DConditionModel,
     sample: Tensor,
