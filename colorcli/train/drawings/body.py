@@ -100,10 +100,14 @@ def _tube(
         if hem and last:
             bow = second * wide[4] * 0.18
             end = spline([left[-1], (left[-1] + right[-1]) / 2 + bow, right[-1]])
+            if sk.design(89).random() < 0.15:  # a crumpled hem
+                share = np.linspace(0, 1, 7)[:, None]
+                crumple = sk.design(90).uniform(-0.15, 0.6, 7)[:, None] * second * wide[4] * 0.5
+                end = left[-1] + (right[-1] - left[-1]) * share + crumple * (share > 0) * (share < 1)
             strokes.append(end)
             if "hem seams" in sk.character.trimmings:
                 seams.append(end - second * sk.design(86).uniform(0.008, 0.025))
-            fills.append(np.stack([left[-1], (left[-1] + right[-1]) / 2 + bow, right[-1]]))
+            fills.append(end)
         details = seams
         for _ in range(folds if last else 0):
             t = sk.rng.uniform(0.25, 0.75)

@@ -171,6 +171,9 @@ def _locks(sk: Sketch, contour: Points) -> Points:
         n = h.spikes
         even, normal = _along(contour, 2 * n + 1)
         height = d.uniform(0.4, 1.2, n) * h.spike * b.head
+        if sk.design(88).random() < 0.4:  # only over the forehead; the back of the head is combed
+            ahead = 0.5 - 0.3 * float(np.sin(sk.figure.head_yaw))
+            height = height * np.clip(1.3 - np.abs((np.arange(n) + 0.5) / n - ahead) / 0.3, 0.03, 1)
         lean = d.uniform(-0.8, 0.8) + d.normal(0, 0.3, n)
         tips = (
             even[1::2]

@@ -191,7 +191,7 @@ def on_arm(sk: Sketch, bones: Limb, wide: float) -> list[Shape]:
     outline = np.concatenate([left, right[::-1]])
     shapes = [sk.shape("ornament", outline, color="belt", group="watch", weight=0.8)]
     if d.random() < 0.6:
-        shapes.append(sk.shape("ornament", ellipse(band[1], wide * 0.75, wide * 0.75, count=12), group="dial"))
+        shapes.append(sk.shape("ornament", ellipse(band[1], wide * 0.55, wide * 0.55, count=12), group="dial"))
     return shapes
 
 
