@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from colorcli.shot.manifest import FrameRecord, Totals
     from colorcli.shot.plan import ShotPlan
+    from colorcli.train.progress import Progress, StageNews, StepNews
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 OUTS_LISTED = 12
@@ -380,6 +381,58 @@ class Transfers:
         """No more comes, for whatever reason."""
         if self._bar is not None:
             self._bar.stop()
+
+
+class TrainingBar:
+    """A training run on a terminal: which stage, its steps, the loss, seconds a step, and the time that is left."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[loss]}", markup=False),
+            TextColumn("{task.fields[speed]}", markup=False),
+            TextColumn("{task.fields[left]}", markup=False),
+            expand=True,
+        )
+        self._task = self._bar.add_task("starting", total=None, loss="", speed="", left="")
+        self._bar.start()
+
+    def say(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False)
+
+    def warn(self, text: str) -> None:
+        self._bar.console.print(f"note: {text}", style="yellow", markup=False, highlight=False)
+
+    def stage(self, news: "StageNews") -> None:
+        self._bar.reset(self._task, total=news.steps, completed=news.step, loss="", speed="", left="",
+                        description=f"{news.run}: stage {news.number} of {news.stages}, {news.name}")
+
+    def step(self, news: "StepNews") -> None:
+        self._bar.update(self._task, completed=news.step, loss=f"loss {news.losses.get('loss', 0.0):.4g}",
+                         speed=f"{news.seconds:.2f} s/step", left=f"{time_in_words(news.seconds_left)} left")
+
+    def line(self, stage: str, line: Mapping[str, float], seconds_left: float) -> None:
+        # Of the curve only what validation found: the rest is in the bar, and all of it in curve.jsonl.
+        checks = {name.removeprefix("check_"): value for name, value in line.items() if name.startswith("check_")}
+        if checks:
+            told = ", ".join(f"{name} {value:g}" for name, value in checks.items())
+            self.say(f"{stage} at step {line['step']:g}, validated: {told}")
+
+    def end(self) -> None:
+        self._bar.stop()
+
+
+def training_progress() -> "Progress":
+    """How a training run is told: a bar on a terminal, else a flushed line for each line of the curve."""
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        return TrainingBar()
+    from colorcli.train.progress import Lines
+
+    return Lines(say)
 
 
 def say_summary(text: str, outs: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from colorcli.errors import OutputError
 from colorcli.loading import quiet_libraries
 from colorcli.model.build import Components
 from colorcli.model.single_file import SUFFIX, read_header
-from colorcli.model.weights import LIST_NAME, WeightsFile, find_weights, read_list, write_list
+from colorcli.model.weights import WeightsFile, read_list, weights_folder, write_list
 from colorcli.pipeline import ColorizePipeline
 from colorcli.train.recipe import Recipe
 from colorcli.train.stages import STAGES
@@ -59,19 +59,19 @@ def export_model(components: Components, folder: Path, recipe: Recipe) -> int:
 
 def _write_parts(components: Components, folder: Path, recipe: Recipe) -> dict[str, WeightsFile]:
     """Write or copy every part; gives the files whose hash is known."""
-    source = None if recipe.model == "mini" else find_weights(recipe.model)
+    source = None if recipe.model == "mini" else weights_folder(recipe.model)
     trained = {path.split(".")[0] for stage in recipe.stages for path in STAGES[stage.name].trains}
     if recipe.start_from:
         trained |= {name for name, _ in components.modules()}   # none has to be as it was in the source
     known: dict[str, WeightsFile] = {}
-    listed = read_list(source).files if source is not None and (source / LIST_NAME).is_file() else {}
+    listed = read_list(source).files if source is not None else {}
     parts = {field.name: getattr(components, field.name) for field in fields(Components)}
     with quiet_libraries():
         ColorizePipeline(**parts).save_config(folder)   # model_index.json
         for name, part in parts.items():
             if part is None:
                 continue
-            if source is not None and source.is_dir() and name not in trained and (source / name).is_dir():
+            if source is not None and name not in trained and (source / name).is_dir():
                 shutil.copytree(source / name, folder / name, copy_function=_link_or_copy)
                 known |= {file: entry for file, entry in listed.items() if file.startswith(f"{name}/")}
             elif isinstance(part, nn.Module):
@@ -102,8 +102,7 @@ def _stored_dtype(source: Path | None, part: str) -> torch.dtype:
     """Give the type of a part's floats in the model it comes from; of the whole model for a new part, or half."""
     if source is None:
         return torch.float16
-    inside = [source] if source.is_file() else sorted((source / part).glob(f"*{SUFFIX}"))
-    for files in (inside, sorted(source.rglob(f"*{SUFFIX}"))):
+    for files in (sorted((source / part).glob(f"*{SUFFIX}")), sorted(source.rglob(f"*{SUFFIX}"))):
         types = {entry.dtype for file in files for entry in read_header(file).values()} & DTYPES.keys()
         if types:
             return DTYPES[max(types, key=lambda name: (name == "F32", name))]
