@@ -348,11 +348,6 @@ def check_preset(
     return _assemble(name_or_path, overrides, family)[3]
 
 
-def effective_settings(preset: Preset) -> dict[str, Any]:
-    """Every setting as plain JSON values, group by group: what the manifest records and the fingerprint covers."""
-    return preset.model_dump(mode="json")
-
-
 def preset_keys() -> tuple[Key, ...]:
     """Every setting of a preset: path, allowed values, default, meaning."""
     return keys_of(Preset)

@@ -12,7 +12,6 @@ from colorcli.presets import (
     check_for_variant,
     check_preset,
     default_preset,
-    effective_settings,
     explain_preset,
     flat_settings,
     load_preset,
@@ -111,14 +110,14 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["mini", "xl", "xlv2"])
-def test_effective_settings_written_as_yaml_load_as_the_same_preset(tmp_path: Path, model: str) -> None:
+def test_settings_written_as_yaml_load_as_the_same_preset(tmp_path: Path, model: str) -> None:
     preset = load_preset("pencil", ["sketch.levels=[1, 1, 0.5, 0]", f"model={model}", "injection.on=true"])
-    assert load_preset(write(tmp_path, yaml.safe_dump(effective_settings(preset)))) == preset
+    assert load_preset(write(tmp_path, yaml.safe_dump(preset.model_dump(mode="json")))) == preset
 
 
 def test_a_whole_number_and_the_same_number_with_a_point_are_one_setting() -> None:
     one, two = (load_preset("cel", [f"sketch.strength={text}"]) for text in ("1", "1.0"))
-    assert repr(effective_settings(one)) == repr(effective_settings(two))
+    assert repr(one.model_dump(mode="json")) == repr(two.model_dump(mode="json"))
 
 
 @pytest.mark.parametrize(
@@ -381,7 +380,7 @@ def test_edits_by_words_are_read_in_their_order(tmp_path: Path) -> None:
 
 def test_edits_by_words_written_as_yaml_load_as_the_same(tmp_path: Path) -> None:
     preset = load_preset(write(tmp_path, "model: v2\n" + WORDS))
-    again = write(tmp_path, yaml.safe_dump(effective_settings(preset)), "again.yaml")
+    again = write(tmp_path, yaml.safe_dump(preset.model_dump(mode="json")), "again.yaml")
     assert load_preset(again) == preset
 
 

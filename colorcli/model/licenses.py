@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-NONCOMMERCIAL = ("CC-BY-NC-4.0", "CC-BY-NC-SA-4.0")
-
 # SPDX id -> what it means for whoever colors a shot; a reminder, not the license itself.
 MEANINGS: Mapping[str, str] = {
     "CC-BY-NC-SA-4.0": "non-commercial use only; name the authors; what you make of the weights has the same license",
@@ -23,8 +21,3 @@ def spdx_id(name: str) -> str:
 def meaning_of(license: str) -> str:
     """Say in words what a license allows."""
     return MEANINGS.get(license, "read it before you use the pictures")
-
-
-def is_noncommercial(license: str) -> bool:
-    """Whether the weights may be used without pay only."""
-    return license in NONCOMMERCIAL or "-nc" in license.lower()
