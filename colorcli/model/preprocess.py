@@ -8,7 +8,6 @@ from torch import Tensor
 
 from colorcli.prepare.background import aspect_crop_fractions
 from colorcli.prepare.canvas import Box
-from colorcli.prepare.lineart import standard_line_art
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -70,42 +69,6 @@ def letterbox_box(source: tuple[int, int], size: tuple[int, int]) -> Box:
     ratio = min(size[0] / source[0], size[1] / source[1])
     height, width = int(source[0] * ratio), int(source[1] * ratio)
     return (size[1] - width) // 2, (size[0] - height) // 2, width, height
-
-
-def letterbox_sketch(
-    picture: NDArray[np.uint8], size: tuple[int, int], *, mode: str, system: str
-) -> tuple[Tensor, Box]:
-    """Give a sketch as the published "xl" and "v2" systems see it, and its box on the canvas.
-
-    picture: (H, W, 3). size: (height, width). mode: "none" (light lines on dark already), "invert", or
-    "invert-webui" (the standard line art). Returns (1, 3, h, w), lines high. Around the sketch is -1, but for "xl" in
-    the first two modes it is white paper, before any inversion.
-    """
-    box = letterbox_box(picture.shape[:2], size)
-    left, top, width, height = box
-    if system == "xl" and mode != "invert-webui":
-        paper = np.full((*size, 3), 255, np.uint8)
-        paper[top : top + height, left : left + width] = resize_8bit(picture, (height, width))
-        sketch = normalize(paper)[None]
-        return (-sketch if mode == "invert" else sketch), box
-    if mode == "invert-webui":
-        lines = standard_line_art(picture)
-        sketch = normalize(np.repeat(lines[:, :, None], 3, axis=2))[None]
-    else:
-        sketch = normalize(picture)[None]
-        sketch = -sketch if mode == "invert" else sketch
-    sketch = F.interpolate(sketch, (height, width), mode="bicubic", antialias=True, align_corners=False)
-    right, bottom = size[1] - width - left, size[0] - height - top
-    return F.pad(sketch, (left, right, top, bottom), value=-1.0), box
-
-
-def white_margin(picture: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
-    """Widen a picture (H, W, 3) to `factor` times its width with white, centered."""
-    height, width = picture.shape[:2]
-    result = np.full((height, int(width * factor), 3), 255, np.uint8)
-    left = (result.shape[1] - width) // 2
-    result[:, left : left + width] = picture
-    return result
 
 
 def long_edge(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -98,12 +98,6 @@ class TokenAttention(nn.Module):
         return self.to_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-def pair_halves(context: Tensor) -> Tensor:
-    """Put the second half of the batch (background) behind the first (foreground) along the tokens: (B/2, 2N, C)."""
-    foreground, background = context.chunk(2)
-    return torch.cat([foreground, background], dim=1)
-
-
 def clip_tokens(model: CLIPVisionModelWithProjection, pixels: Tensor) -> Tensor:
     """Encode pictures (B, 3, S, S), as `clip_pixels` gives them: (B, 1 + patches, projection), class token first.
 

@@ -53,24 +53,6 @@ def edit_tokens(tokens: Tensor, edits: Sequence[TextEdit]) -> Tensor:
     return torch.cat([whole, places], dim=1)
 
 
-def edit_class_token(token: Tensor, edits: Sequence[TextEdit]) -> Tensor:
-    """Change what a picture shows as a whole, edit after edit: (B, 1, D); controls play no part.
-
-    As published, nothing is changed unless an edit has a scale above 0.
-    """
-    if not any(edit.scale > 0 for edit in edits):
-        return token
-    for edit in edits:
-        if edit.anchor is None:
-            present = 0.0 if edit.enhance else _along(token, edit.target)
-            token = token + (edit.scale - present) * edit.target
-        elif edit.enhance:
-            token = token - _along(token, edit.anchor) * edit.anchor + edit.scale * edit.target
-        else:
-            token = token + edit.scale * (edit.target - edit.anchor)
-    return token
-
-
 def relevance(places: Tensor, control: Tensor) -> Tensor:
     """Tell how much each place (B, N, D) shows of the control: (B, N, 1), from 0 for the least to 1 for the most."""
     return normalised(_along(places, control))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from colorcli.model import preprocess
+from tests.golden import loading
 from tests.golden.fixture import load
 
 
@@ -11,7 +12,7 @@ def test_golden_sketch_letterbox() -> None:
     height, width = fixture.config["resolution_hw"]
     cases = {tuple(name.split(".")[:2]) for name in fixture.outputs if name.endswith(".sketch")}
     for system, mode in sorted(cases):
-        sketch, box = preprocess.letterbox_sketch(
+        sketch, box = loading.letterbox_sketch(
             fixture.inputs["picture"].numpy(), (height, width), mode=mode, system=system
         )
         fixture.check(f"{system}.{mode}.box_left_top_width_height", np.asarray(box))
@@ -22,7 +23,7 @@ def test_golden_sketch_letterbox() -> None:
 def test_golden_margin_and_validation_sizes() -> None:
     fixture = load("image_loading")
     picture, size = fixture.inputs["picture"].numpy(), fixture.config["validation_size"]
-    fixture.check("margin", preprocess.white_margin(picture, fixture.config["pad_scale"]))
+    fixture.check("margin", loading.white_margin(picture, fixture.config["pad_scale"]))
     fixture.check("validation_letterbox", preprocess.white_square(picture, size))
     fixture.check("validation_long_edge", preprocess.long_edge(picture, size))
     fixture.check("validation_square", preprocess.resize_8bit(picture, (size, size)))

@@ -113,7 +113,7 @@ TABLE: dict[str, Row] = {
         exceptions=GENERATION,
     ),
     "image_loading": Row(
-        ("model.preprocess:letterbox_sketch", "model.preprocess:white_margin", "model.preprocess:to_8bit"),
+        ("model.preprocess:white_square", "model.preprocess:long_edge", "model.preprocess:to_8bit"),
         (
             "image_loading:sketch_letterbox",
             "image_loading:margin_and_validation_sizes",
@@ -172,10 +172,9 @@ TABLE: dict[str, Row] = {
         exceptions=GENERATION,
     ),
     "text_manipulation": Row(
-        ("model.text_manipulation:edit_tokens", "model.text_manipulation:edit_class_token"),
+        ("model.text_manipulation:edit_tokens", "model.text_manipulation:position_weight"),
         (
             "text_manipulation:edits_of_places",
-            "text_manipulation:edits_of_the_whole",
             "text_manipulation:weight_of_a_place_and_its_heat",
         ),
     ),
@@ -185,7 +184,7 @@ TABLE: dict[str, Row] = {
 NOT_YET = ("xl_training_inputs_base", "xl_training_inputs_adapter")
 
 
-HELPERS = ("networks.py", "networks_v2.py", "runs.py")   # what several golden tests share
+HELPERS = ("networks.py", "networks_v2.py", "runs.py", "loading.py")   # what several golden tests share
 
 
 def source_of(file: str) -> str:

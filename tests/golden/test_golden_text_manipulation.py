@@ -6,7 +6,6 @@ import pytest
 
 from colorcli.model.text_manipulation import (
     TextEdit,
-    edit_class_token,
     edit_tokens,
     heat,
     normalised,
@@ -36,13 +35,6 @@ def test_golden_edits_of_places(i):
     fixture = load("text_manipulation")
     found = edit_tokens(fixture.inputs["tokens"], edits(fixture, fixture.config["local_cases"][i]))
     fixture.check(f"local.case{i}", found)
-
-
-@pytest.mark.parametrize("i", range(count("text_manipulation", "global_cases")))
-def test_golden_edits_of_the_whole(i):
-    fixture = load("text_manipulation")
-    token = fixture.inputs["tokens"][:, :1]
-    fixture.check(f"global.case{i}", edit_class_token(token, edits(fixture, fixture.config["global_cases"][i])))
 
 
 def test_golden_weight_of_a_place_and_its_heat():

@@ -9,7 +9,6 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from colorcli.model.text_manipulation import (
     TextEdit,
     WordEdit,
-    edit_class_token,
     edit_tokens,
     heat_map,
     position_weight,
@@ -30,16 +29,6 @@ def test_weights_of_places_are_those_of_the_published_table():
     places = torch.tensor([0.50, 0.55, 0.60, 0.65, 0.70, 0.95, 1.0])[None, :, None]
     weights = position_weight(places, torch.ones(1, 1, 1)).flatten()
     torch.testing.assert_close(weights, torch.tensor([-2, 0, 0.25, 0.5, 0.58333333, 1, 1]))
-
-
-def test_a_whole_picture_becomes_as_like_the_target_as_it_is_asked_to():
-    changed = edit_class_token(TOKENS[:, :1], [TextEdit(RED, 6.0)])
-    assert float(changed.flatten() @ RED) == pytest.approx(6.0, abs=1e-5)
-
-
-def test_turning_takes_the_anchor_out_of_a_whole_picture():
-    changed = edit_class_token(TOKENS[:, :1], [TextEdit(RED, 6.0, anchor=BLUE, enhance=True)])
-    assert float((changed.flatten() - 6.0 * RED) @ BLUE) == pytest.approx(0.0, abs=1e-5)
 
 
 def test_without_a_control_all_places_move_alike_and_the_class_token_stays():
@@ -70,7 +59,6 @@ def test_places_that_are_all_alike_stay_numbers():
 def test_without_a_scale_nothing_is_changed():
     edits = [TextEdit(RED, 0.0), TextEdit(BLUE, 0.0)]
     assert torch.equal(edit_tokens(TOKENS, edits), TOKENS)
-    assert torch.equal(edit_class_token(TOKENS[:, :1], edits), TOKENS[:, :1])
 
 
 def test_the_heat_of_the_most_relevant_place_is_full():

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from colorcli.model.preprocess import letterbox_box, letterbox_sketch
+from colorcli.model.preprocess import letterbox_box
 from colorcli.prepare.canvas import (
     autofit_size,
     bounds,
@@ -16,6 +16,7 @@ from colorcli.prepare.canvas import (
     to_canvas,
     with_margin,
 )
+from tests.golden.loading import letterbox_sketch
 
 MINI = {"area": 320 * 320, "multiple_of": 32, "min_side": 128, "max_side": 1024}
 SIZES = [(64, 64), (65, 91), (640, 480), (719, 1281), (1280, 720), (2160, 3840), (4096, 64)]
