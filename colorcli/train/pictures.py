@@ -112,7 +112,8 @@ def settings_for(
     if side is not None or reference_side is not None:
         before = settings.sizes[0][0]
         square = reference_side or round(settings.reference_side * (side or before) / before)
-        settings = scaled(settings, side or before, square)
+        # The networks of v1 and v2 halve a picture once more often.
+        settings = scaled(settings, side or before, square, multiple_of=32 if like == "xl" else 64)
     which = settings.which
     return replace(settings, reference=reference, which=PictureFilter(
         which.min_score if min_score is None else min_score,

@@ -56,6 +56,19 @@ class PicturesSection(Section):
 
     folder: Path = Field(description="holds color/, sketch/, mask/")
     validation_folder: Path | None = Field(None, description="the same, never trained on; unset: no validation")
+    like: Literal["xl", "v2", "v1-768", "v1-512"] | None = Field(
+        None, description="whose training decides on sizes, filters and what is done at random; unset: by the model"
+    )
+    side: int | None = Field(None, ge=64, description="of the square canvas, pixels; unset: by the model")
+    reference_side: int | None = Field(None, ge=32, description="of the square reference, pixels; unset: by the canvas")
+    reference: Literal["self", "listed", "every", "archive"] = Field(
+        "self", description="the picture itself; a listed one by lot; every listed one; any of the same archive"
+    )
+    min_score: float | None = Field(None, ge=0, description="pictures scored lower are left out; unset: as published")
+    min_side: int | None = Field(None, ge=1, description="so are pictures with a shorter side; unset: as published")
+    flat_background: float = Field(0.0, ge=0, le=1, description="pictures with references that get one plain color")
+    flip: float | None = Field(None, ge=0, le=1, description="pictures that are mirrored; unset: as published")
+    readers: int = Field(4, ge=1, le=64, description="threads that read and decode")
 
 
 class OptimizerSection(Section):

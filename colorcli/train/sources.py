@@ -1,19 +1,23 @@
 """What the stages of a run learn from: drawn, read or opened when the first stage asks for it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
 from colorcli.loading import load_pipeline
-from colorcli.model.weights import find_weights, weights_digest
+from colorcli.model.weights import family_of, find_weights, weights_digest
 from colorcli.train.dataset import CharacterSet, draw_shards
+from colorcli.train.index import why
 from colorcli.train.pairs import PairSet, read_shards
+from colorcli.train.pictures import DrawnPictures, PictureSet, settings_for
 from colorcli.train.recipe import Recipe
 from colorcli.train.sheets import SheetSet, encoded_sheets, find_sheets
 from colorcli.train.stages import Data
 from colorcli.train.start import base_of
+from colorcli.variants import VARIANTS
 
 
 class Sources:
@@ -61,10 +65,41 @@ def show_sheets(recipe: Recipe, run: Path, say: Callable[[str], None]) -> tuple[
     return found, None
 
 
+def pictures(recipe: Recipe, run: Path, say: Callable[[str], None]) -> tuple[Any, Any]:
+    """Open a studio's pictures, and those to validate on if there are any; without them, drawings take their place."""
+    section = recipe.pictures
+    family = family_of(recipe.model)
+    if section is None:
+        drawn = settings_for(LIKE[family], round(VARIANTS["mini"].canvas_area**0.5))
+        train_set, check_set = characters(recipe, run, say)
+        return DrawnPictures(train_set, drawn), DrawnPictures(check_set, drawn)
+    like = section.like or LIKE[family]
+    side = section.side or (None if like == section.like else round(VARIANTS[family].canvas_area**0.5))
+    settings = settings_for(like, side, reference_side=section.reference_side, reference=section.reference,
+                            min_score=section.min_score, min_side=section.min_side)
+    settings = replace(settings, flat_background=section.flat_background, readers=section.readers,
+                       flip=settings.flip if section.flip is None else section.flip)
+    found = PictureSet(section.folder, settings)
+    check = None
+    if section.validation_folder is not None:
+        # In validation a picture is colored from another one, as a user's frame is.
+        check = PictureSet(section.validation_folder, replace(settings, reference="shifted"))
+    say(f"{len(found)} pictures to train on, {len(check) if check else 'none'} to validate on")
+    left_out = found.index.counts.total - found.index.counts.kept
+    if left_out:
+        say(f"{left_out} pictures of {section.folder} are left out: {why(found.index.counts)}")
+    return found, check
+
+
+# Whose training a model has learned in.
+LIKE = {"mini": "xl", "xl": "xl", "xlv2": "xl", "v2": "v2"}
+
+
 SOURCES: dict[Data, Callable[[Recipe, Path, Callable[[str], None]], tuple[Any, Any]]] = {
     "characters": characters,
     "pairs": region_pairs,
     "sheets": show_sheets,
+    "pictures": pictures,
 }
 
 
@@ -86,12 +121,16 @@ def data_in_words(recipe: Recipe, run: Path, kind: Data) -> list[str]:
     if kind == "sheets" and recipe.sheets is not None:
         sheets = find_sheets(recipe.sheets.folder)
         return [f"{sum(map(len, sheets.values()))} pictures of {len(sheets)} characters in {recipe.sheets.folder}"]
+    if kind == "pictures" and recipe.pictures is not None:
+        return [f"the pictures of {recipe.pictures.folder} (colorcli dataset check tells more)"]
+    if kind == "pictures":
+        return data_in_words(recipe, run, "characters")
     return []
 
 
 def drawing_bytes(recipe: Recipe, run: Path, kinds: list[Data]) -> int:
     """Estimate the bytes of drawings that are still to be made."""
-    if "characters" not in kinds:
+    if "characters" not in kinds and not ("pictures" in kinds and recipe.pictures is None):
         return 0
     drawings = recipe.drawings
     count = (drawings.characters + drawings.validation_characters) * drawings.poses
