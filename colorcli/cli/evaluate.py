@@ -1,90 +1,312 @@
-"""`colorcli evaluate`: color shots whose true colors are known, and say how many regions are right."""
+"""`colorcli evaluate`: color pictures whose true colors are known, and say how well."""
 
 import contextlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from colorcli import console
 from colorcli.cli import options as opt
 from colorcli.cli.color import with_short_cuts
+from colorcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from colorcli.train.evaluate import EvaluationRow
+    from collections.abc import Sequence
+
+    from colorcli.train.evaluate import Evaluation, EvaluationRow
+    from colorcli.train.evaluation_file import Comparison, Difference
+    from colorcli.train.scores.table import Column
+    from colorcli.train.truths import Known
 
 # The words that stand for drawings made now, in styles never trained on: whether they are shots in which limbs move.
 GENERATED = {Path("generated"): False, Path("moving"): True}
 GENERATED_SHOTS = 24
-HEADING = ("shot", "key", "frames", "right", "by area", "painted key", "copied key", "flicker", "s/frame")
-WIDTHS = (20, 20, 6, 6, 7, 11, 10, 7, 7)
+GENERATED_FRAMES = 2
+NAME_WIDTH = 20
+WHAT, NUMBERS, RESULT = "what is measured", "which numbers", "where they go"
 
 
 def evaluate(
     data: Annotated[
-        Path,
+        list[Path],
         typer.Argument(
             metavar="DATA",
-            help="A folder of shots, each with line/, color/ and key.png; or a word for characters that are drawn "
-            "now, in styles never trained on: generated (any pose and view), moving (the pose and view of the key)",
+            help="A folder of shots, each with line/, color/ and key.png; a training set with color/ and sketch/; or a "
+            "word for characters that are drawn now, in styles never trained on: generated (any pose and view), moving "
+            "(the pose and view of the key). With --compare: files that --json has printed",
         ),
     ],
-    cross: Annotated[bool, typer.Option("--cross", help="Pair every key with every other shot, too.")] = False,
+    cross: Annotated[
+        bool, typer.Option("--cross", rich_help_panel=WHAT, help="Pair every key with every other shot, too.")
+    ] = False,
+    shuffled: Annotated[
+        bool,
+        typer.Option("--shuffled", rich_help_panel=WHAT, help="Color each shot with the key of another, too, as the "
+                     "papers measure. For a training set it is always done."),
+    ] = False,
+    shift: Annotated[
+        int, typer.Option("--shift", metavar="K", min=1, rich_help_panel=WHAT, help="Which other key: K further on.")
+    ] = 4,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", min=1, show_default=False, rich_help_panel=WHAT,
+                     help="At most N frames, the first ones of every shot; or N pictures spread over a training set."),
+    ] = None,
+    characters: Annotated[
+        int,
+        typer.Option("--characters", metavar="N", min=1, max=5000, rich_help_panel=WHAT,
+                     help="How many characters are drawn for generated and moving, two frames of each."),
+    ] = GENERATED_SHOTS,
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", metavar="NAMES", show_default=False, rich_help_panel=NUMBERS,
+                     help="What is measured, with commas between: regions, flicker, seconds (the default for shots), "
+                     "psnr, ms-ssim, fid, similarity, tags, lines, drift, background; or all."),
+    ] = None,
+    judge: Annotated[
+        str,
+        typer.Option("--judge", metavar="MODEL", rich_help_panel=NUMBERS,
+                     help="The model that reads tags and likeness, and whose tagger gives FID its features."),
+    ] = "mini",
+    features: Annotated[
+        Path | None,
+        typer.Option("--features", metavar="FILE", show_default=False, rich_help_panel=NUMBERS,
+                     help="A network for FID instead: TorchScript (.pt), ONNX, or a transformers folder."),
+    ] = None,
+    feature_size: Annotated[
+        int | None,
+        typer.Option("--feature-size", metavar="PIXELS", min=8, max=4096, show_default=False, rich_help_panel=NUMBERS,
+                     help="The square that it sees, where its file does not tell; 299 otherwise."),
+    ] = None,
+    feature_values: Annotated[
+        str | None,
+        typer.Option("--feature-values", metavar="RANGE", show_default=False, rich_help_panel=NUMBERS,
+                     help="What its pixels are, where its file does not tell: 0..1, -1..1, 0..255, imagenet, clip."),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="DIR", show_default=False, help="Keep the colored frames in this folder."),
+        typer.Option("-o", "--out", metavar="DIR", show_default=False, rich_help_panel=RESULT,
+                     help="Keep the colored frames in this folder."),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.html", show_default=False, rich_help_panel=RESULT,
+                     help="Write a page with all numbers, and the worst frames as pictures."),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", rich_help_panel=RESULT, help="Print a JSON object for each shot, and a summary with "
+                     "all it takes to make the same again."),
+    ] = False,
+    comparing: Annotated[
+        bool, typer.Option("--compare", rich_help_panel=RESULT, help="Put evaluations side by side: A.json B.json ...")
+    ] = False,
     preset: opt.PresetName = "cel",
     overrides: opt.Set = None,
     model: opt.Model = None,
     device: opt.Device = "auto",
     attention: opt.AttentionChoice = opt.Attention.AUTO,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each shot.")] = False,
     verbose: opt.Verbose = 0,
 ) -> None:
-    """Measure how many regions get their true color, beside two simple ways to color from the key."""
+    """Measure a model on pictures whose true colors are known, beside two simple ways to color from the key."""
     console.start_logging(verbose)
+    if comparing:
+        compare_files(data, as_json=as_json, report=report)
+        return
+    if len(data) > 1:
+        raise UsageError(f"evaluate takes one DATA, and here are {len(data)}", hint="to compare files add --compare")
 
     from colorcli.cli.render import check_engine, load_engine
     from colorcli.model.weights import family_of
     from colorcli.presets import load_preset
     from colorcli.shot.engine import model_entry, variant_of
-    from colorcli.train.evaluate import evaluate_shots, find_known_shots, mean_row
-    from colorcli.train.validation import write_validation_shots
+    from colorcli.train.evaluate import Observers, Plan, check_plan
+    from colorcli.train.evaluate import evaluate as measure
+    from colorcli.train.evaluation_file import summary_of
+    from colorcli.train.evaluation_page import WorstFrames, evaluation_page
+    from colorcli.train.scores.frames import Instruments
+    from colorcli.train.scores.table import NOT_SHOWN, columns_of, metrics_named
+    from colorcli.train.truths import is_training_set
 
     check_engine(device, attention.value)
+    check_report(report)
+    source = data[0]
+    drawn = source in GENERATED and not source.exists()
+    of_set = not drawn and is_training_set(source)
+    chosen = metrics_named(metrics, default_metrics(of_set))
     settings = load_preset(preset, with_short_cuts(overrides or (), model, None), family_of)
+    instruments = Instruments(judge, features, feature_size, feature_values)
+    plan = Plan(chosen, cross, shuffled or of_set, shift)
+    told: dict[str, Any] = {"kind": "training set" if of_set else "shots", "name": source.name, "limit": limit}
     with contextlib.ExitStack() as stack:
-        if data in GENERATED and not data.exists():
-            moving = GENERATED[data]
-            data = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            write_validation_shots(data, GENERATED_SHOTS, moving=moving)
-        find_known_shots(data)  # what is wrong with the data is told before the model loads
-        variant = variant_of(model_entry(settings.model), settings.model)
+        if drawn:
+            told |= {"kind": str(source), "characters": drawn_characters(characters, limit)}
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            known = draw_shots(folder, told["characters"], GENERATED[source])
+        else:
+            told["path"] = str(source)
+            known = find_known(source, limit, of_set=of_set)
+        check_plan(plan, len(known))   # what is wrong with the data or the networks is told before the model loads
+        instruments.check(chosen)
+        entry = model_entry(settings.model)
+        variant = variant_of(entry, settings.model)
         engine = load_engine(settings.model, device, attention.value)
+        columns = [column for column in columns_of(chosen) if column.of == "row" and column.key not in NOT_SHOWN]
+        worst = WorstFrames()
         if not as_json:
-            console.say_columns(HEADING, WIDTHS)
+            console.say_columns(*headings(columns))
 
         def tell(row: "EvaluationRow") -> None:
             if as_json:
                 console.say_json(row.as_dict())
-            else:
-                console.say_columns(cells_of(row), WIDTHS)
+            elif not of_set:
+                console.say_columns(cells_of(row, columns), headings(columns)[1])
 
-        rows = evaluate_shots(data, settings, cross=cross, out=out, colorizer=engine, variant=variant, on_row=tell)
-    if len(rows) > 1 and not as_json:
-        tell(mean_row(rows))
-
-
-def cells_of(row: "EvaluationRow") -> tuple[str, ...]:
-    """A row of the table. Accuracies are shares of the regions (or of the area), 0..1."""
-    shares = (row.accuracy, row.area_accuracy, row.painted_key, row.copied_key)
-    return (
-        row.shot,
-        row.key,
-        str(row.frames),
-        *(f"{share:.3f}" for share in shares),
-        f"{row.flicker:.2f}",
-        f"{row.seconds_per_frame:.2f}",
+        observers = Observers(tell, worst.add if report else lambda result: None, lambda why: console.warn(why))
+        found = measure(
+            known, settings, variant, engine, plan, instruments, out=out, observers=observers, pass_over=of_set
+        )
+    summary = summary_of(
+        found, data=told, preset_name=preset, preset=settings, model=entry, plan=plan, instruments=instruments,
+        colorizer=engine,
     )
+    if as_json:
+        console.say_json({"summary": summary})
+    else:
+        say_groups(found, columns, alone=not of_set)
+    if report is not None:
+        write_page(report, evaluation_page(found.rows, found.groups, summary, worst))
+
+
+def default_metrics(of_set: bool) -> tuple[str, ...]:
+    """What is measured where nothing else is asked for."""
+    from colorcli.train.scores.table import DEFAULT, OF_SETS
+
+    return OF_SETS if of_set else DEFAULT
+
+
+def drawn_characters(asked: int, limit: int | None) -> int:
+    """How many characters are drawn, two frames of each."""
+    return asked if limit is None else max(1, min(asked, limit // GENERATED_FRAMES))
+
+
+def draw_shots(folder: Path, count: int, moving: bool) -> "Sequence[Known]":
+    """Draw characters of styles never trained on."""
+    from colorcli.train.truths import find_known_shots
+    from colorcli.train.validation import write_validation_shots
+
+    write_validation_shots(folder, count, frames=GENERATED_FRAMES, moving=moving)
+    return find_known_shots(folder)
+
+
+def find_known(data: Path, limit: int | None, *, of_set: bool) -> "Sequence[Known]":
+    """Find what is measured. Raises ShotError or DataError."""
+    from colorcli.train.truths import find_known_pictures, find_known_shots, first_frames
+
+    return find_known_pictures(data, limit) if of_set else first_frames(find_known_shots(data), limit)
+
+
+def check_report(report: Path | None) -> None:
+    """Raise UsageError for a page that could not be written at the end of a long run."""
+    if report is None:
+        return
+    if report.is_dir() or report.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--report {report} is no HTML file", hint="give it a name such as report.html")
+    if not report.parent.is_dir():
+        raise UsageError(f"{report.parent} is no folder", hint="make the folder, or choose another for --report")
+
+
+def write_page(report: Path, page: str) -> None:
+    """Write a page whole or not at all. Raises OutputError."""
+    from colorcli.images import whole_file
+
+    with whole_file(report) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    console.note(f"the report is in {report}")
+
+
+def headings(columns: "Sequence[Column]") -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The heads of all columns, and their widths."""
+    names = ("shot", "key", "frames", *(column.title for column in columns))
+    return names, tuple(NAME_WIDTH if name in ("shot", "key") else max(len(name), 5) for name in names)
+
+
+def cells_of(row: "EvaluationRow", columns: "Sequence[Column]") -> tuple[str, ...]:
+    """A row of the table."""
+    from colorcli.train.scores.table import in_words
+
+    return row.shot, row.key, str(row.frames), *(in_words(column.key, row.scores.get(column.key)) for column in columns)
+
+
+def say_groups(found: "Evaluation", columns: "Sequence[Column]", *, alone: bool) -> None:
+    """Sum up: a row for each pairing, then what is measured of whole sets, with the count it is measured on.
+
+    alone: a single row says it all itself.
+    """
+    from colorcli.train.evaluate import mean_row
+    from colorcli.train.scores.table import column_of, in_words
+
+    several = len(found.groups) > 1
+    for group in found.groups:
+        rows = [row for row in found.rows if row.pairing == group.pairing]
+        if len(rows) > 1 or not alone:
+            name = f"mean {group.pairing}" if several else "mean"
+            console.say_columns(cells_of(mean_row(rows, name), columns), headings(columns)[1])
+    for group in found.groups:
+        for key, value in group.scores.items():
+            if column_of(key).of == "set":
+                where = f", {group.pairing}" if several else ""
+                console.say(f"{column_of(key).title}{where}: {in_words(key, value)} on {group.frames} frames")
+    if found.skipped:
+        console.say(f"{len(found.skipped)} could not be read and were left out")
+
+
+# --- side by side ------------------------------------------------------------------------------------------------
+
+
+def compare_files(files: "Sequence[Path]", *, as_json: bool, report: Path | None) -> None:
+    """Show evaluations side by side. Raises UsageError for a file that is none."""
+    from colorcli.train.evaluation_file import compare, read_evaluation
+
+    check_report(report)
+    comparison = compare([read_evaluation(file) for file in files])
+    if as_json:
+        for score in comparison.as_dicts():
+            console.say_json(score)
+    else:
+        say_comparison(comparison)
+    for note in comparison.notes:
+        console.warn(note)
+    if report is not None:
+        from colorcli.train.evaluation_page import comparison_page
+
+        write_page(report, comparison_page(comparison))
+
+
+def say_comparison(comparison: "Comparison") -> None:
+    """Print a table: a row for each score, a column for each evaluation, changes against the first."""
+    from colorcli.train.scores.table import column_of
+
+    for pairing in dict.fromkeys(score.pairing for score in comparison.scores):
+        rows = []
+        for score in comparison.scores:
+            if score.pairing == pairing:
+                column = column_of(score.key)
+                direction = "" if column.better == "neither" else f", {column.better} is better"
+                cells = (compared_cell(score.key, value) for value in score.values)
+                rows.append((f"{column.title}{direction}", *cells))
+        console.say_table(rows, heading=(pairing, *comparison.names))
+
+
+def compared_cell(key: str, found: "Difference") -> str:
+    """A score as a cell: "0.846 (+0.012 ± 0.005)", with a star where the change is more than two standard errors."""
+    from colorcli.train.scores.table import in_words
+
+    value = in_words(key, found.value)
+    if found.change is None:
+        return value
+    error = "" if found.error is None else f" ± {in_words(key, found.error)}"
+    sign = "+" if found.change >= 0 else "-"
+    return f"{value} ({sign}{in_words(key, abs(found.change))}{error}){'*' if found.sure else ''}"

@@ -118,15 +118,41 @@ def flicker(
     only where both are paper is color compared. With the true colors of both frames, places that change there are left
     out. The result is the mean over those places of every second row and column; 0 if there are none.
     """
-    still = (paper_before & paper_after)[::2, ::2]
-    if true_before is not None and true_after is not None:
-        still = still & (np.abs(true_before[::2, ::2] - true_after[::2, ::2]).max(axis=2) < 2 / 255)
+    still = _still(paper_before, paper_after, true_before, true_after)
     if not still.any():
         return 0.0
     one, two = before[::2, ::2][still], after[::2, ::2][still]
     changed = np.abs(one - two).max(axis=1) >= 0.5 / 255
     # Most of a held color does not change at all; only the rest needs the formula.
     return float(ciede2000(lab_of(one[changed]), lab_of(two[changed])).sum() / len(one))
+
+
+def level_change(
+    before: Float,
+    after: Float,
+    paper_before: NDArray[np.bool_],
+    paper_after: NDArray[np.bool_],
+    true_before: Float | None = None,
+    true_after: Float | None = None,
+) -> float:
+    """Measure the same in 8-bit levels: the mean absolute change of a channel, 0..255, at the places of `flicker`."""
+    still = _still(paper_before, paper_after, true_before, true_after)
+    if not still.any():
+        return 0.0
+    return float(np.abs(before[::2, ::2][still] - after[::2, ::2][still]).mean()) * 255
+
+
+def _still(
+    paper_before: NDArray[np.bool_],
+    paper_after: NDArray[np.bool_],
+    true_before: Float | None,
+    true_after: Float | None,
+) -> NDArray[np.bool_]:
+    """Mark where nothing was drawn anew, of every second row and column."""
+    still = (paper_before & paper_after)[::2, ::2]
+    if true_before is not None and true_after is not None:
+        still = still & (np.abs(true_before[::2, ::2] - true_after[::2, ::2]).max(axis=2) < 2 / 255)
+    return still
 
 
 def character_paper(line: Picture) -> NDArray[np.bool_]:

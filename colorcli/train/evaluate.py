@@ -1,82 +1,125 @@
-"""Measure a model on shots whose true colors are known, along the same path that a user's shot takes."""
+"""Measure a model on pictures whose true colors are known, along the same path that a user's shot takes."""
 
+import hashlib
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from colorcli.errors import FrameError, KeyImageError, ShotError
+from colorcli.errors import FrameError, UsageError
 from colorcli.finish.finish import finish_frame
-from colorcli.images import Picture, over_paper, read_picture, write_picture
-from colorcli.prepare.frame import prepare_frame
-from colorcli.prepare.key import prepare_key
+from colorcli.images import Picture, over_paper, picture_digest, write_picture
+from colorcli.model.onnx_networks import open_networks
+from colorcli.prepare.frame import PreparedFrame, prepare_frame
+from colorcli.prepare.key import PreparedKey, prepare_key
+from colorcli.prepare.networks import Networks
 from colorcli.presets import Preset
 from colorcli.review.metrics import (
     Score,
     character_paper,
     copied_key_score,
     flicker,
+    level_change,
     painted_key_score,
     pooled,
     region_score,
     true_regions,
 )
 from colorcli.shot.engine import Colorizer, model_entry, variant_of
+from colorcli.train.scores.frames import FRAME_SCORES, Instruments, Look, Scores, Seen
+from colorcli.train.scores.table import DEFAULT
+from colorcli.train.truths import Known, KnownFrame, find_known_shots
 from colorcli.variants import Variant
 
-Float = NDArray[np.float32]
+if TYPE_CHECKING:
+    from torch import Tensor
 
-PICTURES = {".png", ".tif", ".tiff", ".tga", ".jpg", ".jpeg", ".exr"}
+Float = NDArray[np.float32]
+Pairing = Literal["own", "cross", "shuffled"]
+
+PUBLISHED_SHIFT = 4   # picture i is colored with the key of picture i + 4
+KEYS_KEPT = 4         # encoded keys that stay in memory
 
 
 @dataclass(frozen=True)
-class KnownShot:
-    """A shot with its truth: a folder with `line/`, `color/` of the same file names, and `key.png`."""
+class Plan:
+    """What is colored with what, and what is measured of it."""
 
-    name: str
-    lines: tuple[Path, ...]
-    colors: tuple[Path, ...]
-    key: Path
+    metrics: tuple[str, ...] = DEFAULT   # words of `scores.table.METRICS`
+    cross: bool = False                  # every key with every other shot, too: they show one character
+    shuffled: bool = False               # the key of another, too: the shuffled pairs of the papers
+    shift: int = PUBLISHED_SHIFT         # which other: so many further on
+    drift_keys: int = 3                  # keys that each drawing is colored with to measure drift, its own first
 
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """How one shot came out with one key. Accuracies are shares in 0..1, pooled over the regions of all frames."""
+    """How one shot came out with one key."""
 
     shot: str
     key: str                    # name of the shot whose key it is
+    pairing: Pairing
     frames: int
-    regions: int                # of all frames together
-    accuracy: float             # regions whose median color is right
-    area_accuracy: float        # the same, by area
-    painted_key: float          # accuracy of painting each region with the key's median color at the same place
-    copied_key: float           # accuracy of copying the key's pixels
-    flicker: float              # mean CIEDE2000 between neighboring frames where the truth does not change
-    seconds_per_frame: float    # read, prepare, color, finish, and write if a folder is given
-    network_share: float        # share of that time inside the network
+    regions: int                # of all frames together; 0 where they were not looked at
+    scores: Scores              # by the key of a column
 
     def as_dict(self) -> dict[str, Any]:
         """The row as plain values, for JSON."""
-        return asdict(self)
+        fixed = {"shot": self.shot, "key": self.key, "pairing": self.pairing, "frames": self.frames}
+        return {**fixed, "regions": self.regions, **self.scores}
 
 
-def find_known_shots(data: Path) -> list[KnownShot]:
-    """Find the shots with known colors in a folder, by name. A folder that is itself one counts as well.
+@dataclass(frozen=True)
+class FrameResult:
+    """One finished frame, for whoever wants to look at it."""
 
-    Raises ShotError if there are none, if a drawing has no truth, or if a key is missing.
-    """
-    if not data.is_dir():
-        raise ShotError(f"there is no folder {data}", hint="give the folder that holds the shots with known colors")
-    inner = sorted(path for path in data.iterdir() if (path / "line").is_dir())
-    folders = [data] if (data / "line").is_dir() else inner
-    if not folders:
-        raise ShotError(f"{data} holds no shot with known colors", hint="each needs line/, color/ and key.png")
-    return [_known_shot(folder) for folder in folders]
+    shot: str
+    key: str
+    pairing: Pairing
+    frame: str
+    line: Float      # all four (H, W, 3) in 0..1, over white
+    reference: Float
+    made: Float
+    truth: Float
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Group:
+    """All rows of one pairing together."""
+
+    pairing: Pairing
+    rows: int
+    frames: int
+    regions: int
+    scores: Scores   # means of the rows, and what only a whole set has
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out of an evaluation."""
+
+    rows: tuple[EvaluationRow, ...]
+    groups: tuple[Group, ...]
+    skipped: tuple[str, ...]   # pictures of a training set that cannot be read, and why
+    digest: str                # SHA-256 of the pixels of all pictures that were measured
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Observers:
+    """Who is told of what, as soon as it is there."""
+
+    row: Callable[[EvaluationRow], None] = lambda row: None
+    frame: Callable[[FrameResult], None] = lambda result: None
+    skipped: Callable[[str], None] = lambda reason: None
 
 
 def evaluate_shots(
@@ -102,101 +145,300 @@ def evaluate_shots(
         from colorcli.loading import load_pipeline  # torch comes in here, and nowhere else
 
         colorizer = load_pipeline(preset.model)
-    rows = []
-    for shot in shots:
-        for owner in shots:
-            if owner.name == shot.name or cross:
-                rows.append(_evaluate(shot, owner, preset, variant, colorizer, out))
-                if on_row is not None:
-                    on_row(rows[-1])
-    return rows
+    observers = Observers() if on_row is None else Observers(row=on_row)
+    return list(evaluate(shots, preset, variant, colorizer, Plan(cross=cross), out=out, observers=observers).rows)
 
 
-def mean_row(rows: Sequence[EvaluationRow]) -> EvaluationRow:
+def evaluate(
+    known: Sequence[Known],
+    preset: Preset,
+    variant: Variant,
+    colorizer: Colorizer,
+    plan: Plan = Plan(),
+    instruments: Instruments | None = None,
+    *,
+    out: Path | None = None,
+    observers: Observers = Observers(),
+    pass_over: bool = False,
+) -> Evaluation:
+    """Color pictures with known colors as the plan says, and measure.
+
+    out: a folder for the colored frames, `out/SHOT--KEY/`. pass_over: pictures that cannot be read are left out and
+    counted, as in a training set; else they raise FrameError or KeyImageError. Raises UsageError for a plan that the
+    pictures are too few for.
+    """
+    check_plan(plan, len(known))
+    instruments = instruments or Instruments()
+    instruments.check(plan.metrics)
+    clock = time.perf_counter()
+    run = _Run(known, preset, variant, colorizer, plan, instruments, out, observers)
+    skipped: list[str] = []
+    rows: list[EvaluationRow] = []
+    for shot, owner, pairing in pairs_of(len(known), plan):
+        try:
+            row = run.color(shot, owner, pairing)
+        except FrameError as error:
+            if not pass_over:
+                raise
+            reason = f"{known[shot].name} with {known[owner].name}: {error.message}"
+            skipped.append(reason)
+            observers.skipped(reason)
+            continue
+        rows.append(row)
+        observers.row(row)
+    if not rows:
+        raise FrameError(f"none of {len(known)} pictures can be read: {skipped[0]}", hint="colorcli dataset check DIR")
+    groups = tuple(run.group(pairing, rows) for pairing in dict.fromkeys(row.pairing for row in rows))
+    return Evaluation(tuple(rows), groups, tuple(skipped), run.digest(), time.perf_counter() - clock)
+
+
+def check_plan(plan: Plan, count: int) -> None:
+    """Raise UsageError if `count` shots or pictures are too few for a plan."""
+    if plan.shuffled and count < 2:
+        raise UsageError("--shuffled needs two shots or more, and there is one", hint="leave --shuffled out")
+    if "drift" in plan.metrics and count < 2:
+        raise UsageError("drift needs the keys of two shots or more, and there is one",
+                         hint="leave drift out of --metrics, or give more shots")
+
+
+def pairs_of(count: int, plan: Plan) -> Iterator[tuple[int, int, Pairing]]:
+    """Say which shot is colored with whose key: numbers of both among `count`, and why they are together."""
+    # Where the shift would lead back to the shot itself, the next one's key is taken.
+    shift = plan.shift if count == 0 or plan.shift % count else 1
+    for shot in range(count):
+        for owner in range(count) if plan.cross else (shot,):
+            yield shot, owner, "own" if owner == shot else "cross"
+        if plan.shuffled:
+            yield shot, (shot + shift) % count, "shuffled"
+
+
+def mean_scores(rows: Sequence[EvaluationRow]) -> Scores:
+    """The plain mean of every score over the rows that have it."""
+    names = dict.fromkeys(name for row in rows for name in row.scores)
+    return {name: _mean([row.scores.get(name) for row in rows]) for name in names}
+
+
+def mean_row(rows: Sequence[EvaluationRow], name: str = "mean") -> EvaluationRow:
     """Sum several rows up: sums of counts, plain means of the rest."""
     assert rows, "nothing to sum up"
-    summed = {name: sum(getattr(row, name) for row in rows) for name in ("frames", "regions")}
-    means = {
-        name: float(np.mean([getattr(row, name) for row in rows]))
-        for name in asdict(rows[0])
-        if name not in ("shot", "key", *summed)
-    }
-    return EvaluationRow(shot="mean", key="", **summed, **means)  # type: ignore[arg-type]
+    frames, regions = sum(row.frames for row in rows), sum(row.regions for row in rows)
+    return EvaluationRow(name, "", rows[0].pairing, frames, regions, mean_scores(rows))
 
 
-def _known_shot(folder: Path) -> KnownShot:
-    lines = sorted(path for path in (folder / "line").iterdir() if path.suffix.lower() in PICTURES)
-    if not lines:
-        raise ShotError(f"{folder / 'line'} holds no frames", hint="take the shot out of the folder, or fill it")
-    colors = [folder / "color" / path.name for path in lines]
-    for path in colors:
-        if not path.exists():
-            raise ShotError(f"{path} is missing, but line/{path.name} is there", hint="every drawing needs its truth")
-    key = folder / "key.png"
-    if not key.exists():
-        raise ShotError(f"{folder} has no key.png", hint="copy the color frame there that is to be the key")
-    return KnownShot(folder.name, tuple(lines), tuple(colors), key)
+# --- the run -------------------------------------------------------------------------------------------------------
 
 
-def _evaluate(
-    shot: KnownShot, owner: KnownShot, preset: Preset, variant: Variant, colorizer: Colorizer, out: Path | None
-) -> EvaluationRow:
-    """Color one shot with one key. The truth is read only after a frame is finished."""
-    try:
-        key_picture = read_picture(owner.key)
-    except FrameError as error:
-        raise KeyImageError(f"the key cannot be used: {error.message}", hint=error.hint) from error
-    folder = None if out is None else out / f"{shot.name}--{owner.name}"
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    key = prepare_key(key_picture, preset, variant)
-    reference = colorizer.encode_reference(key, preset)
-    scores: list[Score] = []
-    painted: list[Score] = []
-    copied: list[Score] = []
-    jumps: list[float] = []
-    seconds = network = 0.0
+@dataclass(frozen=True)
+class _Key:
+    """A key, ready to color with."""
+
+    picture: Picture
+    prepared: PreparedKey
+    reference: Any
+    look: Look
+    digest: str
+
+
+@dataclass
+class _Tally:
+    """What adds up over the frames of one row."""
+
+    scores: list[Score] = field(default_factory=list)
+    painted: list[Score] = field(default_factory=list)
+    copied: list[Score] = field(default_factory=list)
+    jumps: list[float] = field(default_factory=list)
+    levels: list[float] = field(default_factory=list)
+    by_frame: list[Scores] = field(default_factory=list)
+    seconds: float = 0.0
+    network: float = 0.0
     before: tuple[Float, NDArray[np.bool_], Float] | None = None
-    for line_path, color_path in zip(shot.lines, shot.colors, strict=True):
-        clock = time.perf_counter()
-        picture = read_picture(line_path)
-        frame = prepare_frame(picture, preset, variant)
-        inside = time.perf_counter()
-        layer = colorizer.color([frame], reference, preset)[0]
-        network += time.perf_counter() - inside
-        color, alpha = finish_frame(layer, frame, key, preset)
-        if folder is not None:
-            write_picture(folder / line_path.with_suffix(".png").name, color, alpha, picture.format)
-        seconds += time.perf_counter() - clock
 
-        truth = read_picture(color_path)
+
+class _Run:
+    """One evaluation: what it is made with, and what it has gathered of all pictures together."""
+
+    def __init__(
+        self,
+        known: Sequence[Known],
+        preset: Preset,
+        variant: Variant,
+        colorizer: Colorizer,
+        plan: Plan,
+        instruments: Instruments,
+        out: Path | None,
+        observers: Observers,
+    ) -> None:
+        self.known, self.preset, self.variant, self.colorizer = known, preset, variant, colorizer
+        self.plan, self.instruments, self.out, self.observers = plan, instruments, out, observers
+        self.networks: Networks | None = open_networks(preset)
+        self._keys: OrderedDict[int, _Key] = OrderedDict()
+        self._digests: set[str] = set()
+        self._true_features: dict[tuple[int, int], Tensor] = {}
+        self._made_features: dict[Pairing, list[Tensor]] = {}
+
+    def color(self, shot: int, owner: int, pairing: Pairing) -> EvaluationRow:
+        """Color one shot with one key and measure. The truth is read only after a frame is finished."""
+        known, key = self.known[shot], self.key(owner)
+        folder = None
+        if self.out is not None:
+            folder = self.out / f"{_file_name(known.name)}--{_file_name(self.known[owner].name)}"
+            folder.mkdir(parents=True, exist_ok=True)
+        tally = _Tally()
+        for number, frame in enumerate(known.frames):
+            self._color_frame((shot, number), frame, key, owner, pairing, folder, tally)
+        regions = pooled(tally.scores)
+        scores: Scores = {}
+        if "regions" in self.plan.metrics:
+            told = bool(tally.scores)
+            scores |= {
+                "accuracy": regions.accuracy if told else None,
+                "area_accuracy": regions.area_accuracy if told else None,
+                "painted_key": pooled(tally.painted).accuracy if told else None,
+                "copied_key": pooled(tally.copied).accuracy if told else None,
+            }
+        if "flicker" in self.plan.metrics:
+            several = len(known.frames) > 1
+            scores |= {name: (_mean(values) or 0.0) if several else None
+                       for name, values in (("flicker", tally.jumps), ("levels", tally.levels))}
+        scores |= {
+            name: _mean([of_frame.get(name) for of_frame in tally.by_frame])
+            for name in dict.fromkeys(name for of_frame in tally.by_frame for name in of_frame)
+            if name != "accuracy"  # of a row it is pooled over regions
+        }
+        if "seconds" in self.plan.metrics:
+            share = tally.network / tally.seconds if tally.seconds else 0.0
+            scores |= {"seconds_per_frame": tally.seconds / len(known.frames), "network_share": share}
+        return EvaluationRow(
+            known.name, self.known[owner].name, pairing, len(known.frames), regions.regions, scores
+        )
+
+    def group(self, pairing: Pairing, rows: Sequence[EvaluationRow]) -> Group:
+        """Sum the rows of a pairing up, with what is measured of the whole set."""
+        chosen = [row for row in rows if row.pairing == pairing]
+        scores = mean_scores(chosen)
+        made = self._made_features.get(pairing)
+        if made:
+            import torch
+
+            from colorcli.train.scores.distributions import set_distance
+
+            found = set_distance(torch.stack(list(self._true_features.values())), torch.stack(made))
+            name = self.instruments.network.name
+            scores[f"fid ({name})"] = None if found is None else found.fid
+            scores[f"kid ({name})"] = None if found is None else found.kid
+        frames, regions = sum(row.frames for row in chosen), sum(row.regions for row in chosen)
+        return Group(pairing, len(chosen), frames, regions, scores)
+
+    def digest(self) -> str:
+        """SHA-256 of the pixels of all pictures, whatever their order."""
+        return hashlib.sha256("\n".join(sorted(self._digests)).encode()).hexdigest()
+
+    def key(self, owner: int) -> _Key:
+        """Give a key, encoded; those used last stay in memory."""
+        if owner in self._keys:
+            self._keys.move_to_end(owner)
+            return self._keys[owner]
+        known = self.known[owner]
+        picture, mask = known.read_key(), known.read_key_mask()
+        masks = self._masks(mask)
+        prepared = prepare_key(picture, self.preset, self.variant, masks, self.networks)
+        reference = self.colorizer.encode_reference(prepared, self.preset)
+        look = Look(over_paper(prepared.picture), prepared.mask, lambda: self.instruments.judge)
+        self._keys[owner] = _Key(picture, prepared, reference, look, picture_digest(picture))
+        while len(self._keys) > max(KEYS_KEPT, self.plan.drift_keys):
+            self._keys.popitem(last=False)
+        return self._keys[owner]
+
+    def _masks(self, mask: Float | None) -> list[Float]:
+        """A mask that a file tells counts where the preset leaves the choice."""
+        return [mask] if mask is not None and self.preset.masks.source in ("auto", "files") else []
+
+    def _color_frame(
+        self,
+        place: tuple[int, int],
+        known: KnownFrame,
+        key: _Key,
+        owner: int,
+        pairing: Pairing,
+        folder: Path | None,
+        tally: _Tally,
+    ) -> None:
+        """Color one frame and measure it. place: numbers of the shot and of the frame in it."""
+        preset = self.preset
+        clock = time.perf_counter()
+        picture = known.line()
+        frame = prepare_frame(picture, preset, self.variant, self._masks(known.mask()), self.networks)
+        inside = time.perf_counter()
+        layer = self.colorizer.color([frame], key.reference, preset)[0]
+        network = time.perf_counter() - inside
+        color, alpha = finish_frame(layer, frame, key.prepared, preset)
+        if folder is not None:
+            write_picture(folder / f"{_file_name(Path(known.name).stem)}.png", color, alpha, picture.format)
+        seconds = time.perf_counter() - clock
+
+        truth = known.color()
         if truth.size != picture.size:
-            raise FrameError(f"{color_path} is {truth.size}, but its drawing is {picture.size}",
+            raise FrameError(f"{known.name} is {truth.size} in color, but its drawing is {picture.size}",
                              hint="line/ and color/ have to fit pixel for pixel")
-        seen, true_color = over_paper(Picture(color, alpha, picture.format, 4)), over_paper(truth)
-        regions = true_regions(picture, truth)
-        fitting_key = _at_size(key_picture, picture.size)
-        scores.append(region_score(regions, seen))
-        painted.append(painted_key_score(regions, fitting_key))
-        copied.append(copied_key_score(regions, fitting_key))
-        paper = character_paper(picture)
-        if before is not None and before[0].shape == seen.shape:
-            jumps.append(flicker(before[0], seen, before[1], paper, before[2], true_color))
-        before = seen, paper, true_color
-    score = pooled(scores)
-    return EvaluationRow(
-        shot=shot.name,
-        key=owner.name,
-        frames=len(shot.lines),
-        regions=score.regions,
-        accuracy=score.accuracy,
-        area_accuracy=score.area_accuracy,
-        painted_key=pooled(painted).accuracy,
-        copied_key=pooled(copied).accuracy,
-        flicker=float(np.mean(jumps)) if jumps else 0.0,
-        seconds_per_frame=seconds / len(shot.lines),
-        network_share=network / seconds if seconds else 0.0,
-    )
+        made, true_color = over_paper(Picture(color, alpha, picture.format, 4)), over_paper(truth)
+        scores: Scores = {}
+        if "regions" in self.plan.metrics and pairing != "shuffled":  # another character's key has other colors
+            regions, fitting_key = true_regions(picture, truth), _at_size(key.picture, picture.size)
+            tally.scores.append(region_score(regions, made))
+            tally.painted.append(painted_key_score(regions, fitting_key))
+            tally.copied.append(copied_key_score(regions, fitting_key))
+            scores["accuracy"] = tally.scores[-1].accuracy
+        if "flicker" in self.plan.metrics:
+            paper = character_paper(picture)
+            if tally.before is not None and tally.before[0].shape == made.shape:
+                places = tally.before[1], paper, tally.before[2], true_color
+                tally.jumps.append(flicker(tally.before[0], made, *places))
+                tally.levels.append(level_change(tally.before[0], made, *places))
+            tally.before = made, paper, true_color
+        of_made, of_truth = (Look(shown, frame.mask, lambda: self.instruments.judge) for shown in (made, true_color))
+        seen = Seen(of_made, of_truth, key.look, layer, frame)
+        for name, measure in FRAME_SCORES.items():
+            if name in self.plan.metrics:
+                scores |= measure(seen)
+        if "drift" in self.plan.metrics and pairing == "own":
+            scores |= self._drift(place[0], frame, layer)
+        if "fid" in self.plan.metrics:
+            if place not in self._true_features:
+                self._true_features[place] = self.instruments.network.features(true_color)
+            self._made_features.setdefault(pairing, []).append(self.instruments.network.features(made))
+        # Only now is the frame known to be whole.
+        tally.seconds += seconds
+        tally.network += network
+        tally.by_frame.append(scores)
+        self._digests |= {key.digest, f"{picture_digest(picture)} {picture_digest(truth)}"}
+        self.observers.frame(FrameResult(
+            self.known[place[0]].name, self.known[owner].name, pairing, known.name, over_paper(picture), key.look.color,
+            made, true_color, scores,
+        ))
+
+    def _drift(self, shot: int, frame: PreparedFrame, layer: Float) -> Scores:
+        """Color one drawing with several keys and one noise, and measure what changes beside color."""
+        import torch
+
+        from colorcli.train.scores.drift import gram_drift, line_drift
+
+        count = min(self.plan.drift_keys, len(self.known))
+        owners = [(shot + step) % len(self.known) for step in range(1, count)]
+        others = (self.colorizer.color([frame], self.key(owner).reference, self.preset)[0] for owner in owners)
+        layers = [layer, *others]
+        tokens = torch.stack([self.instruments.judge.tokens(shown) for shown in layers])
+        return {"drift": gram_drift(tokens), "line_drift": line_drift(layers)}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean of those that are there; None if none is."""
+    there = [value for value in values if value is not None and math.isfinite(value)]
+    return float(np.mean(there)) if there else None
+
+
+def _file_name(name: str) -> str:
+    """A name without the folders in it."""
+    return name.replace("/", "_").replace("\\", "_")
 
 
 def _at_size(picture: Picture, size: tuple[int, int]) -> Picture:

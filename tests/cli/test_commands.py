@@ -56,7 +56,8 @@ def test_evaluate_prints_a_row_for_each_shot(
         draw_key(tmp_path / "data" / name / "color" / "0001.png")
         draw_key(tmp_path / "data" / name / "key.png")
     assert main(["evaluate", str(tmp_path / "data"), "--cross", "--json", "--model", model]) == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    *rows, end = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert end["summary"]["model"]["name"] == "mini"
     assert [(row["shot"], row["key"]) for row in rows] == [
         ("front", "front"),
         ("front", "side"),
