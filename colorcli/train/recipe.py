@@ -41,6 +41,9 @@ class DrawingsSection(Section):
     characters: int = Field(2000, ge=2, description="count of characters")
     poses: int = Field(3, ge=2, description="drawings of each character")
     validation_characters: int = Field(48, ge=2, description="characters of families never trained on")
+    same_pose: float = Field(
+        0.15, ge=0, le=1, description="published stages: drawings that are their own reference, published is 1"
+    )
 
 
 class PairsSection(Section):
@@ -57,9 +60,9 @@ class PicturesSection(Section):
     folder: Path = Field(description="holds color/, sketch/, mask/")
     validation_folder: Path | None = Field(None, description="the same, never trained on; unset: no validation")
     like: Literal["xl", "v2", "v1-768", "v1-512"] | None = Field(
-        None, description="whose training decides on sizes, filters and what is done at random; unset: by the model"
+        None, description="whose training decides on sizes, filters and what is done at random; unset: by the stage"
     )
-    side: int | None = Field(None, ge=64, description="of the square canvas, pixels; unset: by the model")
+    side: int | None = Field(None, ge=64, description="of the square canvas, pixels; unset: as published")
     reference_side: int | None = Field(None, ge=32, description="of the square reference, pixels; unset: by the canvas")
     reference: Literal["self", "listed", "every", "archive"] = Field(
         "self", description="the picture itself; a listed one by lot; every listed one; any of the same archive"

@@ -8,16 +8,16 @@ from typing import Any
 from accelerate import Accelerator
 
 from colorcli.loading import load_pipeline
-from colorcli.model.weights import family_of, find_weights, weights_digest
+from colorcli.model.weights import find_weights, weights_digest
+from colorcli.train.batch import PictureSource
 from colorcli.train.dataset import CharacterSet, draw_shards
 from colorcli.train.index import why
 from colorcli.train.pairs import PairSet, read_shards
-from colorcli.train.pictures import DrawnPictures, PictureSet, settings_for
+from colorcli.train.pictures import DrawnPictures, PictureSet, PictureSettings, settings_for
 from colorcli.train.recipe import Recipe
 from colorcli.train.sheets import SheetSet, encoded_sheets, find_sheets
 from colorcli.train.stages import Data
 from colorcli.train.start import base_of
-from colorcli.variants import VARIANTS
 
 
 class Sources:
@@ -65,34 +65,38 @@ def show_sheets(recipe: Recipe, run: Path, say: Callable[[str], None]) -> tuple[
     return found, None
 
 
-def pictures(recipe: Recipe, run: Path, say: Callable[[str], None]) -> tuple[Any, Any]:
-    """Open a studio's pictures, and those to validate on if there are any; without them, drawings take their place."""
-    section = recipe.pictures
-    family = family_of(recipe.model)
+def pictures(recipe: Recipe, run: Path, say: Callable[[str], None]) -> tuple[PictureSource, PictureSource | None]:
+    """Open a studio's pictures, or show generated drawings as pictures where a recipe names none. Raises DataError."""
+    section, settings = recipe.pictures, picture_settings(recipe)
     if section is None:
-        drawn = settings_for(LIKE[family], round(VARIANTS["mini"].canvas_area**0.5))
         train_set, check_set = characters(recipe, run, say)
-        return DrawnPictures(train_set, drawn), DrawnPictures(check_set, drawn)
-    like = section.like or LIKE[family]
-    side = section.side or (None if like == section.like else round(VARIANTS[family].canvas_area**0.5))
-    settings = settings_for(like, side, reference_side=section.reference_side, reference=section.reference,
-                            min_score=section.min_score, min_side=section.min_side)
-    settings = replace(settings, flat_background=section.flat_background, readers=section.readers,
-                       flip=settings.flip if section.flip is None else section.flip)
+        return DrawnPictures(train_set, settings), DrawnPictures(check_set, settings)
     found = PictureSet(section.folder, settings)
-    check = None
-    if section.validation_folder is not None:
-        # In validation a picture is colored from another one, as a user's frame is.
-        check = PictureSet(section.validation_folder, replace(settings, reference="shifted"))
-    say(f"{len(found)} pictures to train on, {len(check) if check else 'none'} to validate on")
-    left_out = found.index.counts.total - found.index.counts.kept
-    if left_out:
-        say(f"{left_out} pictures of {section.folder} are left out: {why(found.index.counts)}")
-    return found, check
+    # In validation a picture is colored from another one, as a user's frame is.
+    shifted = replace(settings, reference="shifted")
+    checks = PictureSet(section.validation_folder, shifted) if section.validation_folder else None
+    say(f"{len(found)} pictures to train on, {len(checks) if checks else 'none'} to validate on")
+    counts = found.index.counts
+    if counts.kept < counts.total:
+        say(f"{counts.total - counts.kept} pictures of {section.folder} are left out: {why(counts)}")
+    return found, checks
 
 
-# Whose training a model has learned in.
-LIKE = {"mini": "xl", "xl": "xl", "xlv2": "xl", "v2": "v2"}
+def picture_settings(recipe: Recipe) -> PictureSettings:
+    """Say how pictures become batches: as in the published training of the first stage that learns from them."""
+    like = next((LIKE[stage.name] for stage in recipe.stages if stage.name in LIKE), "xl")
+    section = recipe.pictures
+    if section is None:
+        return settings_for(like, DRAWN_SIDE)
+    settings = settings_for(section.like or like, section.side, reference_side=section.reference_side,
+                            reference=section.reference, min_score=section.min_score, min_side=section.min_side)
+    flip = settings.flip if section.flip is None else section.flip
+    return replace(settings, flat_background=section.flat_background, readers=section.readers, flip=flip)
+
+
+DRAWN_SIDE = 320   # generated drawings lie on canvases of about this side squared
+# Whose way of choosing and cropping pictures a stage follows.
+LIKE = {"xl-base": "xl", "xl-refine": "xl", "v2-background": "v2", "v2-style": "v2", "switch": "v1-768"}
 
 
 SOURCES: dict[Data, Callable[[Recipe, Path, Callable[[str], None]], tuple[Any, Any]]] = {
