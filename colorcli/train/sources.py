@@ -70,7 +70,8 @@ def pictures(recipe: Recipe, run: Path, say: Callable[[str], None]) -> tuple[Pic
     section, settings = recipe.pictures, picture_settings(recipe)
     if section is None:
         train_set, check_set = characters(recipe, run, say)
-        return DrawnPictures(train_set, settings), DrawnPictures(check_set, settings)
+        shares = recipe.drawings.same_pose
+        return DrawnPictures(train_set, settings, shares), DrawnPictures(check_set, settings, shares)
     found = PictureSet(section.folder, settings)
     # In validation a picture is colored from another one, as a user's frame is.
     shifted = replace(settings, reference="shifted")
