@@ -344,7 +344,10 @@ class Bar:
 
 
 class Transfers:
-    """Tells how much of some files has come over the network: one bar on a terminal, else a line at each tenth."""
+    """Tells how much of some files is fetched or copied: one bar on a terminal, else a line on stderr at each tenth.
+
+    With json each line is an event on stdout, which is then what was asked for.
+    """
 
     def __init__(self, total: int, *, quiet: bool = False, json: bool = False) -> None:
         self._total = total
@@ -375,7 +378,7 @@ class Transfers:
             say_json({"event": "transfer", "file": name, "bytes": done, "of": size, "total_bytes": done_of_all,
                       "total_of": self._total})
         else:
-            say(f"{name}: {size_in_words(done)} of {size_in_words(size)}")
+            note(f"{name}: {size_in_words(done)} of {size_in_words(size)}")
 
     def close(self) -> None:
         """No more comes, for whatever reason."""

@@ -114,6 +114,10 @@ def summarize(result: "RunResult", plans: "Sequence[ShotPlan]", dialect: console
         (totals.failed, "failed"),
         (totals.missing, "missing"),
     ]
+    if result.error is not None and not any(count for count, _ in parts):
+        # Refused before the first frame: there is nothing to sum up, and perhaps no folder.
+        dialect.failed(result.error.message)
+        raise result.error
     counted = ", ".join(f"{count} {word}" for count, word in parts if count) or "none done"
     asked = sum(len(plan.jobs) for plan in plans)
     dialect.summary(

@@ -6,7 +6,7 @@ import pytest
 
 from colorcli import console
 from colorcli.cli.render import check_engine, parse_batch, summarize
-from colorcli.errors import ColorcliError, FrameError, MissingExtraError, OutputError, UsageError
+from colorcli.errors import ColorcliError, FrameError, MissingExtraError, OutputError, UsageError, WeightsError
 from colorcli.shot.manifest import Failure, FrameRecord, Totals
 from colorcli.shot.plan import FrameJob, ShotPlan, ShotRequest
 from colorcli.shot.run import RunResult
@@ -49,6 +49,14 @@ def test_what_stopped_the_run_counts_more_than_the_frames_that_failed() -> None:
     with pytest.raises(ColorcliError) as caught:
         summarize(RunResult(Totals(failed=1), 2, full, (failed_record(2),)), [plan_of(4)], console.Silent())
     assert caught.value is full
+
+
+def test_a_run_that_was_refused_before_its_first_frame_sums_up_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    missing = WeightsError("there is no model xl here", hint="colorcli models pull xl")
+    with pytest.raises(WeightsError) as caught:
+        summarize(RunResult(Totals(), 5, missing, ()), [plan_of(4)], console.Plain())
+    assert caught.value is missing
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("code", "kind"), [(130, "interrupted"), (143, "terminated")])
