@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from colorcli.model.autoencoder import latents_of
-from colorcli.model.build import Components, last_features, reference_context, size_condition
+from colorcli.model.build import Components, last_features, size_condition
 from colorcli.model.matcher import color_scores
-from colorcli.model.unet import Sighting, denoise
+from colorcli.model.unet import PLAIN, Sightings
 from colorcli.train.batch import Losses
 from colorcli.train.batches import (
     ColorBatch,
@@ -20,8 +20,11 @@ from colorcli.train.batches import (
     tagger_batch,
 )
 from colorcli.train.dataset import CharacterSet
-from colorcli.train.noise import normal, offset_noise
+from colorcli.train.gram import weight_at
+from colorcli.train.noise import chance, normal, offset_noise
+from colorcli.train.objective import Noised, Reading, called, compared_features, dropped, with_second_branch
 from colorcli.train.pairs import PairSet
+from colorcli.train.published_stages import xl_encoders
 from colorcli.train.recipe import StageSection
 from colorcli.train.turn import Turn
 
@@ -126,7 +129,7 @@ def _map_loss(logits: list[Tensor], parts: Tensor) -> Tensor:
 
 
 def colorizer_losses(components: Components, batch: ColorBatch, turn: Turn, options: StageSection) -> Losses:
-    """v-prediction on color latents, the character weighted over the background.
+    """v-prediction on color latents, the character weighted over the background; with the Gram loss in two branches.
 
     Half of the timesteps are uniform, half lean to high noise (square root of a uniform draw), where the color of a
     part is decided.
@@ -146,26 +149,42 @@ def colorizer_losses(components: Components, batch: ColorBatch, turn: Turn, opti
     # The v that leads from the noised latents to the true ones, whatever they were noised from.
     target = (alphas.sqrt() * noised - latents) / (1 - alphas).sqrt()
 
-    context = reference_context(components, shown.reference)  # (B, tokens, C)
-    keep = (torch.rand(count, generator=generator) >= REFERENCE_DROPOUT).float().to(device)
-    context = context * keep[:, None, None]
-    maps = components.sketch_encoder(shown.sketch)
+    tokens = reference_tokens(components, shown.reference, options)
+    keep = ~chance(REFERENCE_DROPOUT, count, generator, device)
+    maps = tuple(called(components.sketch_encoder, shown.sketch))
     height, width = shown.flat.shape[-2:]
     y = size_condition(height, width).to(device).expand(count, -1)
-    seen = Sighting(last_features(components.unet))
-    predicted = denoise(components.unet, noised, steps.float(), y, context, maps, observe=seen)
+    read = Reading(dropped(tokens, keep), maps, y, mask=shown.mask)
+    weight = weight_at(options.gram, turn.step / options.steps)
+    compared = compared_features(components, options.gram, count) if weight else ()
+    last = last_features(components.unet)
+    seen = Sightings((last, *compared))
+    predicted = components.unet(noised, steps.float(), y, read.context, maps, PLAIN, seen)
 
     share = BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * shown.mask
     diffusion = ((predicted.float() - target).square() * share).sum() / (share.sum() * latents.shape[1])
-    logits = components.feature_head(seen.features)
+    features = seen.all
+    logits = components.feature_head(features[last])
     parts = part_loss(logits, shown.parts)
     map_parts = _map_loss(components.map_head(maps), shown.parts)
-    return {
+    losses = {
         "loss": diffusion + FEATURE_PART_WEIGHT * parts + MAP_PART_WEIGHT * map_parts,
         "diffusion": diffusion.detach(),
         "parts": parts.detach(),
         "accuracy": part_accuracy(logits.detach(), shown.parts),
     }
+    if not weight:
+        return losses
+    aligned = {name: features[name] for name in compared}
+    at = Noised(noised, target, steps, alphas)
+    return with_second_branch(losses, components, at, read, options.gram, weight, aligned)
+
+
+def reference_tokens(components: Components, reference: Tensor, options: StageSection) -> Tensor:
+    """Read references (B, 3, H, W) as context tokens (B, N, C), as it is trained."""
+    encoders = xl_encoders(components, None, tagger=options.ablation.tagger)
+    tokens: Tensor = called(encoders.projection, encoders.clip(reference), encoders.tagger(reference))
+    return tokens
 
 
 def mismatched(latents: Tensor, parts: Tensor, generator: torch.Generator) -> Tensor:

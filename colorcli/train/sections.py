@@ -67,6 +67,7 @@ class DropSection(Section):
     sketch: Share | None = Field(None, ge=0, le=1, description="for each sketch map of each sample")
     hole: Share | None = Field(None, ge=0, le=1, description="samples with a stranger's shape cut out of the reference")
     white_background: Share | None = Field(None, ge=0, le=1, description="samples brought before near white")
+    background_path: Share | None = Field(None, ge=0, le=1, description="batches of v2-style with the background read")
     lowest_threshold: Share | None = Field(None, ge=0, le=1, description="masks are cut at a random value from here")
     highest_threshold: Share | None = Field(None, ge=0, le=1, description="... to here")
 

@@ -9,6 +9,7 @@ from torch import nn
 from colorcli.errors import PresetError
 from colorcli.model.build import Components
 from colorcli.train import mini_stages as mini
+from colorcli.train import published_stages as published
 from colorcli.train.batch import Losses
 from colorcli.train.lora import lora_losses, make_sheet_batch
 from colorcli.train.recipe import StageSection
@@ -37,6 +38,15 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("colorizer", ("unet", "feature_head", "sketch_encoder", "map_head", "image_encoder", "projection"),
           "characters", mini.make_color_batch, mini.colorizer_losses, ("mini",)),
     Stage("matcher", ("matcher",), "pairs", mini.make_pair_batch, mini.matcher_losses, ("mini",)),
+    Stage("xl-base", ("unet", "sketch_encoder", "projection"), "pictures",
+          published.make_picture_batch, published.xl_base_losses, ("xl", "xlv2", "mini")),
+    Stage("xl-refine", ("reference_net", "adapter"), "pictures",
+          published.make_picture_batch, published.xl_refine_losses, ("xlv2", "xl", "mini")),
+    Stage("v2-background", ("background_encoder", "adapter", "unet.warp_modules"), "pictures",
+          published.make_picture_batch, published.v2_background_losses, ("v2",)),
+    Stage("v2-style", ("style_encoder", "unet.style_modules"), "pictures",
+          published.make_picture_batch, published.v2_style_losses, ("v2",)),
+    Stage("switch", ("adapter",), "pictures", published.make_picture_batch, published.switch_losses, ("v2",)),
     Stage("lora", ("beside.lora",), "sheets", make_sheet_batch, lora_losses, ("mini", "xl", "xlv2", "v2")),
 )}
 
