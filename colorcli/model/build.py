@@ -12,7 +12,8 @@ from colorcli.model.autoencoder import MeanColorAutoencoder
 from colorcli.model.lora import BackgroundAdapter, RegionAdapters
 from colorcli.model.matcher import RegionMatcher
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
-from colorcli.model.reference import ClusterProjection, TaggerTower
+from colorcli.model.preprocess import clip_pixels, tagger_pixels
+from colorcli.model.reference import ClusterProjection, TaggerTower, clip_tokens
 from colorcli.model.reference_net import ReferenceNet
 from colorcli.model.scalars import SCALAR_DIM, canvas_vector
 from colorcli.model.side_encoders import BackgroundEncoder, StyleEncoder
@@ -137,6 +138,14 @@ def build_components(architecture: Architecture, parts: int, tags: int) -> Compo
             clip_sample=False,
         ),
     )
+
+
+def reference_tokens(components: Components, picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Give what CLIP and the tagger read of key pictures (B, 3, H, W) in -1..1: (B, N, C) each, for the projection."""
+    assert components.tagger is not None, "a model that reads keys by tokens"
+    tokens = components.tagger(tagger_pixels(picture, components.tagger.config["image_size"]))
+    clip = clip_tokens(components.image_encoder, clip_pixels(picture, components.image_encoder.config.image_size))
+    return clip, tokens
 
 
 def last_features(unet: ColorUNet) -> str:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from colorcli.model.autoencoder import latents_of
-from colorcli.model.build import Components, last_features, size_condition
+from colorcli.model.build import Components, last_features, reference_tokens, size_condition
 from colorcli.model.matcher import color_scores
 from colorcli.model.unet import PLAIN, Sightings
 from colorcli.train.batch import Losses
@@ -24,7 +24,6 @@ from colorcli.train.gram import weight_at
 from colorcli.train.noise import chance, normal, offset_noise
 from colorcli.train.objective import Noised, Reading, called, compared_features, dropped, with_second_branch
 from colorcli.train.pairs import PairSet
-from colorcli.train.published_stages import xl_encoders
 from colorcli.train.recipe import StageSection
 from colorcli.train.turn import Turn
 
@@ -149,7 +148,7 @@ def colorizer_losses(components: Components, batch: ColorBatch, turn: Turn, opti
     # The v that leads from the noised latents to the true ones, whatever they were noised from.
     target = (alphas.sqrt() * noised - latents) / (1 - alphas).sqrt()
 
-    tokens = reference_tokens(components, shown.reference, options)
+    tokens = context_of(components, shown.reference, options)
     keep = ~chance(REFERENCE_DROPOUT, count, generator, device)
     maps = tuple(called(components.sketch_encoder, shown.sketch))
     height, width = shown.flat.shape[-2:]
@@ -180,11 +179,12 @@ def colorizer_losses(components: Components, batch: ColorBatch, turn: Turn, opti
     return with_second_branch(losses, components, at, read, options.gram, weight, aligned)
 
 
-def reference_tokens(components: Components, reference: Tensor, options: StageSection) -> Tensor:
-    """Read references (B, 3, H, W) as context tokens (B, N, C), as it is trained."""
-    encoders = xl_encoders(components, None, tagger=options.ablation.tagger)
-    tokens: Tensor = called(encoders.projection, encoders.clip(reference), encoders.tagger(reference))
-    return tokens
+def context_of(components: Components, reference: Tensor, options: StageSection) -> Tensor:
+    """Read references (B, 3, H, W) as context tokens (B, N, C)."""
+    assert components.projection is not None
+    clip, tags = reference_tokens(components, reference)
+    seen_tags = tags if options.ablation.tagger else torch.zeros_like(tags)
+    return torch.as_tensor(called(components.projection, clip, seen_tags))
 
 
 def mismatched(latents: Tensor, parts: Tensor, generator: torch.Generator) -> Tensor:
