@@ -291,7 +291,8 @@ def tell_broken(what: str, broken: dict[str, str]) -> None:
     if not broken:
         return
     console.note(f"{len(broken)} {what}:")
-    for reason in list(broken.values())[:LISTED]:
-        console.note(f"  {reason}")
+    for path, reason in list(broken.items())[:LISTED]:
+        folder = path.rpartition("/")[0]
+        console.note(f"  {reason}" + (f" (in {folder})" if folder and folder not in reason else ""))
     if len(broken) > LISTED:
         console.note(f"  and {len(broken) - LISTED} more")

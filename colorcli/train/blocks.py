@@ -17,6 +17,8 @@ from colorcli.images import whole_file
 from colorcli.train.archives import Kind, PictureStore, make_folder
 from colorcli.train.index import INDEX_FOLDER, Entry, TableForm, entry_from, fields_of, has_parquet, write_index
 
+Tags = Callable[[Path, Entry], str]
+
 PARTS_FOLDER = ".parts"       # one file for each block, written when its archives are in their place
 REPORT = "report.json"
 KINDS: tuple[Kind, ...] = ("color", "sketch", "mask")
@@ -74,7 +76,7 @@ def write_blocks(
     *,
     processes: int = 1,
     tell: Callable[[int, int], None] = lambda done, total: None,
-    tags: Callable[[Path, Entry], str] | None = None,
+    tags: Tags | None = None,
 ) -> SetReport:
     """Write blocks into a training set that may be there already, then its index; blocks that are there stay.
 
@@ -89,15 +91,13 @@ def write_blocks(
         for kind in KINDS:
             (root / kind / f"{zip_id}.zip").unlink(missing_ok=True)
     missing = [block for block in blocks if not _is_made(root, block)]
+    if tags is not None:
+        _tag_parts(root, {block.zip_id for block in blocks}, tags)
     total, done = sum(block.count for block in blocks), sum(block.count for block in blocks)
     done -= sum(block.count for block in missing)
     tell(done, total)
     for block, part in _written(root, missing, processes):
-        if tags is not None:
-            entries = [entry if entry.tags else dataclasses.replace(entry, tags=tags(root, entry))
-                       for entry in part.entries]
-            part = dataclasses.replace(part, entries=tuple(entries))
-        _write_part(root, block, part)
+        _write_part(root, block, part if tags is None else _tagged(root, part, tags))
         done += block.count
         tell(done, total)
     return _write_tables(root, len(blocks) - len(missing))
@@ -160,15 +160,36 @@ def _sweep(root: Path) -> None:
 
 
 def _write_part(root: Path, block: Block, part: Part) -> None:
-    told = {
+    _write_json(_part_file(root, block.zip_id), {
         "source": block.source,
         "made_of": block.made_of(),
         "pictures": {entry.path: fields_of(entry) for entry in part.entries},
         "failed": part.failed,
         "doubtful": part.doubtful,
-    }
-    with whole_file(_part_file(root, block.zip_id)) as temporary:
-        temporary.write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
+    })  # fmt: skip
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _tagged(root: Path, part: Part, tags: Tags) -> Part:
+    """Read the tags of pictures that have none."""
+    return dataclasses.replace(part, entries=tuple(
+        entry if entry.tags else dataclasses.replace(entry, tags=tags(root, entry)) for entry in part.entries
+    ))
+
+
+def _tag_parts(root: Path, wanted: set[str], tags: Tags) -> None:
+    """Read the tags of pictures that were made without."""
+    for zip_id in wanted:
+        part = _read_part(_part_file(root, zip_id))
+        entries = [entry_from(item, fields) for item, fields in part["pictures"].items()] if part else []
+        if part is not None and not all(entry.tags for entry in entries):
+            tagged = _tagged(root, Part(tuple(entries)), tags)
+            pictures = {entry.path: fields_of(entry) for entry in tagged.entries}
+            _write_json(_part_file(root, zip_id), {**part, "pictures": pictures})
 
 
 def _write_tables(root: Path, kept: int) -> SetReport:
@@ -231,6 +252,5 @@ def index_archives(root: Path, tell: Callable[[int, int], None] = lambda done, t
 
 def _reported(root: Path, report: SetReport) -> SetReport:
     """Write the report beside the set."""
-    with whole_file(root / REPORT) as temporary:
-        temporary.write_text(json.dumps(dataclasses.asdict(report), ensure_ascii=False, indent=1), encoding="utf-8")
+    _write_json(root / REPORT, dataclasses.asdict(report))
     return report

@@ -43,17 +43,21 @@ class PlannedBatch:
 class BatchPlan:
     """In which order pictures are seen, for any epoch: the same for all who ask, and nothing needs to be stored.
 
-    No picture comes twice in an epoch. Batches are asked for by their running number; processes that ask for different
-    numbers see different pictures.
+    No picture comes twice in an epoch, unless they are `repeated` to fill whole batches. Batches are asked for by their
+    running number; processes that ask for different numbers see different pictures.
     """
 
     def __init__(
         self, width: NDArray[np.int32], height: NDArray[np.int32], batch: int, sizes: Sequence[Size],
-        seed: int = FIRST_SEED,
+        seed: int = FIRST_SEED, *, repeated: bool = False,
     ) -> None:
-        """width, height: (N,) of all pictures, pixels. batch: pictures in one. sizes: of the canvas."""
+        """width, height: (N,) of all pictures, pixels. batch: pictures in one. sizes: of the canvas.
+
+        repeated: no picture is left out of an epoch; the last batch is filled up with pictures that were there before.
+        """
         assert len(width) == len(height) and batch > 0 and sizes, (len(width), len(height), batch, sizes)
         self.width, self.height, self.batch, self.sizes, self.seed = width, height, batch, tuple(sizes), seed
+        self.repeated = repeated
         self._epoch = lru_cache(maxsize=2)(self._ordered)
 
     def batches_of_epoch(self) -> int:
@@ -74,13 +78,22 @@ class BatchPlan:
         """Choose the canvas of a batch."""
         raise NotImplementedError
 
+    def _whole(self, count: int) -> int:
+        """Count the batches that so many pictures make."""
+        return -(-count // self.batch) if self.repeated else count // self.batch
+
+    def _parted(self, ordered: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Cut pictures into batches, (batches, batch)."""
+        whole = self._whole(len(ordered))
+        return np.resize(ordered, (whole, self.batch))
+
 
 class AspectPlan(BatchPlan):
     """Batches of like aspect ratio, each with the canvas nearest to it (the published XL training)."""
 
     def batches_of_epoch(self) -> int:
         """Count the batches of an epoch, every one the same."""
-        return sum(len(pool) // self.batch for pool in self._pools)
+        return sum(self._whole(len(pool)) for pool in self._pools)
 
     @cached_property
     def _pools(self) -> list[NDArray[np.int64]]:
@@ -96,8 +109,7 @@ class AspectPlan(BatchPlan):
             ordered = pool[np.lexsort((pool, rng.random(len(pool)), ratio))]
             for first in range(0, len(ordered), BLOCK * self.batch):
                 rng.shuffle(ordered[first : first + BLOCK * self.batch])
-            whole = len(ordered) // self.batch
-            batches.append(ordered[: whole * self.batch].reshape(whole, self.batch))
+            batches.append(self._parted(ordered))
         together = np.concatenate(batches)
         rng.shuffle(together, axis=0)
         return together
@@ -111,11 +123,10 @@ class ShuffledPlan(BatchPlan):
 
     def batches_of_epoch(self) -> int:
         """Count the batches of an epoch, every one the same."""
-        return len(self.width) // self.batch
+        return self._whole(len(self.width))
 
     def _ordered(self, epoch: int) -> NDArray[np.int64]:
-        order = np.random.default_rng(self.seed + epoch).permutation(len(self.width))
-        return order[: self.batches_of_epoch() * self.batch].reshape(-1, self.batch)
+        return self._parted(np.random.default_rng(self.seed + epoch).permutation(len(self.width)))
 
     def _canvas(self, pictures: NDArray[np.int64], rng: np.random.Generator) -> Size:
         return self.sizes[int(rng.integers(len(self.sizes)))]

@@ -122,9 +122,10 @@ def in_words(row: Shown) -> tuple[str, str]:
     canvas = f"{row.image.shape[1]}x{row.image.shape[0]}"
     of_itself = row.reference_path == row.path
     first = f"{row.path}   reference: {'the picture itself' if of_itself else row.reference_path}"
+    score = f"{row.score:.2f}" + ("" if row.scored else " (nobody scored it)")
     second = (
         f"{width}x{height}, short side to {load}, canvas {canvas} at {row.crop[1]:.0%} across, {row.crop[0]:.0%} down"
-        f"   score {row.score:.2f}   sketch: {row.sketch_by or 'unknown'}   mask: {row.mask_by or 'unknown'}"
+        f"   score {score}   sketch: {row.sketch_by or 'unknown'}   mask: {row.mask_by or 'unknown'}"
     )
     return first, second
 

@@ -105,7 +105,7 @@ class FrameBlock:
                 try:
                     made = prepare(frame, self._shown(frame.color), self.options, networks)
                 except FrameError as problem:
-                    failed[str(frame.color)] = problem.message
+                    failed[self._shown(frame.color)] = problem.message
                     continue
                 for kind, pixels in zip(KINDS, (made.color, made.sketch, made.mask), strict=True):
                     archives.add(kind, name, png_bytes(pixels))

@@ -51,6 +51,7 @@ class PictureSettings:
     rotation: float = 0.0                 # probability that the reference is rotated
     most_degrees: float = 45.0            # by which it is rotated at most
     jitter: float = 0.0                   # share by which brightness, contrast and saturation may change
+    repeated: bool = False                # pictures are repeated so that every one is in some batch, for validation
     readers: int = 4                      # threads that read and decode
 
 
@@ -134,6 +135,7 @@ class Shown:
     size: tuple[int, int, int]                  # original height and width, short side it was brought to
     crop: tuple[float, float, float, float]     # top, left, height, width as fractions
     score: float
+    scored: bool = False
     path: str = ""
     reference_path: str = ""
     sketch_by: str = ""
@@ -260,7 +262,7 @@ class PictureSet:
     def _ordered(self, batch: int) -> BatchPlan:
         width, height = self.index.width[self._picture], self.index.height[self._picture]
         make = AspectPlan if self.settings.load is None else ShuffledPlan
-        return make(width, height, batch, self.settings.sizes)
+        return make(width, height, batch, self.settings.sizes, repeated=self.settings.repeated)
 
     def _first_usable(self, number: int, canvas: Size, seed: int) -> Shown:
         """Give this picture, or the next that can be read and covers the canvas."""
@@ -316,7 +318,7 @@ class PictureSet:
             image=image, sketch=sketch, mask=mask,
             reference=picture, reference_mask=change_mask(np.ascontiguousarray(cover), settings.mask, rng),
             size=(height, width, load), crop=crop,
-            score=DEFAULT_SCORE if entry.score is None else entry.score,
+            score=DEFAULT_SCORE if entry.score is None else entry.score, scored=entry.score is not None,
             path=entry.path, reference_path=name, sketch_by=entry.sketch_by, mask_by=entry.mask_by,
         )  # fmt: skip
 

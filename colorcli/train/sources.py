@@ -74,7 +74,7 @@ def pictures(recipe: Recipe, run: Path, say: Callable[[str], None]) -> tuple[Pic
         return DrawnPictures(train_set, settings, shares), DrawnPictures(check_set, settings, shares)
     found = PictureSet(section.folder, settings)
     # In validation a picture is colored from another one, as a user's frame is.
-    shifted = replace(settings, reference="shifted")
+    shifted = replace(settings, reference="shifted", repeated=True)
     checks = PictureSet(section.validation_folder, shifted) if section.validation_folder else None
     say(f"{len(found)} pictures to train on, {len(checks) if checks else 'none'} to validate on")
     counts = found.index.counts
