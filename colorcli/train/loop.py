@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from types import FrameType
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from colorcli.errors import ColorcliError, OutputError, TrainingError
@@ -226,7 +228,7 @@ class StageRun:
         for group in self.optimizer.param_groups:
             group["lr"] = rate_at(self.options, step)
         names: list[str] = []
-        total: dict[str, Tensor] = {}
+        seen: dict[str, list[Tensor]] = {}
         for micro in range(micros):
             turn, batch = next(batches)
             names += getattr(batch, "names", ())
@@ -237,8 +239,9 @@ class StageRun:
                 losses = self.objective(batch.to(self.accelerator.device), turn)
                 self.accelerator.backward(losses["loss"] / micros)
             for name, value in losses.items():
-                total[name] = total.get(name, value.new_zeros(())) + value.detach().float() / micros
-        means = dict(zip(total, torch.stack(list(total.values())).tolist(), strict=True))
+                seen.setdefault(name, []).append(value.detach().float().to(self.accelerator.device))
+        values = torch.stack([torch.stack(of_all).mean() for of_all in seen.values()])
+        means = dict(zip(seen, values.tolist(), strict=True))   # the only moment at which the device is waited for
         # The length of the gradient is measured even if it is left as it is: a step with none must not be taken.
         norm = float(self.accelerator.clip_grad_norm_(self.weights.values(), self.recipe.optimizer.clip or math.inf))
         broken = [name for name, value in means.items() if not math.isfinite(value)]
@@ -265,10 +268,10 @@ class StageRun:
         """Bring all processes to one mind: mean losses, the signal that any of them got, whether the time is over."""
         if self.accelerator.num_processes == 1:
             return losses, number, passed
-        values = torch.tensor([[*losses.values(), number, passed]], dtype=torch.float64, device="cpu")
-        gathered = self.accelerator.gather(values.to(self.accelerator.device))
-        means, flags = gathered[:, : len(losses)].mean(0).tolist(), gathered[:, len(losses) :].amax(0).tolist()
-        return dict(zip(losses, means, strict=True)), int(flags[0]), bool(flags[1])
+        told: list[tuple[dict[str, float], int, bool]] = gather_object([(losses, number, passed)])
+        names = dict.fromkeys(name for theirs, _, _ in told for name in theirs)   # not every batch has every loss
+        means = {name: fmean(theirs[name] for theirs, _, _ in told if name in theirs) for name in names}
+        return means, max(number for _, number, _ in told), any(passed for _, _, passed in told)
 
     # --- what is kept of it ----------------------------------------------------------------------------------------
 
