@@ -16,17 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from colorcli.errors import PresetError, WeightsError
+from colorcli.errors import PresetError
 from colorcli.images import FORMATS, Picture, over_paper, read_picture
 from colorcli.model.attention import Adapter, RegionAdapter
 from colorcli.model.autoencoder import MeanColorAutoencoder, latents_of
-from colorcli.model.conditions import (
-    Conditions,
-    ConditionSettings,
-    Encoders,
-    KeyPictures,
-    KeyTokens,
-)
+from colorcli.model.condition_settings import condition_settings
+from colorcli.model.conditions import Conditions, ConditionSettings, Encoders, KeyPictures, KeyTokens
 from colorcli.model.conditions_v2 import SideEncoders, SideSettings
 from colorcli.model.lora import BackgroundAdapter, RegionAdapters
 from colorcli.model.lora_file import open_lora
@@ -37,31 +32,31 @@ from colorcli.model.matcher import RegionMatcher
 from colorcli.model.memory import SIZES, MemoryProfile, Phase, activations, apply_precision
 from colorcli.model.onnx_networks import open_networks
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
-from colorcli.model.preprocess import clip_pixels, stretch, tagger_pixels, to_8bit
+from colorcli.model.preprocess import (
+    clip_pixels,
+    mask_tensor,
+    picture_tensor,
+    sketch_tensor,
+    stretch,
+    tagger_pixels,
+    to_8bit,
+)
 from colorcli.model.reading import PartReader
 from colorcli.model.reference import ClusterProjection, TaggerTower, clip_tokens
 from colorcli.model.reference_net import ReferenceNet
 from colorcli.model.residency import Residency, free_caches
 from colorcli.model.side_encoders import BackgroundEncoder, StyleEncoder, project_hints
 from colorcli.model.sketch_encoder import PyramidSketchEncoder, SketchEncoder
-from colorcli.model.text_manipulation import TextEdit, WordEdit, read_edits, similarity_pictures, text_vectors
-from colorcli.model.unet import (
-    ColorUNet,
-    Context,
-    group_strengths,
-    project_bank,
-    project_context,
-    published_strengths,
-    published_strengths_v2,
-)
+from colorcli.model.text_manipulation import TextEdit, WordEdit, similarity_pictures
+from colorcli.model.unet import ColorUNet, Context, project_bank, project_context
 from colorcli.model.vae_tiles import decode_in_strips, encode_in_strips
 from colorcli.model.weights import weights_folder
+from colorcli.model.words import WordReader, read_tokenizer
 from colorcli.prepare.canvas import from_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
 from colorcli.presets import LoraSettings, Preset, check_for_variant, default_preset
 from colorcli.sampling import RANGE_SAMPLERS, Blend, Guidance, ReferenceOnly, frame_noise, guided, levels_of, sample
-from colorcli.settings import shown
 from colorcli.variants import VARIANTS, Variant
 
 Floats = NDArray[np.float32]
@@ -74,12 +69,6 @@ UNSURE_CELLS = 64.0   # a region of so many latents is colored half by the match
 KEY_NOISE = 0x6E59    # laid over the seed, so that a key is not noised with the numbers a frame begins from
 LATENT_NOISE = 0x1A7  # the same for latents that are drawn from the autoencoder's distribution
 PUBLISHED_COPY_THRESHOLD = 0.5   # mask that the published base model copies no background into
-
-# What to do where a model cannot read words.
-NO_WORDS = {
-    "text_encoder": "`colorcli models pull v2` brings it, and `colorcli models import` of a v2 file with CLIP inside",
-    "tokenizer": "`colorcli models pull v2` brings it; or copy vocab.json and merges.txt of a CLIP model there",
-}
 
 Image = Picture | PIL.Image.Image | NDArray[Any]  # an array is (H, W) or (H, W, 3 or 4), uint8 or 0..1
 
@@ -169,7 +158,7 @@ class ColorizePipeline(DiffusionPipeline):
         pipeline = super().from_pretrained(folder, **kwargs)
         if pipeline.text_encoder is not None and pipeline.tokenizer is None and (folder / "tokenizer").is_dir():
             # Published files hold no vocabulary, and one that was copied there later is not in the folder's index.
-            pipeline.register_modules(tokenizer=_read_tokenizer(folder / "tokenizer"))
+            pipeline.register_modules(tokenizer=read_tokenizer(folder / "tokenizer"))
         return pipeline
 
     def with_loras(self, loras: Sequence[LoraSettings], model: Path | None = None) -> "ColorizePipeline":
@@ -375,36 +364,13 @@ class ColorizePipeline(DiffusionPipeline):
         pixels = clip_pixels(picture, self.image_encoder.config.image_size)
         return clip_tokens(self.image_encoder, pixels.to(self.image_encoder.dtype))
 
+    @property
+    def _words(self) -> WordReader:
+        return WordReader(self.text_encoder, self.tokenizer, self._name)
+
     def _edits(self, preset: Preset) -> tuple[TextEdit, ...]:
         """Read the preset's edits by words. Raises WeightsError if the model lacks what reads them."""
-        if not preset.manipulate:
-            return ()
-        for part, what in (("text_encoder", "network that reads words"), ("tokenizer", "vocabulary")):
-            if getattr(self, part) is None:
-                raise WeightsError(
-                    f"the preset has manipulate, but {self._name} has no {part}/ with the {what}", hint=NO_WORDS[part]
-                )
-        return read_edits([WordEdit(**dict(edit)) for edit in preset.manipulate], self._text_vectors)
-
-    def _text_vectors(self, texts: list[str]) -> Tensor:
-        """Read texts as unit vectors (B, D). Raises PresetError if one is too long to be read."""
-        known = self.text_encoder.config
-        words = len(self.tokenizer), self.tokenizer.eos_token_id
-        if words != (known.vocab_size, known.eos_token_id):
-            raise WeightsError(
-                f"tokenizer/ of {self._name} has {words[0]} words, the last {words[1]}, but its text_encoder/ has "
-                f"{known.vocab_size}, the last {known.eos_token_id}", hint=NO_WORDS["tokenizer"],
-            )
-        read = self.tokenizer(texts, padding=True, verbose=False)["input_ids"]
-        most = known.max_position_embeddings
-        for text, ids in zip(texts, read, strict=True):
-            length = ids.index(known.eos_token_id) + 1
-            if length > most:
-                raise PresetError(
-                    f"manipulate: {shown(text)} is {length} tokens long, but the model reads {most}",
-                    hint="say it in fewer words",
-                )
-        return text_vectors(self.text_encoder, torch.tensor(read, device=self._device)[:, :most]).float()
+        return self._words.edits([WordEdit(**dict(edit)) for edit in preset.manipulate], self._device)
 
     def _check_loras(self, preset: Preset) -> None:
         """Raise PresetError if a preset wants other LoRA files than those that this pipeline is changed by."""
@@ -450,43 +416,9 @@ class ColorizePipeline(DiffusionPipeline):
 
     def _settings(self, preset: Preset) -> ConditionSettings:
         """Give the preset's strengths in the terms of the networks."""
-        reference, sketch, background = preset.reference, preset.sketch, preset.background
-        groups = {name: getattr(reference, name) for name in ("encoder", "middle", "low", "high")}
-        strengths: float | list[float] = reference.strength
-        published = preset.compat == "published" and reference.blocks is None
-        if published and self.style_encoder is not None:
-            strengths = published_strengths_v2(
-                self.unet, {name: reference.strength * groups[name] for name in ("encoder", "middle", "low")}
-            )
-        elif published:
-            scales = {
-                "encoder": reference.strength * reference.encoder, "low": reference.strength * reference.low
-            }
-            strengths = published_strengths(self.unet, scales, adapter=self.adapter is not None)
-        elif reference.blocks is not None or any(factor != 1.0 for factor in groups.values()):
-            found = group_strengths(self.unet, reference.strength, **groups)
-            blocks = reference.blocks or [1.0] * len(found)
-            strengths = [strength * block for strength, block in zip(found, blocks, strict=True)]
-        settings = ConditionSettings(
-            sketch_levels=tuple(sketch.strength * level for level in sketch.levels),
-            split=background.split,
-            merge=reference.merge,
-            foreground=reference.foreground_strength,
-            background=reference.background_strength,
-            reference_threshold=reference.mask_threshold,
-            sketch_threshold=sketch.mask_threshold,
-            strengths=strengths,
-            blank=sketch.guidance > 1,
-            latent_copy=background.latent_copy,
-            compat=preset.compat == "published",
+        return condition_settings(
+            preset, self.unet, has_adapter=self.adapter is not None, has_sides=self.style_encoder is not None
         )
-        if self.style_encoder is None:
-            return settings
-        # The last two of this model's maps have one size, and share a level.
-        return SideSettings(**vars(settings) | {
-            "sketch_levels": (*settings.sketch_levels, settings.sketch_levels[-1]), "compat": False,
-            "style": preset.style.enhance, "hints": background.hints,
-        })
 
     def key_pictures(self, key: PreparedKey) -> KeyPictures:
         """Give the key's pictures as the model sees them: laid on a canvas, or whole."""
@@ -495,10 +427,10 @@ class ColorizePipeline(DiffusionPipeline):
         mask = key.bleach_mask if whole else key.bleach_mask_canvas
         behind = key.background
         return KeyPictures(
-            _picture(color).to(self._device),
-            _mask(mask).to(self._device),
-            None if behind is None else _picture(behind.color).to(self._device),
-            None if behind is None else _mask(behind.mask).to(self._device),
+            picture_tensor(color).to(self._device),
+            mask_tensor(mask).to(self._device),
+            None if behind is None else picture_tensor(behind.color).to(self._device),
+            None if behind is None else mask_tensor(behind.mask).to(self._device),
         )
 
     def _color(self, frames: Sequence[PreparedFrame], reference: Reference, preset: Preset) -> list[Floats]:
@@ -513,7 +445,7 @@ class ColorizePipeline(DiffusionPipeline):
         if sampling.start == "match":
             with self._phase("match", *canvas):
                 painted = self._match(frames, reference, conditions, preset)
-                shown = [_picture(match.color).to(self._device) for match in painted]
+                shown = [picture_tensor(match.color).to(self._device) for match in painted]
                 start = torch.cat([self._latents(each, preset) for each in shown]) * scale
         with self._phase("denoise", *canvas):
             conditions = self._projected(conditions, len(frames))
@@ -540,8 +472,8 @@ class ColorizePipeline(DiffusionPipeline):
             if start is not None:
                 # What the model changed is laid over the match. A region of few latents is left to the match, which
                 # knows it at full size.
-                trust = torch.cat([_mask(match.cells / (match.cells + UNSURE_CELLS)) for match in painted])
-                colors = torch.cat([_picture(match.color) for match in painted]).to(layers)
+                trust = torch.cat([mask_tensor(match.cells / (match.cells + UNSURE_CELLS)) for match in painted])
+                colors = torch.cat([picture_tensor(match.color) for match in painted]).to(layers)
                 layers = colors + trust.to(layers) * (layers - self._decode(start / scale))
         if preset.compat == "published":
             unit = to_8bit(layers.float().cpu()) / np.float32(255)  # (B, h, w, 3), fractions cut off
@@ -566,15 +498,15 @@ class ColorizePipeline(DiffusionPipeline):
     def encode_picture(self, color: Floats) -> Tensor:
         """Encode a picture of canvas size (h, w, 3), 0..1: (1, C, h/8, w/8), scaled as the network takes them."""
         with self._phase("read frame", color.shape[:2]):
-            return latents_of(self.vae.encode(_picture(color).to(self._device, self.vae.dtype))).float() * float(
+            return latents_of(self.vae.encode(picture_tensor(color).to(self._device, self.vae.dtype))).float() * float(
                 self.vae.config["scaling_factor"])
 
     def _conditions(
         self, pictures: Sequence[PreparedFrame] | Sequence[PreparedKey], reference: Reference, preset: Preset
     ) -> Conditions:
         """Put together what the network reads for drawings of one canvas size, the key being one."""
-        sketch = torch.cat([_sketch(picture.ink_canvas) for picture in pictures]).to(self._device)
-        mask = torch.cat([_mask(picture.mask_canvas) for picture in pictures]).to(self._device)
+        sketch = torch.cat([sketch_tensor(picture.ink_canvas) for picture in pictures]).to(self._device)
+        mask = torch.cat([mask_tensor(picture.mask_canvas) for picture in pictures]).to(self._device)
         found = self._encoders(preset).frame_conditions(reference.tokens, sketch, mask, self._settings(preset))
         return replace(found, context=reference.context, backend=self.attention)
 
@@ -619,7 +551,7 @@ class ColorizePipeline(DiffusionPipeline):
     def _part_maps(
         self, frames: Sequence[PreparedFrame], conditions: Conditions, preset: Preset
     ) -> list[PartMap]:
-        white = -torch.cat([_sketch(frame.ink_canvas) for frame in frames]).to(self._device)
+        white = -torch.cat([sketch_tensor(frame.ink_canvas) for frame in frames]).to(self._device)
         read = self._reader.read(white, conditions, self._noise(frames, preset), LAST_TIME)
         return [
             part_map(parts, frame.mask_canvas, features) for frame, parts, features in zip(frames, *read, strict=True)
@@ -628,7 +560,7 @@ class ColorizePipeline(DiffusionPipeline):
     def _read_key_parts(self, key: PreparedKey, reference: Reference, preset: Preset) -> KeyMap:
         """Read the parts of a key from its lines and its colors."""
         conditions = self._conditions([key], reference, preset)
-        shown = _picture(key.color_canvas).to(self._device)
+        shown = picture_tensor(key.color_canvas).to(self._device)
         latents = self._latents(shown, preset) * self.vae.config["scaling_factor"]
         noised = self.scheduler.add_noise(latents, self._noise([key], preset), torch.tensor([KEY_TIME]))
         (parts,), (features,) = self._reader.read(shown, conditions, noised, KEY_TIME)
@@ -637,14 +569,6 @@ class ColorizePipeline(DiffusionPipeline):
     @property
     def _reader(self) -> PartReader:
         return PartReader(self.unet, self._tagger_tokens, self.feature_head, self.map_head, self.token_head)
-
-
-def _read_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Read CLIP's vocabulary. Raises WeightsError."""
-    try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # the library has a kind of its own for every file that it reads
-        raise WeightsError(f"{folder} cannot be read: {error}", hint="copy it again, or take it away") from error
 
 
 def _blend(conditions: Conditions, preset: Preset) -> Blend | None:
@@ -668,18 +592,3 @@ def picture_of(image: Image) -> Picture:
     color = array[..., :3] if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)
     alpha = array[..., 3] if array.ndim == 3 and array.shape[2] == 4 else None
     return Picture(np.ascontiguousarray(color), alpha, FORMATS["png8"], 3 if alpha is None else 4)
-
-
-def _picture(color: Floats) -> Tensor:
-    """Turn (h, w, 3) in 0..1 into (1, 3, h, w) in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(color)).permute(2, 0, 1)[None] * 2 - 1
-
-
-def _mask(mask: Floats) -> Tensor:
-    """Turn (h, w) into (1, 1, h, w)."""
-    return torch.from_numpy(np.ascontiguousarray(mask))[None, None]
-
-
-def _sketch(ink: Floats) -> Tensor:
-    """Turn ink (h, w), 1 on lines, into the model's sketch (1, 3, h, w): paper -1, line +1."""
-    return (torch.from_numpy(np.ascontiguousarray(ink)) * 2 - 1).expand(1, 3, -1, -1)

@@ -235,7 +235,7 @@ def test_similarity_shows_the_places_of_the_key_that_the_words_reach(v2):
     assert set(np.unique(shown)) <= {0.0, 0.25, 0.5, 0.75, 1.0} and shown.max() == 1
     with torch.inference_mode():
         picture = torch.from_numpy(over_paper(prepared.picture)).permute(2, 0, 1)[None] * 2 - 1
-        likeness = (v2._clip_tokens(picture)[0, 1:] @ v2._text_vectors(["coat"])[0]).numpy()
+        likeness = (v2._clip_tokens(picture)[0, 1:] @ v2._words.vectors(["coat"], torch.device("cpu"))[0]).numpy()
     rows, columns = shown.shape
 
     def at(token: int) -> float:

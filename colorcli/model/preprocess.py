@@ -61,6 +61,24 @@ def _encoder_square(image: Tensor, size: int) -> Tensor:
     return F.interpolate(image, (size, size), mode="bicubic", antialias=True, align_corners=True)
 
 
+# --- from pictures in 0..1 --------------------------------------------------------------------------------------
+
+
+def picture_tensor(color: NDArray[np.float32]) -> Tensor:
+    """Turn (h, w, 3) in 0..1 into (1, 3, h, w) in -1..1."""
+    return torch.from_numpy(np.ascontiguousarray(color)).permute(2, 0, 1)[None] * 2 - 1
+
+
+def mask_tensor(mask: NDArray[np.float32]) -> Tensor:
+    """Turn (h, w) into (1, 1, h, w)."""
+    return torch.from_numpy(np.ascontiguousarray(mask))[None, None]
+
+
+def sketch_tensor(ink: NDArray[np.float32]) -> Tensor:
+    """Turn ink (h, w), 1 on lines, into the model's sketch (1, 3, h, w): paper -1, line +1."""
+    return (torch.from_numpy(np.ascontiguousarray(ink)) * 2 - 1).expand(1, 3, -1, -1)
+
+
 # --- 8-bit pictures, as the published systems load them ----------------------------------------------------------
 
 
