@@ -267,10 +267,10 @@ def _arrow_errors() -> tuple[type[Exception], ...]:
 class JsonTable:
     """A table in JSON: one object whose keys are the paths of pictures. It is read a piece at a time."""
 
-    CHUNK = 1 << 20
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, chunk: int = 1 << 20) -> None:
+        """chunk: bytes that are read at once."""
         self.path = path
+        self._chunk = chunk
 
     def rows(self) -> Iterator[Rows]:
         """Read all rows in order, some at a time."""
@@ -303,13 +303,15 @@ class JsonTable:
             raise DataError(f"{self.path.name} cannot be read: {problem.strerror}") from None
         with stream:
             base = stream.seek(start or 0)
-            begun, piece = start is not None, 4096 if start is not None else self.CHUNK
+            begun, piece = start is not None, 4096 if start is not None else self._chunk
             text = ""  # as Latin-1, where a character is a byte; what is between the marks of JSON does not matter yet
             while more := stream.read(piece):
                 text += more.decode("latin-1")
                 at = 0
                 if not begun:
                     at = _skip(text, 0, BYTE_ORDER_MARK + BLANKS)
+                    if at == len(text):
+                        continue
                     if text[at : at + 1] != "{":
                         raise DataError(
                             f"{self.path.name} is no JSON object", hint="its keys are the paths of the pictures"
@@ -326,7 +328,7 @@ class JsonTable:
                 base, text = base + at, text[at:]
                 if len(text) > MAX_ENTRY_BYTES:
                     break
-                piece = max(self.CHUNK, len(text))
+                piece = max(self._chunk, len(text))
             raise DataError(
                 f"{self.path.name} is damaged at byte {base}",
                 hint="the file is probably cut off: write or copy it again",
