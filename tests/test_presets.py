@@ -33,7 +33,7 @@ def refusal(name: str, *overrides: str) -> PresetError:
     return caught.value
 
 
-SHIPPED = ["cel", "draft", "keep-background", "pencil", "published", "soft", "xl", "xl-draft"]
+SHIPPED = ["cel", "draft", "keep-background", "papers", "pencil", "published", "soft", "xl", "xl-draft"]
 
 
 def test_the_presets_that_are_shipped_begin_with_cel() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,16 +16,19 @@ from colorcli.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from colorcli.presets import Preset
     from colorcli.train.evaluate import Evaluation, EvaluationRow
     from colorcli.train.evaluation_file import Comparison, Difference
     from colorcli.train.scores.table import Column
     from colorcli.train.truths import Known
+    from colorcli.variants import Variant
 
 # The words that stand for drawings made now, in styles never trained on: whether they are shots in which limbs move.
 GENERATED = {Path("generated"): False, Path("moving"): True}
 GENERATED_SHOTS = 24
 GENERATED_FRAMES = 2
 NAME_WIDTH = 20
+WIDEST = 130   # characters of a line of the table
 WHAT, NUMBERS, RESULT = "what is measured", "which numbers", "where they go"
 
 
@@ -85,6 +89,11 @@ def evaluate(
         typer.Option("--feature-values", metavar="RANGE", show_default=False, rich_help_panel=NUMBERS,
                      help="What its pixels are, where its file does not tell: 0..1, -1..1, 0..255, imagenet, clip."),
     ] = None,
+    clip: Annotated[
+        Path | None,
+        typer.Option("--clip", metavar="DIR", show_default=False, rich_help_panel=NUMBERS,
+                     help="A CLIP of your own for similarity: a transformers folder with safetensors."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", metavar="DIR", show_default=False, rich_help_panel=RESULT,
@@ -137,7 +146,7 @@ def evaluate(
     of_set = not drawn and is_training_set(source)
     chosen = metrics_named(metrics, default_metrics(of_set))
     settings = load_preset(preset, with_short_cuts(overrides or (), model, None), family_of)
-    instruments = Instruments(judge, features, feature_size, feature_values)
+    instruments = Instruments(judge, features, feature_size, feature_values, clip)
     plan = Plan(chosen, cross, shuffled or of_set, shift)
     told: dict[str, Any] = {"kind": "training set" if of_set else "shots", "name": source.name, "limit": limit}
     with contextlib.ExitStack() as stack:
@@ -152,17 +161,20 @@ def evaluate(
         instruments.check(chosen)
         entry = model_entry(settings.model)
         variant = variant_of(entry, settings.model)
+        if of_set:
+            settings = on_a_square(settings, variant)
         engine = load_engine(settings.model, device, attention.value)
         columns = [column for column in columns_of(chosen) if column.of == "row" and column.key not in NOT_SHOWN]
+        shown = that_fit(columns)
         worst = WorstFrames()
-        if not as_json:
-            console.say_columns(*headings(columns))
+        if not as_json and not of_set:
+            console.say_columns(*headings(shown))
 
         def tell(row: "EvaluationRow") -> None:
             if as_json:
                 console.say_json(row.as_dict())
             elif not of_set:
-                console.say_columns(cells_of(row, columns), headings(columns)[1])
+                console.say_columns(cells_of(row, shown), headings(shown)[1])
 
         observers = Observers(tell, worst.add if report else lambda result: None, lambda why: console.warn(why))
         found = measure(
@@ -175,9 +187,28 @@ def evaluate(
     if as_json:
         console.say_json({"summary": summary})
     else:
-        say_groups(found, columns, alone=not of_set)
+        if columns == shown and not of_set:
+            say_means(found, columns)
+        else:
+            say_sums(found)
+        say_sets(found)
+    for note in summary["notes"]:
+        console.warn(note)
     if report is not None:
         write_page(report, evaluation_page(found.rows, found.groups, summary, worst))
+
+
+def on_a_square(settings: "Preset", variant: "Variant") -> "Preset":
+    """Have a published model see whole drawings in the middle of a white square of its size, as the papers measure.
+
+    mini keeps the canvas it is best at; a size that the preset names stays.
+    """
+    if variant.has_match or settings.canvas.size is not None:
+        return settings
+    side = round(variant.canvas_area**0.5)
+    return settings.model_copy(
+        update={"canvas": settings.canvas.model_copy(update={"size": (side, side), "crop": "frame"})}
+    )
 
 
 def default_metrics(of_set: bool) -> tuple[str, ...]:
@@ -240,24 +271,55 @@ def cells_of(row: "EvaluationRow", columns: "Sequence[Column]") -> tuple[str, ..
     return row.shot, row.key, str(row.frames), *(in_words(column.key, row.scores.get(column.key)) for column in columns)
 
 
-def say_groups(found: "Evaluation", columns: "Sequence[Column]", *, alone: bool) -> None:
-    """Sum up: a row for each pairing, then what is measured of whole sets, with the count it is measured on.
+def that_fit(columns: "Sequence[Column]") -> "Sequence[Column]":
+    """The first columns, as many as a line has room for; what does not fit is summed up at the end."""
+    widths = headings(columns)[1]
+    kept = [column for number, column in enumerate(columns, start=4)
+            if sum(widths[:number]) + 2 * (number - 1) <= WIDEST]
+    return kept
 
-    alone: a single row says it all itself.
-    """
+
+def say_means(found: "Evaluation", columns: "Sequence[Column]") -> None:
+    """Sum the rows of each pairing up in one more row; a single one says it all itself."""
     from colorcli.train.evaluate import mean_row
-    from colorcli.train.scores.table import column_of, in_words
 
-    several = len(found.groups) > 1
     for group in found.groups:
         rows = [row for row in found.rows if row.pairing == group.pairing]
-        if len(rows) > 1 or not alone:
-            name = f"mean {group.pairing}" if several else "mean"
-            console.say_columns(cells_of(mean_row(rows, name), columns), headings(columns)[1])
+        if len(rows) > 1:
+            name = f"mean {group.pairing}" if len(found.groups) > 1 else "mean"
+            mean = mean_row(rows, name)
+            console.say_columns(cells_of(mean, columns), headings(columns)[1])
+            if mean.truth:
+                truth = replace(mean, shot=name.replace("mean", "truth"), scores=mean.truth)
+                console.say_columns(cells_of(truth, columns), headings(columns)[1])
+
+
+def say_sums(found: "Evaluation") -> None:
+    """Sum up in a table of its own: a line for each number, a column for each pairing and for its truth."""
+    from colorcli.train.scores.table import column_of, in_words
+
+    heads, lists = [], []
+    for group in found.groups:
+        heads += [f"{group.pairing}, {group.frames} frames"] + (["truth"] if group.truth else [])
+        lists += [group.scores] + ([group.truth] if group.truth else [])
+    keys = [key for key in dict.fromkeys(key for scores in lists for key in scores) if column_of(key).of == "row"]
+    rows = []
+    for key in keys:
+        column = column_of(key)
+        direction = "" if column.better == "neither" else f", {column.better} is better"
+        rows.append((f"{column.title}{direction}", *(in_words(key, scores.get(key)) for scores in lists)))
+    console.say()
+    console.say_table(rows, heading=("mean", *heads))
+
+
+def say_sets(found: "Evaluation") -> None:
+    """Say what is measured of whole sets, with the count it is measured on, and what could not be read."""
+    from colorcli.train.scores.table import column_of, in_words
+
     for group in found.groups:
         for key, value in group.scores.items():
             if column_of(key).of == "set":
-                where = f", {group.pairing}" if several else ""
+                where = f", {group.pairing}" if len(found.groups) > 1 else ""
                 console.say(f"{column_of(key).title}{where}: {in_words(key, value)} on {group.frames} frames")
     if found.skipped:
         console.say(f"{len(found.skipped)} could not be read and were left out")

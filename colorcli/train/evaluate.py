@@ -33,8 +33,8 @@ from colorcli.review.metrics import (
     true_regions,
 )
 from colorcli.shot.engine import Colorizer, model_entry, variant_of
-from colorcli.train.scores.frames import FRAME_SCORES, Instruments, Look, Scores, Seen
-from colorcli.train.scores.table import DEFAULT
+from colorcli.train.scores.frames import FRAME_SCORES, YARDSTICKS, Instruments, Look, Scores, Seen
+from colorcli.train.scores.table import COLUMNS, DEFAULT
 from colorcli.train.truths import Known, KnownFrame, find_known_shots
 from colorcli.variants import Variant
 
@@ -45,6 +45,8 @@ Float = NDArray[np.float32]
 Pairing = Literal["own", "cross", "shuffled"]
 
 PUBLISHED_SHIFT = 4   # picture i is colored with the key of picture i + 4
+OF_THE_KEY = ("image_similarity", "tag_agreement", "tag_colors", "background_similarity")   # higher with the own key
+TOLD_APART = 0.02     # by less than this a score does not tell one key from another
 KEYS_KEPT = 4         # encoded keys that stay in memory
 
 
@@ -69,11 +71,13 @@ class EvaluationRow:
     frames: int
     regions: int                # of all frames together; 0 where they were not looked at
     scores: Scores              # by the key of a column
+    truth: Scores               # what the truth itself would get, where that is not known beforehand
 
     def as_dict(self) -> dict[str, Any]:
         """The row as plain values, for JSON."""
         fixed = {"shot": self.shot, "key": self.key, "pairing": self.pairing, "frames": self.frames}
-        return {**fixed, "regions": self.regions, **self.scores}
+        of_truth = {"truth": self.truth} if self.truth else {}
+        return {**fixed, "regions": self.regions, **self.scores, **of_truth}
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class Group:
     frames: int
     regions: int
     scores: Scores   # means of the rows, and what only a whole set has
+    truth: Scores    # means of the rows: what pictures without a fault would get, as far as it is measured
 
 
 @dataclass(frozen=True)
@@ -212,17 +217,29 @@ def pairs_of(count: int, plan: Plan) -> Iterator[tuple[int, int, Pairing]]:
             yield shot, (shot + shift) % count, "shuffled"
 
 
+def notes_on(groups: Sequence[Group]) -> list[str]:
+    """Say which numbers tell nothing, because the truth itself gets the same with its own key and with another's."""
+    truths = {group.pairing: group.truth for group in groups}
+    notes = []
+    for key in OF_THE_KEY:
+        own, other = (truths.get(pairing, {}).get(key) for pairing in ("own", "shuffled"))
+        if own is not None and other is not None and own - other < TOLD_APART:
+            notes.append(f"{COLUMNS[key].title} hardly tells the keys apart: the truth gets {own:.3f} with its own, "
+                         f"{other:.3f} with another's")
+    return notes
+
+
 def mean_scores(rows: Sequence[EvaluationRow]) -> Scores:
     """The plain mean of every score over the rows that have it."""
-    names = dict.fromkeys(name for row in rows for name in row.scores)
-    return {name: _mean([row.scores.get(name) for row in rows]) for name in names}
+    return _means([row.scores for row in rows])
 
 
 def mean_row(rows: Sequence[EvaluationRow], name: str = "mean") -> EvaluationRow:
     """Sum several rows up: sums of counts, plain means of the rest."""
     assert rows, "nothing to sum up"
     frames, regions = sum(row.frames for row in rows), sum(row.regions for row in rows)
-    return EvaluationRow(name, "", rows[0].pairing, frames, regions, mean_scores(rows))
+    return EvaluationRow(name, "", rows[0].pairing, frames, regions, mean_scores(rows),
+                         _means([row.truth for row in rows]))
 
 
 # --- the run -------------------------------------------------------------------------------------------------------
@@ -249,6 +266,7 @@ class _Tally:
     jumps: list[float] = field(default_factory=list)
     levels: list[float] = field(default_factory=list)
     by_frame: list[Scores] = field(default_factory=list)
+    truths: list[Scores] = field(default_factory=list)
     seconds: float = 0.0
     network: float = 0.0
     before: tuple[Float, NDArray[np.bool_], Float] | None = None
@@ -300,16 +318,13 @@ class _Run:
             several = len(known.frames) > 1
             scores |= {name: (_mean(values) or 0.0) if several else None
                        for name, values in (("flicker", tally.jumps), ("levels", tally.levels))}
-        scores |= {
-            name: _mean([of_frame.get(name) for of_frame in tally.by_frame])
-            for name in dict.fromkeys(name for of_frame in tally.by_frame for name in of_frame)
-            if name != "accuracy"  # of a row it is pooled over regions
-        }
+        scores = _means(tally.by_frame) | scores   # the accuracy of a row is pooled over regions
         if "seconds" in self.plan.metrics:
             share = tally.network / tally.seconds if tally.seconds else 0.0
             scores |= {"seconds_per_frame": tally.seconds / len(known.frames), "network_share": share}
         return EvaluationRow(
-            known.name, self.known[owner].name, pairing, len(known.frames), regions.regions, scores
+            known.name, self.known[owner].name, pairing, len(known.frames), regions.regions, scores,
+            _means(tally.truths),
         )
 
     def group(self, pairing: Pairing, rows: Sequence[EvaluationRow]) -> Group:
@@ -327,7 +342,7 @@ class _Run:
             scores[f"fid ({name})"] = None if found is None else found.fid
             scores[f"kid ({name})"] = None if found is None else found.kid
         frames, regions = sum(row.frames for row in chosen), sum(row.regions for row in chosen)
-        return Group(pairing, len(chosen), frames, regions, scores)
+        return Group(pairing, len(chosen), frames, regions, scores, _means([row.truth for row in chosen]))
 
     def digest(self) -> str:
         """SHA-256 of the pixels of all pictures, whatever their order."""
@@ -343,7 +358,7 @@ class _Run:
         masks = self._masks(mask)
         prepared = prepare_key(picture, self.preset, self.variant, masks, self.networks)
         reference = self.colorizer.encode_reference(prepared, self.preset)
-        look = Look(over_paper(prepared.picture), prepared.mask, lambda: self.instruments.judge)
+        look = Look(over_paper(prepared.picture), prepared.mask, self.instruments)
         self._keys[owner] = _Key(picture, prepared, reference, look, picture_digest(picture))
         while len(self._keys) > max(KEYS_KEPT, self.plan.drift_keys):
             self._keys.popitem(last=False)
@@ -395,11 +410,15 @@ class _Run:
                 tally.jumps.append(flicker(tally.before[0], made, *places))
                 tally.levels.append(level_change(tally.before[0], made, *places))
             tally.before = made, paper, true_color
-        of_made, of_truth = (Look(shown, frame.mask, lambda: self.instruments.judge) for shown in (made, true_color))
-        seen = Seen(of_made, of_truth, key.look, layer, frame)
+        made_look, true_look = (Look(shown, frame.mask, self.instruments) for shown in (made, true_color))
+        seen = Seen(made_look, true_look, key.look, layer, frame)
         for name, measure in FRAME_SCORES.items():
             if name in self.plan.metrics:
                 scores |= measure(seen)
+        of_truth: Scores = {}
+        for name in YARDSTICKS:
+            if name in self.plan.metrics:
+                of_truth |= FRAME_SCORES[name](seen.of_truth)
         if "drift" in self.plan.metrics and pairing == "own":
             scores |= self._drift(place[0], frame, layer)
         if "fid" in self.plan.metrics:
@@ -410,6 +429,7 @@ class _Run:
         tally.seconds += seconds
         tally.network += network
         tally.by_frame.append(scores)
+        tally.truths.append(of_truth)
         self._digests |= {key.digest, f"{picture_digest(picture)} {picture_digest(truth)}"}
         self.observers.frame(FrameResult(
             self.known[place[0]].name, self.known[owner].name, pairing, known.name, over_paper(picture), key.look.color,
@@ -434,6 +454,12 @@ def _mean(values: Sequence[float | None]) -> float | None:
     """The mean of those that are there; None if none is."""
     there = [value for value in values if value is not None and math.isfinite(value)]
     return float(np.mean(there)) if there else None
+
+
+def _means(several: Sequence[Scores]) -> Scores:
+    """The mean of every score over those that have it."""
+    names = dict.fromkeys(name for scores in several for name in scores)
+    return {name: _mean([scores.get(name) for scores in several]) for name in names}
 
 
 def _file_name(name: str) -> str:

@@ -15,9 +15,9 @@ from colorcli.errors import UsageError
 from colorcli.presets import Preset
 from colorcli.shot.engine import Colorizer, library_versions
 from colorcli.shot.manifest import ModelEntry
-from colorcli.train.evaluate import Evaluation, Plan
+from colorcli.train.evaluate import Evaluation, Plan, notes_on
 from colorcli.train.scores.frames import Instruments
-from colorcli.train.scores.table import JUDGED, column_of
+from colorcli.train.scores.table import column_of
 
 SCHEMA = "colorcli/evaluation/1"
 SURE = 2.0   # a difference of so many standard errors is more than chance
@@ -42,7 +42,7 @@ def summary_of(
     if "fid" in plan.metrics or "psnr" in plan.metrics or "ms-ssim" in plan.metrics:
         versions["torchmetrics"] = metadata.version("torchmetrics")
     judge: dict[str, Any] | None = None
-    if JUDGED & set(plan.metrics) or ("fid" in plan.metrics and instruments.features_file is None):
+    if instruments.asks_judge(plan.metrics):
         judge = {"name": instruments.judge.name, "sha256": instruments.judge.sha256}
     features: dict[str, Any] | None = None
     if "fid" in plan.metrics:
@@ -60,12 +60,14 @@ def summary_of(
         "plan": asdict(plan) | {"metrics": list(plan.metrics)},
         "judge": judge,
         "features": features,
+        "similarity": instruments.similarity_by if "similarity" in plan.metrics else None,
         "device": dict(colorizer.describe()),
         "versions": versions,
         "rows": len(evaluation.rows),
         "skipped": list(evaluation.skipped),
         "seconds": round(evaluation.seconds, 2),
         "groups": [asdict(group) for group in evaluation.groups],
+        "notes": notes_on(evaluation.groups),
     }
 
 
@@ -203,6 +205,9 @@ def _notes(evaluations: Sequence[SavedEvaluation]) -> list[str]:
             notes.append(f"{both} did not measure the same pictures")
         if _at(each, "judge", "sha256") != _at(base, "judge", "sha256"):
             notes.append(f"{both} were not looked at by the same judge")
+        if _at(each, "similarity") != _at(base, "similarity"):
+            notes.append(f"image similarity is by {_at(base, 'similarity')} in {base.name}, "
+                         f"by {_at(each, 'similarity')} in {each.name}")
         ours, theirs = (_flat(_at(one, "preset", "settings") or {}) for one in (base, each))
         other = [
             f"{path} {ours.get(path)} / {theirs.get(path)}"

@@ -126,6 +126,7 @@ def evaluation_page(
         f"<p>{escape(str(model['name']))}, weights {model['sha256'][:12]}, preset {escape(preset['name'])}, "
         f"{frames} frames colored, {escape(summary['date'])}</p>",
         _instruments(summary),
+        *(f"<p class=bad>{escape(note)}</p>" for note in summary["notes"]),
         "<h2>Summary</h2>",
         _summary_table(groups),
         "<h2>Worst frames</h2>",
@@ -183,6 +184,8 @@ def _instruments(summary: Mapping[str, Any]) -> str:
     told = []
     if summary["judge"]:
         told.append(f"judge {summary['judge']['name']} {summary['judge']['sha256'][:12]}")
+    if summary["similarity"]:
+        told.append(f"image similarity by {summary['similarity']}")
     if summary["features"]:
         told.append(f"FID by {summary['features']['name']} at {summary['features']['size']} pixels")
     return f"<p>{escape(', '.join(told))}</p>" if told else ""
@@ -192,12 +195,18 @@ def _summary_table(groups: Sequence[Group]) -> str:
     head = "".join(f"<th class=n>{group.pairing}<br><small>{group.frames} frames</small></th>" for group in groups)
     body = "".join(
         f"<tr>{_title(column_of(key))}"
-        + "".join(f"<td class=n>{in_words(key, group.scores.get(key))}</td>" for group in groups)
+        + "".join(f"<td class=n>{_with_truth(key, group)}</td>" for group in groups)
         + f"<td class=what>{escape(column_of(key).definition)}</td></tr>"
         for key in dict.fromkeys(key for group in groups for key in group.scores)
     )
     return (f"<div class=wide><table><thead><tr><th></th>{head}<th>what it is</th></tr></thead>"
             f"<tbody>{body}</tbody></table></div>")
+
+
+def _with_truth(key: str, group: Group) -> str:
+    """A score, and below it what the truth itself would get, where that was measured."""
+    value, truth = in_words(key, group.scores.get(key)), group.truth.get(key)
+    return value if truth is None else f"{value}<br><small class=soft>truth {in_words(key, truth)}</small>"
 
 
 def _title(column: Column) -> str:

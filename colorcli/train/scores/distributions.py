@@ -1,5 +1,6 @@
 """How far one set of pictures is from another: FID and KID of their features, by torchmetrics."""
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -36,11 +37,12 @@ def set_distance(real: Tensor, made: Tensor) -> SetDistance | None:
     except ImportError as error:
         raise no_torchmetrics() from error
     size = min(count, MOST_IN_A_SUBSET)
-    fid = FrechetInceptionDistance(feature=_Given(real.shape[1]))
-    kid = KernelInceptionDistance(
-        feature=_Given(real.shape[1]), subsets=1 if size == count else SUBSETS, subset_size=size
-    )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")   # that all features are kept is what is wanted
+        fid = FrechetInceptionDistance(feature=_Given(real.shape[1]))
+        kid = KernelInceptionDistance(
+            feature=_Given(real.shape[1]), subsets=1 if size == count else SUBSETS, subset_size=size
+        )
         torch.manual_seed(0)
         for metric in (fid, kid):
             metric.update(real.double(), real=True)

@@ -1,7 +1,7 @@
 """What is measured on one frame, metric by metric; and the instruments that look at it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from colorcli.prepare.canvas import to_canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.train.scores.table import JUDGED, WITH_EXTRA
 
@@ -30,6 +31,7 @@ class Instruments:
     features_file: Path | None = None    # a network of the user's for FID; None: the judge's tagger
     feature_size: int | None = None      # pixels, where its file does not tell
     feature_values: str | None = None    # what its pixels are, a key of `features.VALUES`
+    clip_file: Path | None = None        # a CLIP of the user's for image similarity; None: the judge's tower
 
     @cached_property
     def judge(self) -> "Judge":
@@ -47,14 +49,42 @@ class Instruments:
             return tagger_features(self.judge)
         return open_features(self.features_file, self.feature_size, self.feature_values)
 
+    @cached_property
+    def clip(self) -> "FeatureNetwork | None":
+        """The user's CLIP, if there is one. Raises as `network` does."""
+        from colorcli.train.scores.features import open_features
+
+        return None if self.clip_file is None else open_features(self.clip_file)
+
+    @property
+    def similarity_by(self) -> str:
+        """The name of the network that image similarity is measured with."""
+        return self.judge_tower_name if self.clip is None else self.clip.name
+
+    @property
+    def judge_tower_name(self) -> str:
+        """The name of the judge's tower."""
+        return f"{self.judge.name} CLIP-type tower"
+
+    def embedding(self, picture: Float) -> "Tensor":
+        """Give the image embedding (D,) of a picture (H, W, 3) in 0..1."""
+        return self.judge.embedding(picture) if self.clip is None else self.clip.features(picture)
+
+    def asks_judge(self, metrics: tuple[str, ...]) -> bool:
+        """Whether the judge looks at pictures for some metrics."""
+        alone = {"similarity"} if self.clip_file is not None else set()
+        return bool(JUDGED & set(metrics) - alone) or ("fid" in metrics and self.features_file is None)
+
     def check(self, metrics: tuple[str, ...]) -> None:
         """Load what some metrics need, so that what is missing is told before anything is colored."""
         if WITH_EXTRA & set(metrics):
             from colorcli.train.scores.pixels import torchmetrics_functional
 
             torchmetrics_functional()
-        if JUDGED & set(metrics):
+        if self.asks_judge(metrics):
             _ = self.judge
+        if "similarity" in metrics:
+            _ = self.similarity_by
         if "fid" in metrics:
             _ = self.network
 
@@ -65,23 +95,27 @@ class Look:
 
     color: Float               # (H, W, 3) in 0..1, over white
     mask: Float                # (H, W) 1 = character
-    judge: "Callable[[], Judge]"
+    by: Instruments
 
     @cached_property
     def embedding(self) -> "Tensor":
-        return self.judge().embedding(self.color)
+        """Its image embedding, (D,)."""
+        return self.by.embedding(self.color)
 
     @cached_property
     def tokens(self) -> "Tensor":
-        return self.judge().tokens(self.color)
+        """The tagger's tokens, (N, C)."""
+        return self.by.judge.tokens(self.color)
 
     @cached_property
     def tags(self) -> frozenset[str]:
-        return self.judge().seen_tags(self.tokens)
+        """The tags that are seen."""
+        return self.by.judge.seen_tags(self.tokens)
 
     @cached_property
     def part_colors(self) -> dict[int, Float]:
-        return self.judge().part_colors(self.color, self.tokens)
+        """The color of every part that is seen."""
+        return self.by.judge.part_colors(self.color, self.tokens)
 
 
 @dataclass(frozen=True)
@@ -93,6 +127,11 @@ class Seen:
     key: Look
     layer: Float               # (h, w, 3) the model's own picture, on its canvas
     frame: PreparedFrame
+
+    @property
+    def of_truth(self) -> "Seen":
+        """The truth in the place of what was made: how a picture without a fault would be measured."""
+        return replace(self, made=self.truth, layer=to_canvas(self.truth.color, self.frame.canvas, 1))
 
 
 def measure_psnr(seen: Seen) -> Scores:
@@ -120,8 +159,7 @@ def measure_tags(seen: Seen) -> Scores:
     """What the tagger reads: against the key, and of shapes against the truth."""
     from colorcli.train.scores.judge import color_tags, part_color_distance, shape_tags, tag_f1
 
-    judge = seen.made.judge()
-    knows_colors = bool(color_tags(judge.tags))
+    knows_colors = bool(color_tags(seen.made.by.judge.tags))
     return {
         "tag_agreement": tag_f1(seen.made.tags, seen.key.tags),
         "tag_geometry": tag_f1(shape_tags(seen.made.tags), shape_tags(seen.truth.tags)),
@@ -143,7 +181,7 @@ def measure_background(seen: Seen) -> Scores:
     from colorcli.train.scores.judge import background_similarity
 
     made, key = seen.made, seen.key
-    return {"background_similarity": background_similarity(made.judge(), made.color, made.mask, key.color, key.mask)}
+    return {"background_similarity": background_similarity(made.by.judge, made.color, made.mask, key.color, key.mask)}
 
 
 # The word of `--metrics` -> what is measured on every frame for itself. Regions, flicker, drift and FID need more.
@@ -155,3 +193,5 @@ FRAME_SCORES: Mapping[str, Callable[[Seen], Scores]] = {
     "lines": measure_lines,
     "background": measure_background,
 }
+# Those of them whose numbers say little without the same of the truth.
+YARDSTICKS = ("similarity", "tags", "lines", "background")

@@ -57,7 +57,7 @@ METRICS: dict[str, tuple[Column, ...]] = {
     ),
     "similarity": (
         Column("image_similarity", "image sim.", "higher", "cosine between the image embeddings of the finished frame "
-               "and of the key by the CLIP-type tower of the judge"),
+               "and of the key by a CLIP-type tower: the judge's or the one given with --clip"),
     ),
     "tags": (
         Column("tag_agreement", "tags", "higher", "F1 of the tags that the judge's tagger reads in the finished frame "
