@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from colorcli.train.drawings import PARTS, VALIDATION_FAMILIES, Drawing, design_character, draw
 
+SIDE = 320  # canvases have about the area of a square of this side, pixels
 CELL = 8  # pixels of one latent cell
 SQUARE = 256  # side of the square that the reference towers see
 SHEET = (512, 576)  # size at which a character is drawn before it is laid onto its canvas, (width, height)
@@ -37,9 +38,9 @@ class Sample:
     tags: Bytes  # (tags,) 0 or 1
 
 
-def canvas_sizes(area: int = 320 * 320, multiple_of: int = 32) -> list[tuple[int, int]]:
-    """List the canvas sizes (width, height) of training: multiples of 32 within 12 % of the area."""
-    sides = range(multiple_of * 4, multiple_of * 20, multiple_of)
+def canvas_sizes(side: int = SIDE, multiple_of: int = 32) -> list[tuple[int, int]]:
+    """List the canvas sizes (width, height) of training: multiples of 32 within 12 % of the area of side x side."""
+    area, sides = side * side, range(multiple_of, 2 * side, multiple_of)
     return [(w, h) for w in sides for h in sides if abs(w * h - area) <= 0.12 * area and 0.28 <= w / h <= 2.6]
 
 
@@ -53,13 +54,13 @@ def part_shares(parts: Bytes, rows: int, columns: int) -> Bytes:
     return np.round(255.0 * counts / counts.sum(-1, keepdims=True)).astype(np.uint8)
 
 
-def lay_on_canvas(drawing: Drawing, margin: float) -> Sample:
+def lay_on_canvas(drawing: Drawing, margin: float, side: int = SIDE) -> Sample:
     """Crop a drawing to its character plus a margin (share of the longer side), and lay it onto the nearest canvas."""
     rows, columns = np.flatnonzero(drawing.mask.max(1)), np.flatnonzero(drawing.mask.max(0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     pad = margin * max(bottom - top, right - left)
     width, height = right - left + 2 * pad, bottom - top + 2 * pad
-    canvas = min(canvas_sizes(), key=lambda size: abs(math.log(size[0] / size[1]) - math.log(width / height)))
+    canvas = min(canvas_sizes(side), key=lambda size: abs(math.log(size[0] / size[1]) - math.log(width / height)))
     scale = min(canvas[0] / width, canvas[1] / height)
     to_canvas = np.array(
         [
@@ -97,25 +98,27 @@ def lay_on_canvas(drawing: Drawing, margin: float) -> Sample:
     )
 
 
-def draw_character(seed: int, poses: int, family: str | None) -> list[Sample]:
+def draw_character(seed: int, poses: int, family: str | None, side: int = SIDE) -> list[Sample]:
     """Draw one character `poses` times, each on its own canvas."""
     character = design_character(seed, family)
     rng = np.random.default_rng([seed, 77])
     samples = []
     for _ in range(poses):
         drawing = draw(character, pose_seed=int(rng.integers(2**31)), size=SHEET)
-        samples.append(lay_on_canvas(drawing, margin=float(rng.uniform(0.01, 0.12))))
+        samples.append(lay_on_canvas(drawing, margin=float(rng.uniform(0.01, 0.12)), side=side))
     return samples
 
 
-def draw_shard(path: Path, seeds: Sequence[int], poses: int, families: Sequence[str] | None) -> None:
+def draw_shard(
+    path: Path, seeds: Sequence[int], poses: int, families: Sequence[str] | None, side: int = SIDE
+) -> None:
     """Draw characters into one safetensors file, `<character>.<pose>.<field>`; nothing is done if it is there."""
     if path.exists():
         return
     arrays = {}
     for index, seed in enumerate(seeds):
         family = families[index % len(families)] if families else None
-        for pose, sample in enumerate(draw_character(seed, poses, family)):
+        for pose, sample in enumerate(draw_character(seed, poses, family, side)):
             for field in fields(Sample):
                 arrays[f"{seed}.{pose}.{field.name}"] = np.ascontiguousarray(getattr(sample, field.name))
     partial = path.with_suffix(".partial")
@@ -124,9 +127,18 @@ def draw_shard(path: Path, seeds: Sequence[int], poses: int, families: Sequence[
 
 
 def draw_shards(
-    folder: Path, characters: int, poses: int, validation: bool, tell: Callable[[str], None], processes: int = 2
+    folder: Path,
+    characters: int,
+    poses: int,
+    validation: bool,
+    tell: Callable[[str], None],
+    side: int = SIDE,
+    processes: int = 2,
 ) -> list[Path]:
-    """Draw all characters that are not drawn yet, in `processes` processes, and give the shard files."""
+    """Draw all characters that are not drawn yet, in `processes` processes, and give the shard files.
+
+    side: canvases have about the area of a square of this side, pixels.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     start = VALIDATION_SEED if validation else 0
     families = list(VALIDATION_FAMILIES) if validation else None
@@ -134,7 +146,9 @@ def draw_shards(
     jobs = []
     for first in range(0, characters, CHARACTERS_PER_SHARD):
         seeds = range(start + first, start + min(first + CHARACTERS_PER_SHARD, characters))
-        jobs.append((folder / f"{name}.{first:06d}.{len(seeds)}x{poses}.safetensors", seeds, poses, families))
+        canvas = "" if side == SIDE else f".{side}"
+        file = folder / f"{name}.{first:06d}.{len(seeds)}x{poses}{canvas}.safetensors"
+        jobs.append((file, seeds, poses, families, side))
     missing = [job for job in jobs if not job[0].exists()]
     if missing:
         tell(f"drawing {len(missing) * CHARACTERS_PER_SHARD} characters of the {name} set")

@@ -40,6 +40,7 @@ class DrawingsSection(Section):
 
     characters: int = Field(2000, ge=2, description="count of characters")
     poses: int = Field(3, ge=2, description="drawings of each character")
+    side: int = Field(320, ge=96, description="canvases have about the area of a square of this side, pixels")
     validation_characters: int = Field(48, ge=2, description="characters of families never trained on")
     same_pose: float = Field(
         0.15, ge=0, le=1, description="published stages: drawings that are their own reference, published is 1"

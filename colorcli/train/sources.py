@@ -38,8 +38,8 @@ class Sources:
 def characters(recipe: Recipe, run: Path, say: Callable[[str], None]) -> tuple[CharacterSet, CharacterSet]:
     """Draw characters: those to train on, and those of families that are never trained on."""
     drawings = recipe.drawings
-    shards = draw_shards(run / "drawings", drawings.characters, drawings.poses, False, say)
-    checks = draw_shards(run / "drawings", drawings.validation_characters, drawings.poses, True, say)
+    shards = draw_shards(run / "drawings", drawings.characters, drawings.poses, False, say, drawings.side)
+    checks = draw_shards(run / "drawings", drawings.validation_characters, drawings.poses, True, say, drawings.side)
     train_set, check_set = CharacterSet(shards), CharacterSet(checks)
     say(f"{len(train_set.characters)} characters to train on, {len(check_set.characters)} to validate on")
     return train_set, check_set
@@ -88,14 +88,13 @@ def picture_settings(recipe: Recipe) -> PictureSettings:
     like = next((LIKE[stage.name] for stage in recipe.stages if stage.name in LIKE), "xl")
     section = recipe.pictures
     if section is None:
-        return settings_for(like, DRAWN_SIDE)
+        return settings_for(like, recipe.drawings.side)
     settings = settings_for(section.like or like, section.side, reference_side=section.reference_side,
                             reference=section.reference, min_score=section.min_score, min_side=section.min_side)
     flip = settings.flip if section.flip is None else section.flip
     return replace(settings, flat_background=section.flat_background, readers=section.readers, flip=flip)
 
 
-DRAWN_SIDE = 320   # generated drawings lie on canvases of about this side squared
 # Whose way of choosing and cropping pictures a stage follows.
 LIKE = {"xl-base": "xl", "xl-refine": "xl", "v2-background": "v2", "v2-style": "v2", "switch": "v1-768"}
 
