@@ -1,6 +1,7 @@
 """`colorcli train`: run a recipe, from drawings to weights."""
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -48,12 +49,22 @@ def train(
         tell_plan(path, changed, only, start_from)
         return
 
+    speaks = os.environ.get("RANK", "0") == "0"   # of several processes only the first one
+    if "RANK" in os.environ:
+        # DistributedDataParallel warns at every start that it looks for weights without a gradient, as we asked it to.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
     from colorcli.train.loop import train as run_recipe
 
-    progress = console.training_progress()
-    run = run_recipe(path, console.say, minutes=minutes or None, only=only, start_from=start_from, device=device,
-                     changes=changed, progress=progress)
-    console.say(f"trained in {run}")
+    progress = console.training_progress() if speaks else None
+    run = run_recipe(path, console.say if speaks else ignore, minutes=minutes or None, only=only,
+                     start_from=start_from, device=device, changes=changed, progress=progress)
+    if speaks:
+        console.say(f"trained in {run}")
+
+
+def ignore(text: str) -> None:
+    """Tell nobody."""
 
 
 def check_recipe(path: Path, changes: Sequence[str], only: str | None) -> None:

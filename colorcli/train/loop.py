@@ -25,6 +25,7 @@ from colorcli.train.board import Board
 from colorcli.train.checkpoint import Checkpoint, Place, named_weights
 from colorcli.train.export import export_model
 from colorcli.train.export_lora import export_lora
+from colorcli.train.objective import recompute
 from colorcli.train.prefetch import Prefetched
 from colorcli.train.previews import draw_previews
 from colorcli.train.processes import accelerated, only_run
@@ -164,6 +165,7 @@ class StageRun:
         self.train_set, self.check_set = train_set, check_set
 
         components.freeze()
+        recompute(components, self.recipe.checkpointing)
         self.modules = trained_modules(components, self.options.name)
         for module in self.modules.values():
             module.requires_grad_(True).train()
