@@ -24,7 +24,7 @@ from colorcli.model.condition_settings import condition_settings
 from colorcli.model.conditions import Conditions, ConditionSettings, Encoders, KeyPictures, KeyTokens
 from colorcli.model.conditions_v2 import SideEncoders, SideSettings
 from colorcli.model.lora import BackgroundAdapter, RegionAdapters
-from colorcli.model.lora_file import open_lora
+from colorcli.model.lora_file import NETWORKS, open_lora
 from colorcli.model.lora_merge import Lora, changed_networks
 from colorcli.model.machine import out_of_memory, too_large
 from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
@@ -60,8 +60,6 @@ from colorcli.sampling import RANGE_SAMPLERS, Blend, Guidance, ReferenceOnly, fr
 from colorcli.variants import VARIANTS, Variant
 
 Floats = NDArray[np.float32]
-
-LORA_PARTS = ("unet", "projection")   # networks that a LoRA file may change
 
 LAST_TIME = 999       # of the noise schedule: pure noise
 KEY_TIME = 300        # at which the colors of a key are still seen well
@@ -173,7 +171,7 @@ class ColorizePipeline(DiffusionPipeline):
         assert self._residency is None, "its parts move: give the files to load_pipeline"
         model = model or Path(self.name_or_path)
         changes = [Lora(open_lora(chosen, model), chosen.strength) for chosen in loras]
-        networks = {name: part for name in LORA_PARTS if (part := getattr(self, name)) is not None}
+        networks = {name: part for name in NETWORKS if (part := getattr(self, name)) is not None}
         found = ColorizePipeline(**self.components | changed_networks(networks, changes))
         found.register_to_config(_name_or_path=self.name_or_path)
         found.attention, found.profile, found.loras = self.attention, self.profile, (*self.loras, *loras)

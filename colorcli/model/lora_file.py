@@ -41,7 +41,7 @@ _OTHER_KINDS = {
     "lora_magnitude_vector": "a DoRA file", ".diff": "a file of whole changes, not of low-rank ones",
 }  # fmt: skip
 _TEXT = ("lora_te", "text_encoder.", "text_encoder_2.", "te1_", "te2_")  # towers for words: nothing here has them
-_NETWORKS = ("unet", "projection")
+NETWORKS = ("unet", "projection", "matcher")  # that a LoRA may change
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def _shapes_in(model: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of the weights in a model folder that a LoRA may change."""
     return {
         f"{network}.{name}": entry.shape
-        for network in _NETWORKS for file in sorted((model / network).glob(f"*{SUFFIX}"))
+        for network in NETWORKS for file in sorted((model / network).glob(f"*{SUFFIX}"))
         for name, entry in read_header(file).items()
     }
 

@@ -25,7 +25,7 @@ class Lora:
 
 
 def changes_of(lora: Lora, networks: Mapping[str, nn.Module]) -> dict[str, LowRank]:
-    """Read the changes of a file, for the networks "unet" and "projection" by their names.
+    """Read the changes of a file, for networks by their names, of NETWORKS.
 
     Gives "unet.<layer>.weight" -> the change, float32, its halves flattened where the layer is a convolution. The scale
     is alpha / rank (1 without an alpha), times the strength.

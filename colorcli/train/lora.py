@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from colorcli.errors import MissingExtraError
 from colorcli.model.build import Components
+from colorcli.model.match import MIRRORED
 from colorcli.train.batch import Losses
-from colorcli.train.mini_stages import BACKGROUND_WEIGHT
+from colorcli.train.batches import SHAKE, pair_batch
+from colorcli.train.mini_stages import BACKGROUND_WEIGHT, color_losses
 from colorcli.train.noise import chance, offset_noise
 from colorcli.train.recipe import StageSection
 from colorcli.train.sections import LoraSection
@@ -29,6 +31,7 @@ _QKVO = ("to_q", "to_k", "to_v", "to_out.0")
 LAYERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "self": ("unet", tuple(f"attn1.{name}" for name in _QKVO)),
     "cross": ("unet", tuple(f"attn2.{name}" for name in _QKVO)),
+    "matcher": ("matcher", ("frame_in", "key_in", "asks", "answers")),
     "projection": ("projection", ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out", "proj.0", "proj.2")),
 }
 
@@ -79,7 +82,7 @@ def lay_in(components: Components, section: LoraSection, seed: int) -> None:
     for network, endings in networks.items():
         module = getattr(components, network)
         if module is None:
-            continue   # a model that reads keys by CLIP's tokens alone has no projection
+            continue   # only mini matches regions, and v2 reads a key by CLIP's tokens as they are
         ends = tuple(f".{name}" for name in endings)
         targets = [
             name for name, layer in module.named_modules()
@@ -98,6 +101,37 @@ def make_sheet_batch(data: SheetSet, turn: Turn, size: int, options: StageSectio
 
 
 def lora_losses(components: Components, batch: SheetBatch, turn: Turn, options: StageSection) -> Losses:
+    """The error of colors in noise, where the denoising network or the projection learns, and that of the matcher.
+
+    Of the matcher it is the cross-entropy of the right palette color of each region. Its readings are mirrored and
+    shaken at random, but not given other colors as in its own training: a show's colors are what is to be learned.
+    """
+    matches = "matcher" in options.lora.layers and bool(batch.pairs)
+    losses: Losses = {}
+    if set(options.lora.layers) - {"matcher"}:
+        losses = noise_losses(components, batch, turn, options)
+    if matches:
+        assert components.matcher is not None
+        found = color_losses(components.matcher, batch.pairs, _shaken(pair_batch(batch.pairs, None), turn))
+        losses = {**losses, "loss": losses["loss"] + found["loss"] if losses else found["loss"],
+                  "match": found["loss"].detach(), "accuracy": found["accuracy"]}
+    return losses
+
+
+def _shaken(shown: tuple[Tensor, ...], turn: Turn) -> tuple[Tensor, ...]:
+    """Mirror half of the frames and half of the keys of some pairs, and lay noise over what was read of them."""
+    rng, generator = turn.rng, turn.generator
+    tokens = []
+    for read in shown[:2]:
+        read = read + SHAKE * torch.randn(read.shape, generator=generator).to(read)
+        mirrored = torch.from_numpy(rng.random(len(read)) < 0.5).to(read.device)
+        sign = torch.ones(read.shape[-1], device=read.device)
+        sign[list(MIRRORED)] = -1
+        tokens.append(torch.where(mirrored[:, None, None], read * sign, read))
+    return (*tokens, *shown[2:])
+
+
+def noise_losses(components: Components, batch: SheetBatch, turn: Turn, options: StageSection) -> Losses:
     """The error of the clean latents that the network sees in noised ones, the character weighted over the background.
 
     From noised true latents at all times it is the loss of the model's own training. A model that begins from a color

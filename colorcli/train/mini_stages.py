@@ -1,12 +1,14 @@
 """The stages of mini: what its networks see of generated drawings, and what each of them minimizes."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from colorcli.model.autoencoder import latents_of
 from colorcli.model.build import Components, last_features, reference_tokens, size_condition
-from colorcli.model.matcher import color_scores
+from colorcli.model.matcher import RegionMatcher, color_scores
 from colorcli.model.unet import PLAIN, Sightings
 from colorcli.train.batch import Losses
 from colorcli.train.batches import (
@@ -23,7 +25,7 @@ from colorcli.train.dataset import CharacterSet
 from colorcli.train.gram import weight_at
 from colorcli.train.noise import chance, normal, offset_noise
 from colorcli.train.objective import Noised, Reading, called, compared_features, dropped, with_second_branch
-from colorcli.train.pairs import PairSet
+from colorcli.train.pairs import PairSet, RegionPair
 from colorcli.train.recipe import StageSection
 from colorcli.train.turn import Turn
 
@@ -215,12 +217,16 @@ def matcher_losses(components: Components, batch: PairBatch, turn: Turn, options
     Regions whose color the key does not show teach nothing. In training both pictures are mirrored, the key's palette
     gets other colors, and the readings are shaken, all at random.
     """
-    matcher = components.matcher
-    assert matcher is not None
-    shown = pair_batch(batch.pairs, turn.rng if matcher.training else None)
+    assert components.matcher is not None
+    shown = pair_batch(batch.pairs, turn.rng if components.matcher.training else None)
+    return color_losses(components.matcher, batch.pairs, shown)
+
+
+def color_losses(matcher: RegionMatcher, pairs: Sequence[RegionPair], shown: tuple[Tensor, ...]) -> Losses:
+    """Give the matcher's loss and accuracy on pairs; `shown`: what it sees of them, see `pair_batch`."""
     logits = matcher(*shown)
     total, right, weights = logits.new_zeros((), dtype=torch.float32), 0.0, 0.0
-    for row, pair in zip(logits.float(), batch.pairs, strict=True):
+    for row, pair in zip(logits.float(), pairs, strict=True):
         pair_logits = row[: len(pair.frame), : len(pair.key)]
         scores = color_scores(pair_logits, pair.color_of, pair.rule, matcher.rule_share).log_softmax(1)  # (R, K)
         known = pair.right.any(1)

@@ -24,7 +24,7 @@ from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import prepare_key
 from colorcli.prepare.regions import Regions, closed_regions, pixels_of_regions
 from colorcli.presets import default_preset
-from colorcli.train.drawings import FAMILIES, VALIDATION_FAMILIES, Drawing, design_character, draw
+from colorcli.train.drawings import FAMILIES, VALIDATION_FAMILIES, design_character, draw
 from colorcli.train.validation import SIZE
 
 FIRST_SEED = 500_000       # characters of the pairs are counted from here: the networks never learned from them
@@ -73,12 +73,16 @@ def read_character(pipeline: ColorizePipeline, seed: int, family: str | None, fr
         regions = closed_regions(frame.lines.ink, frame.mask)
         if 0 < regions.count <= MOST_REGIONS:
             parts = pipeline.read_parts(frame, reference, preset)
-            yield _pair(parts, regions, frame, reference.match, drawing)
+            color = np.asarray(drawing.color, np.float32) / np.float32(255)
+            yield region_pair(parts, regions, frame, reference.match, color)
 
 
-def _pair(parts: PartMap, regions: Regions, frame: PreparedFrame, key: KeyMap, drawing: Drawing) -> RegionPair:
+def region_pair(
+    parts: PartMap, regions: Regions, frame: PreparedFrame, key: KeyMap, color: NDArray[np.float32]
+) -> RegionPair:
+    """Read the regions of a frame whose true colors (H, W, 3), 0..1, are known."""
     readings = read_regions(regions, parts, frame.canvas, frame.mask_canvas)
-    truth = drawing.color.reshape(-1, 3).astype(np.float32) / 255
+    truth = color.reshape(-1, 3)
     medians = np.stack([np.median(truth[pixels], axis=0) for pixels in pixels_of_regions(regions)])  # (R, 3)
     true_lab, palette_lab = lab_of(medians), lab_of(key.palette.numpy())
     shape = (len(true_lab), len(palette_lab), 3)

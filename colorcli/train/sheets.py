@@ -12,7 +12,7 @@ of a character, to be colored from another picture of it: prepared, matched and 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,12 +26,15 @@ from torch import Tensor
 from colorcli.errors import FrameError, PresetError
 from colorcli.images import Picture, file_digest, over_paper, read_picture
 from colorcli.model.build import Components, reference_tokens
+from colorcli.model.match import KeyMap, PartMap, paint_match
 from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.canvas import to_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import prepare_key
 from colorcli.prepare.regions import PAPER_BELOW, closed_regions, nearest_labelled
 from colorcli.presets import Preset, default_preset
+from colorcli.train.batches import PairBatch
+from colorcli.train.pairs import MOST_REGIONS, RegionPair, region_pair
 from colorcli.train.sections import SheetsSection
 from colorcli.train.turn import Turn
 from colorcli.variants import METHOD_VERSION
@@ -39,6 +42,7 @@ from colorcli.variants import METHOD_VERSION
 Float = NDArray[np.float32]
 
 PICTURES = {".png", ".tif", ".tiff", ".tga", ".jpg", ".jpeg", ".exr"}
+LAYOUT = "2"              # of the file of encoded pictures
 STORED = torch.float16   # encoded pictures on disk and in memory
 
 
@@ -70,6 +74,7 @@ class SheetBatch:
     y: Tensor | None              # (B, y_dim)
     key: tuple[Tensor, ...]       # (B, N, D) the context; or the tokens of both towers, which the projection reads
     level: float                  # share of the noise schedule that is run from a color match
+    pairs: tuple[RegionPair, ...] = ()   # of the same or other lessons, for a model that matches regions
 
     def to(self, device: torch.device | str) -> Self:
         """Give the same on a device, in float32."""
@@ -80,7 +85,7 @@ class SheetBatch:
             self,
             latents=moved(self.latents), start=moved(self.start), matched=moved(self.matched), mask=moved(self.mask),
             maps=tuple(moved(x) for x in self.maps), y=None if self.y is None else moved(self.y),
-            key=tuple(moved(x) for x in self.key),
+            key=tuple(moved(x) for x in self.key), pairs=PairBatch(self.pairs).to(device).pairs,
         )  # fmt: skip
 
 
@@ -92,6 +97,7 @@ class SheetSet:
             about = json.loads(opened.metadata()["sheets"])
             self._tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
         self.level = float(about["level"])
+        self.pairs = [self._pair(name) for name in about["pairs"]]
         self.lessons = [Lesson(*pair) for pair in about["lessons"]]
         self.by_size: dict[tuple[int, ...], list[Lesson]] = {}
         for lesson in self.lessons:
@@ -103,7 +109,11 @@ class SheetSet:
         sizes = list(self.by_size)
         share = np.array([len(self.by_size[one]) for one in sizes], float)
         there = self.by_size[sizes[rng.choice(len(sizes), p=share / share.sum())]]
-        return self.together([there[i] for i in rng.choice(len(there), size, replace=len(there) < size)])
+        found = self.together([there[i] for i in rng.choice(len(there), size, replace=len(there) < size)])
+        if not self.pairs:
+            return found
+        chosen = rng.choice(len(self.pairs), size, replace=len(self.pairs) < size)
+        return replace(found, pairs=tuple(self.pairs[i] for i in chosen))
 
     def together(self, lessons: Sequence[Lesson]) -> SheetBatch:
         """Lay lessons of one canvas together."""
@@ -126,6 +136,10 @@ class SheetSet:
             key=tuple(stacked([f"{j}.{name}" for j in keys]) for name in self._numbered(keys[0], "key")),
             level=self.level,
         )
+
+    def _pair(self, name: str) -> RegionPair:
+        read = {field.name: self._tensors[f"{name}.{field.name}"] for field in fields(RegionPair)}
+        return RegionPair(**{name: x.float() if x.is_floating_point() else x for name, x in read.items()})
 
     def _numbered(self, picture: int, kind: str) -> Iterator[str]:
         number = 0
@@ -176,7 +190,7 @@ def encoded_sheets(
     """
     sheets = find_sheets(section.folder)
     files = [file for pictures in sheets.values() for one in pictures for file in (one.color, one.line) if file]
-    parts = [METHOD_VERSION, model, section.model_dump_json(exclude={"folder"}), str(tokens),
+    parts = [LAYOUT, METHOD_VERSION, model, section.model_dump_json(exclude={"folder"}), str(tokens),
              *(f"{file.relative_to(section.folder)} {file_digest(file)}" for file in files)]
     file = cache / f"sheets-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:16]}.safetensors"
     if file.exists():
@@ -204,6 +218,7 @@ def encode(
     rng = np.random.default_rng(0)   # the same lessons in every run
     tensors: dict[str, Tensor] = {}
     lessons: list[tuple[int, int]] = []
+    pairs: list[str] = []
     first = 0
     for pictures in sheets.values():
         numbers = [first + 2 * place for place in range(len(pictures))]
@@ -227,17 +242,27 @@ def encode(
                 frame, target = prepared(one, preset, pipeline, mirrored=mirrored)
                 tensors[f"{place}.latents"] = pipeline.encode_picture(target)[0]
                 tensors[f"{place}.mask"] = torch.from_numpy(_cells(frame.mask_canvas))[None]
-                for other in chosen:
-                    if preset.sampling.start == "match":
-                        match = pipeline.match(frame, keys[other], preset)
-                        tensors[f"{place}.start.{other}"] = pipeline.encode_picture(match)[0]
-                    lessons.append((place, other))
+                lessons += [(place, other) for other in chosen]
+                for other in chosen if preset.sampling.start == "match" else ():
+                    known = keys[other].match
+                    assert known is not None
+                    parts = pipeline.read_parts(frame, keys[other], preset)
+                    match = paint_match(parts, frame, known, pipeline.matcher)
+                    tensors[f"{place}.start.{other}"] = pipeline.encode_picture(match.color)[0]
+                    pair = None if mirrored else _regions(parts, frame, known, _read(one.color))
+                    if pair is not None:   # its mirror image is the same with another sign
+                        pairs.append(f"{place}.pair.{other}")
+                        tensors |= {f"{pairs[-1]}.{name.name}": getattr(pair, name.name) for name in fields(pair)}
                 conditions = pipeline.conditions(frame, keys[chosen[0]], preset)
                 _keep(tensors, f"{place}.map", conditions.sketch_maps)
                 if conditions.y is not None:
                     tensors[f"{place}.y"] = conditions.y[0]
-    stored = {name: tensor.to("cpu", STORED).contiguous() for name, tensor in tensors.items()}
-    return stored, {"lessons": lessons, "level": preset.sampling.start_level, "characters": list(sheets)}
+    stored = {
+        name: tensor.to("cpu", STORED if tensor.is_floating_point() else None).clone().contiguous()
+        for name, tensor in tensors.items()
+    }
+    about = {"lessons": lessons, "pairs": pairs, "level": preset.sampling.start_level, "characters": list(sheets)}
+    return stored, about
 
 
 def prepared(
@@ -275,6 +300,14 @@ def without_lines(color: Float, ink: Float, mask: Float) -> Float:
         return color
     filled = color.reshape(-1, 3)[nearest_labelled(np.asarray(bare, np.int32))]
     return np.where(mask[..., None] > 0.5, filled, np.float32(1.0)).astype(np.float32)
+
+
+def _regions(parts: PartMap, frame: PreparedFrame, key: KeyMap, color: Picture) -> RegionPair | None:
+    """Read the regions of a frame beside those of a key; None where one of them has none, or too many."""
+    regions = closed_regions(frame.lines.ink, frame.mask)
+    if not (0 < regions.count <= MOST_REGIONS and 0 < len(key.region_colors) <= MOST_REGIONS):
+        return None
+    return region_pair(parts, regions, frame, key, over_paper(color))
 
 
 def _keep(tensors: dict[str, Tensor], name: str, several: Sequence[Tensor]) -> None:

@@ -22,8 +22,10 @@ def halves(into: int, out: int, rank: int = 2, seed: int = 0, size: float = 0.1)
 
 def peft_names(layers: Mapping[str, Sequence[Floats]], network: str = "unet") -> dict[str, Floats]:
     """The halves of layers as diffusers and peft name them."""
-    ends = ("lora_A.weight", "lora_B.weight")
-    return {f"{network}.{name}.{end}": half for name, two in layers.items() for end, half in zip(ends, two, strict=True)}
+    return {
+        f"{network}.{name}.lora_{end}.weight": half
+        for name, two in layers.items() for end, half in zip("AB", two, strict=True)
+    }
 
 
 def kohya_names(layers: Mapping[str, Sequence[Floats]], alpha: float | None = None) -> dict[str, Floats]:

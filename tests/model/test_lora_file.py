@@ -187,5 +187,5 @@ def test_a_layer_of_another_width_is_named_with_both_widths(tmp_path: Path) -> N
 def test_a_preset_s_files_are_looked_at_in_order_and_the_wrong_one_is_named(tmp_path: Path) -> None:
     good = lora_file(tmp_path / "a.safetensors", peft_names({QUERIES: halves(128, 128)}))
     preset = Preset(lora=(LoraSettings(file=str(good)), LoraSettings(file=str(tmp_path / "b.safetensors"))))
-    with pytest.raises(WeightsError, match="lora, entry 2: there is no file .*b.safetensors"):
+    with pytest.raises(WeightsError, match=r"lora, entry 2: there is no file .*b\.safetensors"):
         check_loras(preset)
