@@ -1,20 +1,17 @@
 """The background adapter: low-rank changes of every cross-attention of the denoising network.
 
 Kept beside the network and handed to each call (`AttentionPlan.adapters`), so that a call without it is the plain
-network again. `merged_weights` gives the same as changed weights, always made from the pristine ones.
+network again.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from torch import Tensor, nn
+from torch import nn
 
 from colorcli.model.attention import Adapter, LowRank, RegionAdapter
-from colorcli.model.unet import transformer_blocks
 
 
 class BackgroundAdapter(ModelMixin, ConfigMixin):
@@ -82,23 +79,3 @@ class _LowRankLayer(nn.Module):
 
     def change(self, scale: float) -> LowRank:
         return LowRank(self.down, self.up, scale)
-
-
-def scaled(adapters: Sequence[Adapter], scale: float) -> list[Adapter]:
-    """Give the same adapters at another strength."""
-    return [Adapter(*(replace(part, scale=scale) for part in (a.q, a.k, a.v))) for a in adapters]
-
-
-def merged_weights(unet: UNet2DConditionModel, adapters: Sequence[Adapter]) -> dict[str, Tensor]:
-    """Give the changed weights W + scale * U D by their names in the network, which is left as it is.
-
-    Computed in float32: a half-precision product would lose the small change.
-    """
-    names = {id(module): name for name, module in unet.named_modules()}
-    merged = {}
-    for block, adapter in zip(transformer_blocks(unet), adapters, strict=True):
-        for layer, change in (("to_q", adapter.q), ("to_k", adapter.k), ("to_v", adapter.v)):
-            linear = getattr(block.attn2, layer)
-            exact = LowRank(change.down.float(), change.up.float(), change.scale)
-            merged[names[id(linear)] + ".weight"] = (linear.weight.float() + exact.delta).to(linear.weight.dtype)
-    return merged

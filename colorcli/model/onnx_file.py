@@ -14,9 +14,9 @@ from colorcli.errors import WeightsError
 
 # Numbers of the fields of onnx.proto that are looked at.
 GRAPH, METADATA = 7, 14                              # of a model
-NODE, INITIALIZER, INPUT, OUTPUT = 1, 5, 11, 12      # of a graph
+NODE, INITIALIZER, OUTPUT = 1, 5, 12                 # of a graph
 NODE_INPUT, NODE_OUTPUT, NODE_KIND, NODE_DOMAIN = 1, 2, 4, 7
-TENSOR_NAME, TENSOR_EXTERNAL = 8, 13
+TENSOR_EXTERNAL = 13
 VARINT, EIGHT_BYTES, SIZED, FOUR_BYTES = 0, 1, 2, 5  # wire types
 
 STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")  # what onnxruntime itself knows

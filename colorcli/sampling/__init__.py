@@ -7,7 +7,7 @@ what the network gives.
 """
 
 from colorcli.sampling.dpm_solver import RANGE_SAMPLERS
-from colorcli.sampling.guidance import Guidance, Predictor, combine, guided, predict_branches
+from colorcli.sampling.guidance import Guidance, Predictor, combine, guided
 from colorcli.sampling.injection import ReferenceOnly
 from colorcli.sampling.levels import STEPS, TRAINING_STEPS, NoiseLevels, levels_of, scaled_linear
 from colorcli.sampling.published import PUBLISHED_SAMPLERS, PUBLISHED_STEPS
@@ -45,7 +45,6 @@ __all__ = [
     "levels_of",
     "make_scheduler",
     "path_noise",
-    "predict_branches",
     "sample",
     "sample_scheduler",
     "sample_sigmas",

@@ -1,6 +1,6 @@
 """Guidance: how far the prediction is pushed towards the reference and the drawing, and when."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,14 +48,6 @@ def combine(rows: Tensor, guidance: Guidance) -> Tensor:
     scales = [scale for scale in (guidance.reference, guidance.sketch) if scale > 1]
     pushed = [uncond + scale * (cond - uncond) for uncond, scale in zip(others, scales, strict=True)]
     return torch.stack(pushed).mean(0)
-
-
-def predict_branches(
-    unet: Any, conditions: Conditions, x: Tensor, time: float, branches: Sequence[str], *, sees_reference: bool = True
-) -> Tensor:
-    """Call the network once for latents x (B, C, h, w) in some branches: (B * branches, C, h, w)."""
-    rows = branch_rows(conditions, branches, len(x), sees_reference=sees_reference)
-    return unet(x.repeat(len(branches), 1, 1, 1), time, rows.y, rows.context, rows.sketch_maps, rows.plan)
 
 
 def guided(

@@ -224,16 +224,7 @@ class ShotRun:
     def _look(self, job: FrameJob) -> _Look:
         """Read a frame, unless its file, its settings and its result are as recorded. Runs in a reading thread."""
         clock = time.monotonic()
-        record = FrameRecord(
-            frame=job.name,
-            number=job.number,
-            sequence=job.sequence,
-            status="failed",
-            source=job.source.name,
-            output=job.output.name,
-            settings_sha256=self.settings,
-            seed=self.engine.preset.sampling.seed,
-        )
+        record = self._begun(job)
         try:
             source = file_digest(job.source)
         except OSError as error:
@@ -274,6 +265,19 @@ class ShotRun:
             if kept is not None:
                 return _Look(job, kept)
         return _Look(job, record, picture, tuple(read_mask(mask) for mask in mask_pictures))
+
+    def _begun(self, job: FrameJob) -> FrameRecord:
+        """The record of a frame of which nothing is done yet."""
+        return FrameRecord(
+            frame=job.name,
+            number=job.number,
+            sequence=job.sequence,
+            status="failed",
+            source=job.source.name,
+            output=job.output.name,
+            settings_sha256=self.settings,
+            seed=self.engine.preset.sampling.seed,
+        )
 
     def _up_to_date(self, known: FrameRecord, job: FrameJob, masks: tuple[str, ...]) -> FrameRecord | None:
         """The record to keep if the picture in OUT is the one that would be made now."""
@@ -536,16 +540,7 @@ class ShotRun:
                 message=f"{job.source.name}: {reason}",
                 hint="color it on a machine with more memory" if memory else "this is a bug: please report it",
             )
-        if record is None:
-            record = FrameRecord(
-                frame=job.name,
-                number=job.number,
-                sequence=job.sequence,
-                status="failed",
-                source=job.source.name,
-                output=job.output.name,
-                settings_sha256=self.settings,
-            )
+        record = record or self._begun(job)
         # An older picture of this frame is not taken away, but nobody shall take it for this drawing's.
         stale: dict[str, float | bool | str] = {"older_picture": True} if job.output.exists() else {}
         record = record.model_copy(update={"status": "failed", "error": failure, "finished": now(), "checks": stale})

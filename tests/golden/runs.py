@@ -1,11 +1,13 @@
 """What a golden sampling run is made of: its network, its guidance, its noise schedule."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from colorcli.model.attention import AttentionPlan
+from colorcli.model.conditions import Conditions, branch_rows
 from colorcli.model.unet import PLAIN
 from colorcli.sampling import PUBLISHED_SCHEDULE, Guidance, Predictor, combine
 from tests.golden import networks
@@ -32,6 +34,14 @@ def guided_network(fixture: Fixture, guidance: Guidance, plan: AttentionPlan = P
         return combine(out, guidance)
 
     return predict
+
+
+def predict_branches(
+    unet: Any, conditions: Conditions, x: Tensor, time: float, branches: Sequence[str]
+) -> Tensor:
+    """Call the network once for latents x (B, C, h, w) in some branches: (B * branches, C, h, w)."""
+    rows = branch_rows(conditions, branches, len(x))
+    return unet(x.repeat(len(branches), 1, 1, 1), time, rows.y, rows.context, rows.sketch_maps, rows.plan)
 
 
 def prediction_of(fixture: Fixture) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from torch.func import functional_call
 
 from colorcli.model.attention import AttentionPlan, Injection, cross_attention, layer_mask, region_at
 from colorcli.model.conditions import Rows
-from colorcli.model.lora import merged_weights, scaled
 from colorcli.model.unet import (
     PLAIN,
     ColorUNet,
@@ -28,6 +27,7 @@ from colorcli.sampling.injection import seen_of_key
 from tests.golden import networks
 from tests.golden.fixture import Fixture, load
 from tests.model.conversion import UNET
+from tests.model.merging import merged_weights, scaled
 
 
 def call(unet: ColorUNet, fixture: Fixture, plan: AttentionPlan = PLAIN, context: Any = None) -> Tensor:

@@ -22,11 +22,11 @@ from colorcli.sampling import (
     PUBLISHED_SCHEDULE,
     Guidance,
     guided,
-    predict_branches,
     sample,
 )
 from tests.golden import networks
 from tests.golden.fixture import Fixture, count, load
+from tests.golden.runs import predict_branches
 
 BRANCHES = ("cond", "uncond_reference", "uncond_sketch")
 FIXTURES = ("xl_conditions_base", "xl_conditions_adapter")

@@ -63,7 +63,7 @@ TABLE: dict[str, Row] = {
         ("attention:decoder_reads_the_bank",),
     ),
     "xl_lora": Row(
-        ("model.lora:merged_weights", "model.attention:Adapter"),
+        ("model.attention:Adapter",),
         ("attention:adapter_is_switched_scaled_merged_and_gone_again",),
     ),
     "xl_reference_injection_lora": Row(

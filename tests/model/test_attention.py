@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from colorcli.model.attention import Adapter, AttentionPlan, Injection, KeyValues, LowRank, Region, best_backend
-from colorcli.model.lora import merged_weights
 from colorcli.model.unet import (
     PLAIN,
     group_strengths,
@@ -16,6 +15,7 @@ from colorcli.model.unet import (
     self_attention_inputs,
     transformer_blocks,
 )
+from tests.model.merging import merged_weights
 from tests.model.tiny import CONTEXT_DIM, call, normal, reference_net, unet
 
 FRONT, BACK = normal(2, 6, CONTEXT_DIM, seed=2), normal(2, 6, CONTEXT_DIM, seed=3)
