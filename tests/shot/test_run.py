@@ -343,11 +343,15 @@ def test_a_killed_process_loses_no_finished_frame(walk):
         import os, signal, time
         from pathlib import Path
         from tests.shot.studio import FakeColorizer, color
+        walk, started = Path({str(walk)!r}), time.monotonic()
+        def recorded():
+            return sum(path.read_text().count('"written"') for path in walk.parent.rglob("frames*.jsonl"))
         def kill(count):
             if count == 2:
-                time.sleep(0.5)
+                while recorded() < 2 and time.monotonic() - started < 60:
+                    time.sleep(0.02)
                 os.kill(os.getpid(), signal.SIGKILL)
-        color(Path({str(walk)!r}), colorizer=FakeColorizer(before_color=kill))
+        color(walk, colorizer=FakeColorizer(before_color=kill))
     """)
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == -signal.SIGKILL
