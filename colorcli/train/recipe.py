@@ -14,6 +14,7 @@ from colorcli.settings import NodeReader, allowed_values, parse_yaml, read_yaml,
 from colorcli.train.sections import (
     AblationSection,
     DiffusionSection,
+    DistillSection,
     DropSection,
     GramSection,
     LoraSection,
@@ -29,7 +30,7 @@ StageName = Literal[
 # Stages whose networks only mini has.
 MINI_ONLY = frozenset({"autoencoder", "tagger", "sketch", "colorizer", "matcher", "distill"})
 # Stages that go on from a trained model: where one is the first, mini is the shipped one and not begun from nothing.
-GO_ON = frozenset({"lora", "distill"})
+GO_ON = frozenset(get_args(StageName)) - {"autoencoder", "tagger", "sketch", "colorizer", "matcher"}
 # Keys that hold paths: in a recipe they are seen from the recipe's folder, in --set from where one stands.
 PATHS = ("model", "start_from", "pictures.folder", "pictures.validation_folder", "sheets.folder")
 EXAMPLE = "recipes/mini.yaml is an example"
@@ -111,13 +112,14 @@ class StageSection(Section):
     drop: DropSection = DropSection()
     ablation: AblationSection = AblationSection()
     lora: LoraSection = LoraSection()
+    distill: DistillSection = DistillSection()
 
 
 class Recipe(Section):
     """A training run."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="of the run's folder and of the model it makes")
-    model: str = Field("mini", description="mini: from nothing. Else the name or folder of the model to begin with")
+    model: str = Field("mini", description="name or folder of the model to begin with; mini's own stages begin from nothing")
     start_from: Path | None = Field(None, description="model folder whose weights replace those of `model`")
     license: str | None = Field(
         None, description="SPDX id that the weights are given; unset: that of the model they began with"

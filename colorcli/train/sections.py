@@ -104,3 +104,17 @@ class LoraSection(Section):
     matched: Share = Field(
         0.7, ge=0, le=1, description="mini: samples that begin from the color match, as a render does"
     )
+
+
+class DistillSection(Section):
+    """One halving of the steps; a recipe has a stage for each."""
+
+    teacher_steps: int = Field(8, ge=2, le=500, description="of the model as it is; the stage halves them")
+    guidance: float = Field(1.0, ge=1, le=15, description="reference guidance of the teacher, which the student learns")
+    keep: float = Field(0.1, ge=0, description="weight by which the features that parts are read from stay as they are")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.teacher_steps % 2:
+            raise ValueError(f"teacher_steps is {self.teacher_steps}, and half of it is no whole number")
+        return self

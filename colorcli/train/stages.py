@@ -11,6 +11,7 @@ from colorcli.model.build import Components
 from colorcli.train import mini_stages as mini
 from colorcli.train import published_stages as published
 from colorcli.train.batch import Losses
+from colorcli.train.distill import distill_losses
 from colorcli.train.lora import lora_losses, make_sheet_batch
 from colorcli.train.recipe import StageSection
 from colorcli.train.turn import Turn
@@ -47,6 +48,7 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("v2-style", ("style_encoder", "unet.style_modules"), "pictures",
           published.make_picture_batch, published.v2_style_losses, ("v2",)),
     Stage("switch", ("adapter",), "pictures", published.make_picture_batch, published.switch_losses, ("v2",)),
+    Stage("distill", ("unet",), "characters", mini.make_color_batch, distill_losses, ("mini",)),
     Stage("lora", ("beside.lora",), "sheets", make_sheet_batch, lora_losses, ("mini", "xl", "xlv2", "v2")),
 )}
 
