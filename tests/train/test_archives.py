@@ -106,7 +106,7 @@ def test_a_flipped_bit_is_found_by_the_checksum(root: Path) -> None:
     data = bytearray(archive.read_bytes())
     data[data.find(b"IDAT") + 6] ^= 1
     archive.write_bytes(bytes(data))
-    with pytest.raises(FrameError, match="mask/00000/000.png is damaged in its archive"):
+    with pytest.raises(FrameError, match=r"mask/00000/000.png is damaged in its archive"):
         PictureStore(root).gray("00000/000.png")
 
 
@@ -114,7 +114,7 @@ def test_a_truncated_png_is_not_taken_for_a_picture(root: Path) -> None:
     rng = np.random.default_rng(0)
     whole = png_bytes(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
     repack(root / "color" / "00000.zip", "00000/000.png", whole[: len(whole) // 2])
-    with pytest.raises(FrameError, match="color/00000/000.png cannot be decoded"):
+    with pytest.raises(FrameError, match=r"color/00000/000.png cannot be decoded"):
         PictureStore(root).color("00000/000.png")
 
 
@@ -132,23 +132,23 @@ def test_a_picture_that_would_fill_the_memory_is_refused_by_its_header(root: Pat
     buffer = io.BytesIO()
     Image.new("1", (30_000, 4_000)).save(buffer, "PNG")
     repack(root / "mask" / "00000.zip", "00000/000.png", buffer.getvalue())
-    with warnings.catch_warnings(), pytest.raises(FrameError, match="30000x4000 pixels, more than 89 million"):
+    with warnings.catch_warnings(), pytest.raises(FrameError, match=r"30000x4000 pixels, more than 89 million"):
         warnings.simplefilter("ignore")
         PictureStore(root).gray("00000/000.png")
 
 
 def test_a_missing_member_and_a_missing_archive_are_told_apart(root: Path) -> None:
     store = PictureStore(root)
-    with pytest.raises(FrameError, match="color/00000.zip has no 00000/999.png"):
+    with pytest.raises(FrameError, match=r"color/00000.zip has no 00000/999.png"):
         store.color("00000/999.png")
-    with pytest.raises(FrameError, match="color/77777.zip is missing"):
+    with pytest.raises(FrameError, match=r"color/77777.zip is missing"):
         store.color("77777/000.png")
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "/etc/passwd", "a/../../b.png", "", "a\\..\\b.png"])
 def test_a_path_cannot_lead_out_of_the_set(root: Path, path: str) -> None:
     (root.parent / "secret.png").write_bytes(png_bytes(layers(0, (4, 4))["color"]))
-    with pytest.raises(FrameError, match="would lie outside"):
+    with pytest.raises(FrameError, match=r"would lie outside"):
         PictureStore(root).color(path)
 
 

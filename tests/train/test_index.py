@@ -186,7 +186,7 @@ def test_json_is_read_alike_in_pieces_of_any_size(tmp_path: Path, chunk: int) ->
 @pytest.mark.parametrize("text", ["", "[1, 2]", "hello", '{"a/1.png"', '{"a/1.png": {"width": 3}', '{"a" 3}', "{,"])
 def test_a_damaged_json_table_is_named(tmp_path: Path, text: str) -> None:
     table_of(tmp_path, {}).write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match="landscape.json"):
+    with pytest.raises(DataError, match=r"landscape.json"):
         opened(tmp_path)
 
 
@@ -230,15 +230,15 @@ def test_without_an_index_every_picture_with_a_sketch_is_used_at_its_own_size(tm
 
 
 def test_a_folder_that_is_no_training_set_is_told_what_one_has(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no folder"):
+    with pytest.raises(DataError, match=r"there is no folder"):
         open_index(PictureStore(tmp_path / "nowhere"))
-    with pytest.raises(DataError, match="has no folder color") as failure:
+    with pytest.raises(DataError, match=r"has no folder color") as failure:
         open_index(PictureStore(tmp_path))
     assert "colorcli dataset index" in (failure.value.hint or "")
 
 
 def test_a_set_of_which_nothing_passes_says_why(tmp_path: Path) -> None:
     write_set(tmp_path, [(20, 10)] * 3)
-    with pytest.raises(DataError, match="none of the 3 pictures") as failure:
+    with pytest.raises(DataError, match=r"none of the 3 pictures") as failure:
         open_index(PictureStore(tmp_path))
     assert (failure.value.hint or "").startswith("3 too small; wanted are")
