@@ -11,7 +11,9 @@ from colorcli.model.build import Components, build_components
 from colorcli.model.licenses import spdx_id
 from colorcli.model.matcher import RegionMatcher
 from colorcli.model.weights import UNKNOWN_LICENSE, read_list, weights_folder
+from colorcli.train.distill import appoint_teacher
 from colorcli.train.drawings import PARTS, TAGS
+from colorcli.train.grow import grow
 from colorcli.train.lora import lay_in
 from colorcli.train.recipe import GO_ON, Recipe, StageSection
 from colorcli.variants import MINI, VARIANTS
@@ -59,11 +61,17 @@ def give_weights(components: Components, folder: Path) -> None:
 
 
 def ready_for(components: Components, options: StageSection, seed: int) -> None:
-    """Add the networks that a stage trains and the model has not yet. Raises MissingExtraError without peft."""
+    """Add the networks that a stage trains and the model has not yet.
+
+    Raises MissingExtraError without peft, PresetError if the model cannot take them.
+    """
+    torch.manual_seed(seed)
+    grow(components, options.name)
     if options.name == "lora":
         lay_in(components, options.lora, seed)
+    if options.name == "distill":
+        appoint_teacher(components)
     if options.name == "matcher" and components.matcher is None:
-        torch.manual_seed(seed)
         components.matcher = RegionMatcher(len(PARTS), MINI.channels[0])
 
 
