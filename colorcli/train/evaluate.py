@@ -149,7 +149,7 @@ def evaluate_shots(
     if colorizer is None:
         from colorcli.loading import load_pipeline  # torch comes in here, and nowhere else
 
-        colorizer = load_pipeline(preset.model)
+        colorizer = load_pipeline(preset.model, loras=preset.lora)
     observers = Observers() if on_row is None else Observers(row=on_row)
     return list(evaluate(shots, preset, variant, colorizer, Plan(cross=cross), out=out, observers=observers).rows)
 
@@ -318,10 +318,12 @@ class _Run:
             several = len(known.frames) > 1
             scores |= {name: (_mean(values) or 0.0) if several else None
                        for name, values in (("flicker", tally.jumps), ("levels", tally.levels))}
-        scores = _means(tally.by_frame) | scores   # the accuracy of a row is pooled over regions
+        # What was pooled over regions counts, not the mean of the frames.
+        of_frames = {name: value for name, value in _means(tally.by_frame).items() if name not in scores}
         if "seconds" in self.plan.metrics:
             share = tally.network / tally.seconds if tally.seconds else 0.0
             scores |= {"seconds_per_frame": tally.seconds / len(known.frames), "network_share": share}
+        scores |= of_frames
         return EvaluationRow(
             known.name, self.known[owner].name, pairing, len(known.frames), regions.regions, scores,
             _means(tally.truths),
