@@ -305,9 +305,8 @@ def say_sums(found: "Evaluation") -> None:
     keys = [key for key in dict.fromkeys(key for scores in lists for key in scores) if column_of(key).of == "row"]
     rows = []
     for key in keys:
-        column = column_of(key)
-        direction = "" if column.better == "neither" else f", {column.better} is better"
-        rows.append((f"{column.title}{direction}", *(in_words(key, scores.get(key)) for scores in lists)))
+        if any(scores.get(key) is not None for scores in lists):
+            rows.append((in_title(column_of(key)), *(in_words(key, scores.get(key)) for scores in lists)))
     console.say()
     console.say_table(rows, heading=("mean", *heads))
 
@@ -354,12 +353,18 @@ def say_comparison(comparison: "Comparison") -> None:
     for pairing in dict.fromkeys(score.pairing for score in comparison.scores):
         rows = []
         for score in comparison.scores:
-            if score.pairing == pairing:
-                column = column_of(score.key)
-                direction = "" if column.better == "neither" else f", {column.better} is better"
+            if score.pairing == pairing and any(value.value is not None for value in score.values):
                 cells = (compared_cell(score.key, value) for value in score.values)
-                rows.append((f"{column.title}{direction}", *cells))
+                rows.append((in_title(column_of(score.key)), *cells))
         console.say_table(rows, heading=(pairing, *comparison.names))
+        console.say()
+    console.say(f"changes are against {comparison.names[0]}; ± standard error over the shots that both have; "
+                "* more than two of them")
+
+
+def in_title(column: "Column") -> str:
+    """The title of a line: what it is and which way is better."""
+    return column.title if column.better == "neither" else f"{column.title}, {column.better} is better"
 
 
 def compared_cell(key: str, found: "Difference") -> str:

@@ -33,6 +33,7 @@ from colorcli.review.metrics import (
     true_regions,
 )
 from colorcli.shot.engine import Colorizer, model_entry, variant_of
+from colorcli.train.archives import make_folder
 from colorcli.train.scores.frames import FRAME_SCORES, YARDSTICKS, Instruments, Look, Scores, Seen
 from colorcli.train.scores.table import COLUMNS, DEFAULT
 from colorcli.train.truths import Known, KnownFrame, find_known_shots
@@ -141,7 +142,8 @@ def evaluate_shots(
 
     colorizer, variant: given together, or the model of the preset is loaded. out: a folder for the colored frames,
     `out/SHOT--KEY/`. on_row: called with each row as soon as it is there.
-    Raises ShotError, FrameError, KeyImageError or WeightsError for what cannot be read.
+    Raises ShotError, FrameError, KeyImageError or WeightsError for what cannot be read, OutputError for what cannot be
+    written.
     """
     shots = find_known_shots(data)
     if variant is None:
@@ -300,7 +302,7 @@ class _Run:
         folder = None
         if self.out is not None:
             folder = self.out / f"{_file_name(known.name)}--{_file_name(self.known[owner].name)}"
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         tally = _Tally()
         for number, frame in enumerate(known.frames):
             self._color_frame((shot, number), frame, key, owner, pairing, folder, tally)

@@ -158,7 +158,7 @@ def comparison_page(comparison: Comparison) -> str:
             f"<tr>{_title(column_of(score.key))}"
             + "".join(f"<td class=n>{difference_cell(score.key, value)}</td>" for value in score.values)
             + f"<td class=what>{escape(column_of(score.key).definition)}</td></tr>"
-            for score in scores
+            for score in scores if any(value.value is not None for value in score.values)
         )
         parts += [
             f"<h2>{escape(PAIRINGS.get(pairing, pairing))}</h2>",
@@ -198,6 +198,7 @@ def _summary_table(groups: Sequence[Group]) -> str:
         + "".join(f"<td class=n>{_with_truth(key, group)}</td>" for group in groups)
         + f"<td class=what>{escape(column_of(key).definition)}</td></tr>"
         for key in dict.fromkeys(key for group in groups for key in group.scores)
+        if any(group.scores.get(key) is not None for group in groups)
     )
     return (f"<div class=wide><table><thead><tr><th></th>{head}<th>what it is</th></tr></thead>"
             f"<tbody>{body}</tbody></table></div>")

@@ -101,7 +101,9 @@ class KnownPicture:
         """The character as `mask/` tells it, (H, W), if there is one."""
         if not self.store.has("mask"):
             return None
-        return np.asarray(self.store.gray(self.item), np.float32) / np.float32(255)
+        mask, size = self.store.gray(self.item), self.store.size(self.item, "color")
+        fitting = mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)
+        return np.asarray(fitting, np.float32) / np.float32(255)
 
     def _line(self) -> Picture:
         sketch, size = self.store.color(self.item, "sketch"), self.store.size(self.item, "color")
