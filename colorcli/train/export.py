@@ -23,7 +23,6 @@ from colorcli.train.recipe import Recipe
 from colorcli.train.stages import STAGES
 from colorcli.train.start import license_of
 
-LARGEST_BYTES = 40_000_000  # of a model that ships in the package
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 
 
@@ -40,9 +39,9 @@ def export_model(components: Components, folder: Path, recipe: Recipe) -> int:
             if left.exists():
                 shutil.rmtree(left)
         partial.mkdir(parents=True)
-        copied = _write_parts(components, partial, recipe)
+        family, copied = _write_parts(components, partial, recipe)
         source = {"recipe": recipe.name, "model": recipe.model, "stages": [stage.name for stage in recipe.stages]}
-        written = write_list(partial, recipe.name, license_of(recipe), source=source, hashed=copied)
+        written = write_list(partial, family, license_of(recipe), source=source, hashed=copied)
         if folder.exists():
             folder.rename(old)   # a file of an older layout would be listed as a part of the model
         partial.rename(folder)
@@ -53,12 +52,11 @@ def export_model(components: Components, folder: Path, recipe: Recipe) -> int:
         reason = f"the disk of {folder.parent} is full" if full else str(failure)
         raise OutputError(f"the model cannot be written to {folder}: {reason}",
                           hint="make room and run the same command again: the checkpoints are there") from failure
-    assert recipe.model != "mini" or written.total_bytes <= LARGEST_BYTES, f"{written.total_bytes} are too many"
     return written.total_bytes
 
 
-def _write_parts(components: Components, folder: Path, recipe: Recipe) -> dict[str, WeightsFile]:
-    """Write or copy every part; gives the files whose hash is known."""
+def _write_parts(components: Components, folder: Path, recipe: Recipe) -> tuple[str, dict[str, WeightsFile]]:
+    """Write or copy every part; gives the family of the model, and the files whose hash is known."""
     source = None if recipe.model == "mini" else weights_folder(recipe.model)
     trained = {path.split(".")[0] for stage in recipe.stages for path in STAGES[stage.name].trains}
     if recipe.start_from:
@@ -67,7 +65,8 @@ def _write_parts(components: Components, folder: Path, recipe: Recipe) -> dict[s
     listed = read_list(source).files if source is not None else {}
     parts = {field.name: getattr(components, field.name) for field in fields(Components)}
     with quiet_libraries():
-        ColorizePipeline(**parts).save_config(folder)   # model_index.json
+        pipeline = ColorizePipeline(**parts)
+        pipeline.save_config(folder)   # model_index.json
         for name, part in parts.items():
             if part is None:
                 continue
@@ -82,7 +81,7 @@ def _write_parts(components: Components, folder: Path, recipe: Recipe) -> dict[s
         config = json.loads(path.read_text(encoding="utf-8"))
         config.pop("_name_or_path", None)  # the folder it was trained in
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    return {name: entry for name, entry in known.items() if name.endswith(SUFFIX)}
+    return pipeline.variant.name, {name: entry for name, entry in known.items() if name.endswith(SUFFIX)}
 
 
 def _write_network(network: nn.Module, folder: Path, dtype: torch.dtype) -> None:

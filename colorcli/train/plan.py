@@ -60,7 +60,8 @@ def plan_run(recipe: Recipe, only: str | None = None) -> RunPlan:
     components = empty_components(recipe)
     stages = []
     for position, options in enumerate(recipe.stages):
-        ready_for(components, options, recipe.seed)
+        with torch.device("meta"):
+            ready_for(components, options, recipe.seed)
         if only not in (None, options.name):
             continue
         checkpoint = Checkpoint(folder / f"{position + 1}-{options.name}", recipe.keep)

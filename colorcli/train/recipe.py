@@ -119,7 +119,7 @@ class Recipe(Section):
     """A training run."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="of the run's folder and of the model it makes")
-    model: str = Field("mini", description="name or folder of the model to begin with; mini's own stages begin from nothing")
+    model: str = Field("mini", description="name or folder of the model to begin with; the stages of mini: none")
     start_from: Path | None = Field(None, description="model folder whose weights replace those of `model`")
     license: str | None = Field(
         None, description="SPDX id that the weights are given; unset: that of the model they began with"
