@@ -1,6 +1,5 @@
 """The pipeline in fewer bits, in strips, with parts that move, and when memory runs out."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from colorcli.errors import DeviceError
 from colorcli.images import read_picture
 from colorcli.loading import load_pipeline
 from colorcli.model.memory import PHASES, PRECISIONS, PROFILES, MemoryProfile, parts_of
-from colorcli.model.residency import Home, Residency
 from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import prepare_key
 from colorcli.presets import Preset
 from colorcli.variants import VARIANTS
 from tests import tiny_xl
+from tests.away import nan_while_away
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 SMALL = replace(VARIANTS["xlv2"], min_side=64)
@@ -73,23 +72,8 @@ def test_how_memory_is_kept_changes_nothing_in_the_picture(frame, exact, changes
 
 
 def test_every_phase_finds_its_parts_there(frame):
-    """Weights that are away are nothing but NaN here, so a phase that forgets a part paints NaN."""
     pipe = pipeline()
-    home = Home()
-
-    def swap(tensors: Sequence[torch.Tensor], device: torch.device | None) -> None:
-        home(tensors, device)
-        if device is None:
-            for tensor in tensors:
-                if tensor.is_floating_point():
-                    tensor.data = torch.full_like(tensor.data, torch.nan)
-
-    networks = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
-    pipe.profile = replace(PROFILES["8g"], budget=0)
-    pipe._residency = Residency(networks, "cpu", pipe.profile, swap)
-    for name, module in networks.items():
-        swap(list(module.parameters()) + list(module.buffers()), None)
-        assert name == "scheduler" or all(tensor.isnan().all() for tensor in module.parameters())
+    networks = nan_while_away(pipe)
     for groups in ({}, {"background": BACKGROUND}, {"injection": {"on": True}, "background": {"reference_net": False}}):
         assert np.isfinite(colored(pipe, frame, settings(**groups))).all(), groups
     assert {part for phase in PHASES for part in parts_of(phase, networks)} == networks.keys()

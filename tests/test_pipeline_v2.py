@@ -1,7 +1,7 @@
 """The pipeline on a v2 of tiny width and random weights: every option reaches the picture."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +15,13 @@ from transformers import CLIPTokenizer
 from colorcli.errors import PresetError, WeightsError
 from colorcli.images import over_paper, read_picture
 from colorcli.model.memory import PRECISIONS, PROFILES
-from colorcli.model.residency import Home, Residency
 from colorcli.pipeline import ColorizePipeline, picture_of
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
 from colorcli.presets import Preset, check_for_variant
 from colorcli.variants import VARIANTS
 from tests import tiny_v2
+from tests.away import nan_while_away
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 QUICK: dict[str, Any] = {
@@ -115,21 +115,8 @@ ALL_OF_IT: dict[str, Any] = {
 
 
 def test_every_phase_finds_its_parts_there(frame):
-    """Weights that are away are nothing but NaN here, so a phase that forgets a part paints NaN."""
-    pipe, home = tiny_v2.pipeline(words=True), Home()
-
-    def swap(tensors: Sequence[torch.Tensor], device: torch.device | None) -> None:
-        home(tensors, device)
-        if device is None:
-            for tensor in tensors:
-                if tensor.is_floating_point():
-                    tensor.data = torch.full_like(tensor.data, torch.nan)
-
-    networks = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
-    pipe.profile = replace(PROFILES["8g"], budget=0)
-    pipe._residency = Residency(networks, "cpu", pipe.profile, swap)
-    for module in networks.values():
-        swap(list(module.parameters()) + list(module.buffers()), None)
+    pipe = tiny_v2.pipeline(words=True)
+    nan_while_away(pipe)
     assert np.isfinite(layer(pipe, frame, **ALL_OF_IT)).all()
     assert np.isfinite(layer(pipe, frame)).all()
 

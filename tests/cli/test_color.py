@@ -11,8 +11,7 @@ import pytest
 from colorcli.cli.main import main
 from colorcli.errors import DeviceError
 from colorcli.images import read_picture
-from colorcli.model.weights import write_list
-from tests.shot.studio import FakeColorizer, cannot_color, draw_shot
+from tests.shot.studio import FakeColorizer, cannot_color, draw_shot, hollow_model
 
 WALK = ["walk", "--ref", "key.png", "--model", "./model"]
 
@@ -21,18 +20,9 @@ WALK = ["walk", "--ref", "key.png", "--model", "./model"]
 def floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the shot `walk` (1 to 4), `key.png` and a model folder; it is the working directory."""
     draw_shot(tmp_path / "walk")
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "unet.safetensors").write_bytes(b"not to be loaded")
-    write_list(tmp_path / "model", "mini", "Apache-2.0")
+    hollow_model(tmp_path / "model")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def colorizer(monkeypatch: pytest.MonkeyPatch) -> FakeColorizer:
-    fake = FakeColorizer()
-    monkeypatch.setattr("colorcli.cli.render.load_engine", lambda *_, **__: fake)
-    return fake
 
 
 def outputs(folder: Path) -> list[str]:

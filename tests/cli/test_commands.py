@@ -9,17 +9,12 @@ from colorcli.cli.bench import parse_size
 from colorcli.cli.doctor import Finding, about_folders, about_memory, memory_bytes
 from colorcli.cli.main import main
 from colorcli.errors import UsageError
-from colorcli.model.weights import write_list
-from tests.shot.studio import FakeColorizer, draw, draw_key
+from tests.shot.studio import FakeColorizer, draw, draw_key, hollow_model
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> str:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "unet.safetensors").write_bytes(b"not to be loaded")
-    write_list(folder, "mini", "Apache-2.0")
-    return str(folder)
+    return str(hollow_model(tmp_path / "model"))
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from colorcli.cli.main import main
-from colorcli.model.weights import write_list
+from tests.shot.studio import hollow_model
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -24,10 +24,7 @@ def shot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         cv2.circle(sheet, (64, 48), 20 + number, (0,), 2)
         cv2.imwrite(str(folder / f"walk.{number:04d}.png"), sheet)
     cv2.imwrite(str(tmp_path / "key.png"), np.full((96, 128, 3), 128, np.uint8))
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "unet.safetensors").write_bytes(b"not to be loaded")
-    write_list(model, "mini", "Apache-2.0")
+    hollow_model(tmp_path / "model")
     monkeypatch.chdir(tmp_path)
     return folder
 

@@ -9,9 +9,8 @@ import pytest
 
 from colorcli.cli.main import main
 from colorcli.images import FORMATS, read_picture, write_picture
-from colorcli.model.weights import write_list
 from tests.model.onnx_made import channel, darkness, near_ink
-from tests.shot.studio import FakeColorizer, draw_shot
+from tests.shot.studio import FakeColorizer, draw_shot, hollow_model
 
 WALK = ["walk", "--ref", "key.png", "--model", "./model", "--progress", "plain"]
 
@@ -20,18 +19,9 @@ WALK = ["walk", "--ref", "key.png", "--model", "./model", "--progress", "plain"]
 def floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the shot `walk` (1 and 2), `key.png`, a model folder; it is the working directory."""
     draw_shot(tmp_path / "walk", (1, 2))
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "unet.safetensors").write_bytes(b"not to be loaded")
-    write_list(tmp_path / "model", "mini", "Apache-2.0")
+    hollow_model(tmp_path / "model")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def colorizer(monkeypatch: pytest.MonkeyPatch) -> FakeColorizer:
-    fake = FakeColorizer()
-    monkeypatch.setattr("colorcli.cli.render.load_engine", lambda *_, **__: fake)
-    return fake
 
 
 def style(folder: Path, text: str) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from colorcli.errors import FrameError
 from colorcli.images import PixelFormat, write_picture
+from colorcli.model.weights import write_list
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.presets import Preset
@@ -60,6 +61,14 @@ def draw_key(path: Path, color: tuple[float, float, float] = (0.8, 0.3, 0.2)) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     write_picture(path, picture, None, PNG8)
     return path
+
+
+def hollow_model(folder: Path) -> Path:
+    """Make a folder that is a model to all that do not load it."""
+    folder.mkdir()
+    (folder / "unet.safetensors").write_bytes(b"not to be loaded")
+    write_list(folder, "mini", "Apache-2.0")
+    return folder
 
 
 @dataclass
