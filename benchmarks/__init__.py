@@ -1,1 +1,1 @@
-"""How fast colorcli is: `python -m benchmarks.frames` and `python -m benchmarks.startup`."""
+"""How fast colorcli is (`python -m benchmarks.frames`, `benchmarks.startup`), and how near (`benchmarks.samplers`)."""
