@@ -22,7 +22,7 @@ dataset_app = typer.Typer(
     rich_markup_mode=None, help="Make training sets, of frames or of generated drawings, and look at them."
 )
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Processes = Annotated[int, typer.Option("--processes", min=1, max=64, help="Archives that are made at the same time.")]
+Processes = Annotated[int, typer.Option("--processes", metavar="N", min=1, max=64, help="Archives that are made at the same time.")]
 
 
 class Like(StrEnum):
@@ -48,10 +48,10 @@ class Reference(StrEnum):
 @dataset_app.command("draw")
 def draw(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder for the training set")],
-    characters: Annotated[int, typer.Option("--characters", min=1, max=10_000_000, help="Made-up characters.")] = 100,
-    poses: Annotated[int, typer.Option("--poses", min=1, max=100, help="Drawings of each character.")] = 4,
+    characters: Annotated[int, typer.Option("--characters", metavar="N", min=1, max=10_000_000, help="Made-up characters.")] = 100,
+    poses: Annotated[int, typer.Option("--poses", metavar="N", min=1, max=100, help="Drawings of each character.")] = 4,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, max=2**31, help="Of the first character; the others follow.")
+        int, typer.Option("--seed", metavar="N", min=0, max=2**31, help="Of the first character; the others follow.")
     ] = 0,
     side: Annotated[
         int,
@@ -65,7 +65,7 @@ def draw(
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> int:
-    """Draw made-up characters into a training set; what is drawn already stays."""
+    """Draw made-up characters into a training set. What is drawn already stays."""
     console.start_logging(verbose)
     if side % 32:
         raise UsageError(f"--side {side} is no multiple of 32", hint=f"--side {max(128, round(side / 32) * 32)}")
@@ -118,18 +118,18 @@ def index(
     ] = None,
     score: Annotated[
         float | None,
-        typer.Option("--score", min=0.0, max=10.0, show_default=False, help="Aesthetic score of all these pictures."),
+        typer.Option("--score", metavar="N", min=0.0, max=10.0, show_default=False, help="Aesthetic score of all these pictures."),
     ] = None,
     tags: Annotated[bool, typer.Option("--tags", help="Let the tagger of mini read the tags of pictures.")] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the lot that chooses the extractors.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the lot that chooses the extractors.")] = 0,
     per_archive: Annotated[
-        int, typer.Option("--per-archive", min=1, max=100_000, help="Most pictures in an archive.")
+        int, typer.Option("--per-archive", metavar="N", min=1, max=100_000, help="Most pictures in an archive.")
     ] = 500,
     processes: Processes = 2,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> int:
-    """Make a training set of color frames: line art, masks, archives, index; what is made already stays."""
+    """Make a training set of color frames. Line art and masks are found; what is made already stays."""
     console.start_logging(verbose)
 
     from colorcli.train.archives import PictureStore
@@ -166,7 +166,7 @@ def check(
         typer.Option("-o", "--out", metavar="SHEET", show_default=False,
                      help="A picture of what training sees: sheet.png."),
     ] = None,
-    rows: Annotated[int, typer.Option("--rows", min=1, max=100, help="Pictures on the sheet.")] = 8,
+    rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, max=100, help="Pictures on the sheet.")] = 8,
     like: Annotated[
         Like, typer.Option("--like", metavar="NAME", help="Whose training: xl, v2, v1-768, v1-512")
     ] = Like.XL,
@@ -182,19 +182,19 @@ def check(
                      "shifted (another picture, as in validation), paired (from reference/)"),
     ] = Reference.SELF,
     min_score: Annotated[
-        float | None, typer.Option("--min-score", show_default=False, help="Instead of that training's.")
+        float | None, typer.Option("--min-score", metavar="N", show_default=False, help="Instead of that training's.")
     ] = None,
     min_side: Annotated[
         int | None,
         typer.Option("--min-side", min=1, metavar="PX", show_default=False, help="Instead of that training's."),
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, max=4096, help="Pictures in a batch, to count them.")] = 16,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, max=4096, help="Pictures in a batch, to count them.")] = 16,
     every: Annotated[bool, typer.Option("--all", help="Read every picture, not only 500 of them.")] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what the sheet shows.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of what the sheet shows.")] = 0,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> int:
-    """Count what training can use of a set, and show on a sheet what it sees."""
+    """Count what training can use of a set. A contact sheet shows what it sees."""
     console.start_logging(verbose)
     if out is not None and out.suffix.lower() != ".png":
         raise UsageError(f"-o {out} is no picture that is written here", hint="a name that ends in .png")

@@ -6,23 +6,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from colorcli.errors import DataError, FrameError
 from colorcli.prepare.masks import mask_from_flat
 from colorcli.train.archives import PictureStore
 from colorcli.train.augment import Layers, MaskChanges, blank_margins, change_mask, flat_background, jittered, turned
-from colorcli.train.batch import PictureBatch
 from colorcli.train.buckets import SIZES_512, SIZES_768, AspectPlan, BatchPlan, ShuffledPlan, Size, canvas_sizes
 from colorcli.train.dataset import CharacterSet, Sample
 from colorcli.train.index import DEFAULT_SCORE, Entry, PictureFilter, open_index
 from colorcli.train.turn import Turn
+
+if TYPE_CHECKING:
+    from colorcli.train.batch import PictureBatch
 
 Bytes = NDArray[np.uint8]
 # Where the reference of a picture comes from.
@@ -142,26 +142,29 @@ class Shown:
     mask_by: str = ""
 
 
-def stacked(rows: Sequence[Shown]) -> PictureBatch:
+def stacked(rows: Sequence[Shown]) -> "PictureBatch":
     """Make the tensors of a batch: colors to -1..1, sketches in model polarity, masks to 0..1."""
+    # A look at a training set needs no tensors, and torch takes seconds to load.
+    import torch
+
+    from colorcli.train.batch import PictureBatch
+
+    def colors(pictures: Sequence[Bytes]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+    def masks(layers: Sequence[Bytes]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(layers))[:, None].float().div_(255.0)
+
     return PictureBatch(
-        image=_colors([row.image for row in rows]),
-        sketch=-_colors([row.sketch for row in rows]),
-        reference=_colors([row.reference for row in rows]),
-        sketch_mask=_masks([row.mask for row in rows]),
-        reference_mask=_masks([row.reference_mask for row in rows]),
+        image=colors([row.image for row in rows]),
+        sketch=-colors([row.sketch for row in rows]),
+        reference=colors([row.reference for row in rows]),
+        sketch_mask=masks([row.mask for row in rows]),
+        reference_mask=masks([row.reference_mask for row in rows]),
         size=torch.tensor([row.size for row in rows], dtype=torch.float32),
         crop=torch.tensor([row.crop for row in rows], dtype=torch.float32),
         score=torch.tensor([row.score for row in rows], dtype=torch.float32),
     )
-
-
-def _colors(pictures: Sequence[Bytes]) -> Tensor:
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-
-
-def _masks(masks: Sequence[Bytes]) -> Tensor:
-    return torch.from_numpy(np.stack(masks))[:, None].float().div_(255.0)
 
 
 @dataclass
@@ -248,7 +251,7 @@ class PictureSet:
         """Give the order of batches of a size, even if it has none."""
         return self._order(batch)
 
-    def batch(self, turn: Turn, size: int) -> PictureBatch:
+    def batch(self, turn: Turn, size: int) -> "PictureBatch":
         """Give the batch of a turn: `size` pictures of one canvas."""
         return stacked(self.shown(turn, size))
 
@@ -416,7 +419,7 @@ class DrawnPictures:
         self.settings = settings
         self.same_pose = same_pose
 
-    def batch(self, turn: Turn, size: int) -> PictureBatch:
+    def batch(self, turn: Turn, size: int) -> "PictureBatch":
         """Give the batch of a turn: `size` drawings of one canvas."""
         return stacked(self.shown(turn, size))
 
