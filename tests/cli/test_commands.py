@@ -45,7 +45,7 @@ def test_a_stage_that_the_recipe_lacks_is_named_with_those_it_has(capsys: pytest
 def test_evaluate_prints_a_row_for_each_shot(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    monkeypatch.setattr("colorcli.cli.render.load_engine", lambda model, device, attention: FakeColorizer())
+    monkeypatch.setattr("colorcli.cli.render.load_engine", lambda *asked, **more: FakeColorizer())
     for name in ("front", "side"):
         draw(tmp_path / "data" / name / "line" / "0001.png")
         draw_key(tmp_path / "data" / name / "color" / "0001.png")
