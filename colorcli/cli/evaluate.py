@@ -163,7 +163,7 @@ def evaluate(
         variant = variant_of(entry, settings.model)
         if of_set:
             settings = on_a_square(settings, variant)
-        engine = load_engine(settings.model, device, attention.value)
+        engine = load_engine(settings.model, device, attention.value, loras=settings.lora)
         columns = [column for column in columns_of(chosen) if column.of == "row" and column.key not in NOT_SHOWN]
         shown = that_fit(columns)
         worst = WorstFrames()
