@@ -23,9 +23,7 @@ from diffusers import (
 from torch import Tensor
 
 from colorcli.sampling import (
-    PUBLISHED_SAMPLERS,
     PUBLISHED_SCHEDULE,
-    PUBLISHED_STEPS,
     RANGE_SAMPLERS,
     SCHEDULERS,
     SIGMA_SAMPLERS,
@@ -39,6 +37,7 @@ from colorcli.sampling import (
 )
 from colorcli.sampling.schedulers import LinearMultistepScheduler
 from tests.golden.fixture import Fixture, load
+from tests.golden.published_names import PUBLISHED_SAMPLERS, PUBLISHED_STEPS
 from tests.golden.runs import guidance_of, guided_network, prediction_of
 
 SEED = 1

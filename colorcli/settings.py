@@ -313,7 +313,7 @@ def _hint_for(key: Key, value: Any) -> str | None:
     if key.entries:
         return f"begin each entry with a dash: - {key.entries[0].path}: ..."
     choices = key.allowed.removeprefix("one of ").split(", ") if key.allowed.startswith("one of ") else []
-    near = difflib.get_close_matches(str(value), choices, n=1)
+    near = difflib.get_close_matches(str(value).lower(), choices, n=1)
     if near:
         return f"did you mean {near[0]}?"
     return f"{key.path}: {key.meaning}" if key.meaning else None

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from colorcli.presets import default_preset, flat_settings, load_preset, preset_keys
-from colorcli.sampling import PUBLISHED_SAMPLERS, PUBLISHED_STEPS
+from tests.golden.published_names import PUBLISHED_SAMPLERS, PUBLISHED_STEPS
 
 # option -> (setting, published default, lowest, highest); the last two None where it is no number
 SETTINGS: dict[str, tuple[str, Any, float | None, float | None]] = {

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from colorcli.presets import SamplerName, ScheduleName, schedules_of
 from colorcli.sampling import (
-    PUBLISHED_SAMPLERS,
     PUBLISHED_SCHEDULE,
-    PUBLISHED_STEPS,
     RANGE_SAMPLERS,
     SCHEDULERS,
     SIGMA_SAMPLERS,
@@ -33,6 +31,7 @@ from colorcli.sampling import (
     step_sigmas,
 )
 from colorcli.sampling.dpm_solver import ORDERS, dpm_adaptive, dpm_fast, fast_orders
+from tests.golden.published_names import PUBLISHED_SAMPLERS, PUBLISHED_STEPS
 
 LEVELS = scaled_linear()
 MINI = {**PUBLISHED_SCHEDULE, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}

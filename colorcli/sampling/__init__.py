@@ -10,7 +10,6 @@ from colorcli.sampling.dpm_solver import RANGE_SAMPLERS
 from colorcli.sampling.guidance import Guidance, Predictor, combine, guided
 from colorcli.sampling.injection import ReferenceOnly
 from colorcli.sampling.levels import STEPS, TRAINING_STEPS, NoiseLevels, levels_of, scaled_linear
-from colorcli.sampling.published import PUBLISHED_SAMPLERS, PUBLISHED_STEPS
 from colorcli.sampling.runs import (
     Blend,
     denoiser,
@@ -25,9 +24,7 @@ from colorcli.sampling.schedulers import PUBLISHED_SCHEDULE, SCHEDULERS, make_sc
 from colorcli.sampling.sigma_samplers import SIGMA_SAMPLERS, step_sigmas
 
 __all__ = [
-    "PUBLISHED_SAMPLERS",
     "PUBLISHED_SCHEDULE",
-    "PUBLISHED_STEPS",
     "RANGE_SAMPLERS",
     "SCHEDULERS",
     "SIGMA_SAMPLERS",

@@ -18,7 +18,6 @@ from colorcli.model.conditions import (
 )
 from colorcli.model.unet import ColorUNet, published_strengths
 from colorcli.sampling import (
-    PUBLISHED_SAMPLERS,
     PUBLISHED_SCHEDULE,
     Guidance,
     guided,
@@ -26,6 +25,7 @@ from colorcli.sampling import (
 )
 from tests.golden import networks
 from tests.golden.fixture import Fixture, count, load
+from tests.golden.published_names import PUBLISHED_SAMPLERS
 from tests.golden.runs import predict_branches
 
 BRANCHES = ("cond", "uncond_reference", "uncond_sketch")

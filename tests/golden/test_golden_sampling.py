@@ -6,9 +6,7 @@ from torch import Tensor
 
 from colorcli.model.attention import AttentionPlan, Region
 from colorcli.sampling import (
-    PUBLISHED_SAMPLERS,
     PUBLISHED_SCHEDULE,
-    PUBLISHED_STEPS,
     SCHEDULERS,
     Blend,
     Guidance,
@@ -23,6 +21,7 @@ from colorcli.sampling import (
 )
 from tests.golden import networks
 from tests.golden.fixture import count, load
+from tests.golden.published_names import PUBLISHED_SAMPLERS, PUBLISHED_STEPS
 from tests.golden.runs import guidance_of, guided_network, prediction_of
 
 

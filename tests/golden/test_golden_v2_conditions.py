@@ -11,9 +11,10 @@ from torch import Tensor
 from colorcli.model.conditions import Conditions, KeyPictures
 from colorcli.model.conditions_v2 import SideEncoders, SideSettings, frame_conditions, read_key, side_features
 from colorcli.model.side_encoders import SideUNet
-from colorcli.sampling import PUBLISHED_SAMPLERS, PUBLISHED_SCHEDULE, Guidance, guided, sample
+from colorcli.sampling import PUBLISHED_SCHEDULE, Guidance, guided, sample
 from tests.golden import networks_v2
 from tests.golden.fixture import Fixture, count, load
+from tests.golden.published_names import PUBLISHED_SAMPLERS
 from tests.golden.runs import predict_branches
 from tests.golden.test_golden_conditions import BRANCHES, Placeholders
 from tests.golden.test_golden_text_manipulation import edits
