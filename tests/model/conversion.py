@@ -81,16 +81,22 @@ def split_published(state: Mapping[str, Tensor]) -> Published:
         "vae": VAE,
         "reference_net": REFERENCE_NET,
     }
+    parts = parts_of(state, prefixes, LEFT_OUT)
+    assert parts["unet"] and parts["sketch_encoder"] and parts["projection"]
+    return Published(**parts)
+
+
+def parts_of(state: Mapping[str, Tensor], prefixes: Mapping[str, str], left_out: tuple[str, ...]) -> dict[str, State]:
+    """Divide a file by the prefixes of its names, which go; "adapters" are the low-rank changes of any part."""
     found: dict[str, State] = {part: {} for part in (*prefixes, "adapters")}
     for name, value in state.items():
-        if name.startswith(LEFT_OUT):
+        if name.startswith(left_out):
             continue
         part = next((part for part, prefix in prefixes.items() if name.startswith(prefix)), None)
-        assert part is not None, f"no XL model has {name}"
+        assert part is not None, f"no such model has {name}"
         target = "adapters" if ".lora_" in name else part
         found[target][name.removeprefix(prefixes[part])] = value
-    assert found["unet"] and found["sketch_encoder"] and found["projection"]
-    return Published(**found)
+    return found
 
 
 def vae_state(published: Mapping[str, Tensor], config: Any) -> State:

@@ -15,7 +15,7 @@ from colorcli.model.lora import RegionAdapters
 from colorcli.model.side_encoders import BackgroundEncoder, SideUNet, StyleEncoder
 from colorcli.model.sketch_encoder import PyramidSketchEncoder
 from colorcli.model.unet import decoder_start
-from tests.model.conversion import SKETCH_ENCODER, UNET, VAE, State, background_adapter, unet_state
+from tests.model.conversion import SKETCH_ENCODER, UNET, VAE, State, background_adapter, parts_of, unet_state
 
 BACKGROUND_ENCODER = "bg_encoder."
 STYLE_ENCODER = "style_encoder."
@@ -77,14 +77,7 @@ def split_published_v2(state: Mapping[str, Tensor]) -> PublishedV2:
         "vision_tower": VISION_TOWER,
         "text_tower": TEXT_TOWER,
     }
-    found: dict[str, State] = {part: {} for part in (*prefixes, "adapters")}
-    for name, value in state.items():
-        if name.startswith(LEFT_OUT):
-            continue
-        part = next((part for part, prefix in prefixes.items() if name.startswith(prefix)), None)
-        assert part is not None, f"no v2 model has {name}"
-        target = "adapters" if ".lora_" in name else part
-        found[target][name.removeprefix(prefixes[part])] = value
+    found = parts_of(state, prefixes, LEFT_OUT)
     for part in ("unet", "sketch_encoder", "background_encoder", "style_encoder"):
         assert found[part], f"the file has no {prefixes[part]}*"
     return PublishedV2(**found)
