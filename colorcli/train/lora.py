@@ -36,6 +36,11 @@ LAYERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+def layers_of(section: LoraSection, components: Components) -> tuple[str, ...]:
+    """Name what is changed; unless a recipe says so, what decides on the colors of the model: see `LAYERS`."""
+    return section.layers or (("matcher",) if components.matcher is not None else ("self", "cross"))
+
+
 class LearningLayers(nn.Module):
     """The halves of all changes, which are parts of the networks, gathered as what a stage trains.
 
@@ -74,7 +79,7 @@ def lay_in(components: Components, section: LoraSection, seed: int) -> None:
         raise MissingExtraError("the stage lora needs the package peft, which is not installed",
                                 hint="pip install 'colorcli[train]'") from error
     networks: dict[str, list[str]] = {}
-    for chosen in section.layers:
+    for chosen in layers_of(section, components):
         network, names = LAYERS[chosen]
         networks.setdefault(network, []).extend(names)
     layers: dict[str, Any] = {}
@@ -106,11 +111,11 @@ def lora_losses(components: Components, batch: SheetBatch, turn: Turn, options: 
     Of the matcher it is the cross-entropy of the right palette color of each region. Its readings are mirrored and
     shaken at random, but not given other colors as in its own training: a show's colors are what is to be learned.
     """
-    matches = "matcher" in options.lora.layers and bool(batch.pairs)
+    layers = layers_of(options.lora, components)
     losses: Losses = {}
-    if set(options.lora.layers) - {"matcher"}:
+    if set(layers) - {"matcher"}:
         losses = noise_losses(components, batch, turn, options)
-    if matches:
+    if "matcher" in layers and batch.pairs:
         assert components.matcher is not None
         found = color_losses(components.matcher, batch.pairs, _shaken(pair_batch(batch.pairs, None), turn))
         losses = {**losses, "loss": losses["loss"] + found["loss"] if losses else found["loss"],

@@ -96,9 +96,9 @@ class LoraSection(Section):
 
     rank: int = Field(4, ge=1, le=256, description="width of the bottleneck: what a file holds, and its size")
     alpha: int | None = Field(None, ge=1, description="the change is scaled by alpha / rank; unset: by 1")
-    layers: tuple[Literal["self", "cross", "projection", "matcher"], ...] = Field(
-        ("self", "cross"), min_length=1,
-        description="attention of the denoising network; what makes tokens of the key; mini: what matches regions",
+    layers: tuple[Literal["self", "cross", "projection", "matcher"], ...] | None = Field(
+        None, min_length=1, description="attention of the denoising network; what makes tokens of the key; what "
+        "matches regions. Unset: matcher where the model has one, else self and cross"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="of what goes into a change")
     matched: Share = Field(

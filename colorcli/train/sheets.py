@@ -98,6 +98,9 @@ class SheetSet:
             self._tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
         self.level = float(about["level"])
         self.pairs = [self._pair(name) for name in about["pairs"]]
+        if self.pairs == [] and any(".start." in name for name in self._tensors):
+            raise PresetError(f"no picture in {about['folder']} has a closed region to learn from",
+                              hint="give pictures with closed dark lines around flat colors, or drawings in line/")
         self.lessons = [Lesson(*pair) for pair in about["lessons"]]
         self.by_size: dict[tuple[int, ...], list[Lesson]] = {}
         for lesson in self.lessons:
@@ -261,7 +264,7 @@ def encode(
         name: tensor.to("cpu", STORED if tensor.is_floating_point() else None).clone().contiguous()
         for name, tensor in tensors.items()
     }
-    about = {"lessons": lessons, "pairs": pairs, "level": preset.sampling.start_level, "characters": list(sheets)}
+    about = {"lessons": lessons, "pairs": pairs, "level": preset.sampling.start_level, "folder": str(section.folder)}
     return stored, about
 
 

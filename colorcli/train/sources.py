@@ -57,7 +57,7 @@ def region_pairs(recipe: Recipe, run: Path, say: Callable[[str], None]) -> tuple
 def show_sheets(recipe: Recipe, run: Path, say: Callable[[str], None]) -> tuple[SheetSet, None]:
     """Read a show's pictures with the networks that the run begins with. There are none to validate on."""
     assert recipe.sheets is not None
-    base, tokens = base_of(recipe), "projection" in recipe.stages[0].lora.layers
+    base, tokens = base_of(recipe), "projection" in (recipe.stages[0].lora.layers or ())
     file = encoded_sheets(run / "sheets", recipe.sheets, weights_digest(find_weights(base)),
                           lambda: load_pipeline(base, precision="fp32"), say, tokens=tokens)
     found = SheetSet(file)

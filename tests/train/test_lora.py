@@ -1,5 +1,6 @@
 """Fine-tuning on a show: what is read of its sheets, what learns, and that the file paints what training saw."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,20 +10,22 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from colorcli.errors import PresetError
+from colorcli.errors import MissingExtraError, PresetError
 from colorcli.images import FORMATS, read_picture, write_picture
 from colorcli.loading import load_pipeline
 from colorcli.model.build import Components
 from colorcli.model.lora_file import read_lora_file
 from colorcli.model.lora_merge import Lora, changed_networks
+from colorcli.model.matcher import RegionMatcher
 from colorcli.model.unet import denoise, project_context
 from colorcli.pipeline import ColorizePipeline
 from colorcli.presets import LoraSettings, default_preset
 from colorcli.train.loop import train
 from colorcli.train.lora import NAME, LearningLayers, lay_in, lora_losses
+from colorcli.train.pairs import RegionPair
 from colorcli.train.recipe import StageSection, read_recipe
 from colorcli.train.sections import LoraSection, SheetsSection
-from colorcli.train.sheets import Lesson, SheetSet, encoded_sheets, find_sheets, without_lines
+from colorcli.train.sheets import Lesson, SheetBatch, SheetSet, encoded_sheets, find_sheets, without_lines
 from colorcli.train.stages import trained_modules
 from colorcli.train.turn import Turn
 from tests import tiny_xl
@@ -127,6 +130,13 @@ def test_the_parts_of_a_recipe_choose_what_is_changed():
     assert {half.shape[0] for name, half in names.items() if name.endswith("lora_A.weight")} == {3}
 
 
+def test_without_peft_the_extra_to_install_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingExtraError, match="needs the package peft") as caught:
+        lay_in(Components(**tiny_xl.components()), ALL, seed=0)
+    assert caught.value.hint == "pip install 'colorcli[train]'"
+
+
 # --- the sheets ---------------------------------------------------------------------------------------------------
 
 
@@ -212,8 +222,40 @@ def test_the_loss_is_nothing_for_a_network_that_sees_the_clean_colors(mini, enco
             return (a.sqrt() * x - batch.latents) / (1 - a).sqrt()
 
     components = replace(Components.of(mini), unet=Knows(1, 1))
-    options = StageSection(name="lora", steps=1, batch=4, rate=1.0)
-    assert float(lora_losses(components, batch, Turn(1, "lora", 0), options)["loss"]) < 1e-6
+    options = StageSection(name="lora", steps=1, batch=4, rate=1.0, lora=LoraSection(layers=("self",)))
+    with torch.no_grad():
+        losses = lora_losses(components, batch, Turn(1, "lora", 0), options)
+    assert float(losses["loss"]) < 1e-6 and "match" not in losses
+
+
+def test_the_matcher_learns_the_colors_of_a_show_and_its_own_weights_stay():
+    """Three regions of one look: only from the show's pictures can be known which of them has which color."""
+    torch.manual_seed(0)
+    components = Components(**tiny_xl.components(), matcher=RegionMatcher(3, 4, width=16, layers=1, heads=2))
+    components.freeze()
+    before = {name: value.clone() for name, value in components.matcher.state_dict().items()}
+    tokens = torch.randn(3, 3 + 4 + 7)
+    pair = RegionPair(frame=tokens, key=torch.randn(3, 14), color_of=torch.tensor([0, 1, 2]), palette=torch.eye(3),
+                      right=torch.eye(3)[[2, 0, 1]].bool(), rule=torch.zeros(3, 3), pixels=torch.full((3,), 99))
+    nothing = torch.zeros(1)
+    batch = SheetBatch(nothing, nothing, nothing, nothing, (), None, (), 0.3, (pair,) * 4)
+    options = StageSection(name="lora", steps=40, batch=4, rate=1.0, lora=LoraSection(rank=4))
+    lay_in(components, options.lora, seed=0)   # unset, what is changed is the matcher where there is one
+    layers = components.beside[NAME].requires_grad_(True)
+    assert {name.split(".")[0] for name in layers.tensors()} == {"matcher"}
+    optimizer = torch.optim.Adam(layers.parameters(), lr=0.03)
+    losses = []
+    for step in range(40):
+        found = lora_losses(components, batch, Turn(1, "lora", step), options)
+        losses.append(float(found["match"]))
+        found["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < 0.2 * losses[0] and float(found["accuracy"]) == 1.0
+    now = dict(components.matcher.named_parameters())
+    for name, value in before.items():
+        layer, _, last = name.rpartition(".")
+        assert torch.equal(now.get(name, now.get(f"{layer}.base_layer.{last}")), value), name
 
 
 RECIPE = """\
@@ -221,7 +263,7 @@ name: show
 license: LicenseRef-show
 sheets: {folder: SHEETS, references: 1, mirrored: false}
 stages:
-  - {name: lora, steps: 2, batch: 2, rate: 5.0e-2, lora: {rank: 2, alpha: 4}}
+  - {name: lora, steps: 2, batch: 2, rate: 5.0e-2, lora: {rank: 2, alpha: 4, layers: [self, cross, matcher]}}
 """
 
 
