@@ -267,6 +267,13 @@ def test_a_training_set_is_measured_and_what_cannot_be_read_is_counted(training_
     assert found.groups[0].scores["accuracy"] == 1
 
 
+def test_a_key_that_cannot_be_read_costs_no_other_picture_its_drift(training_set):
+    known = find_known_pictures(training_set)[:3]
+    found = run(known, Preset(), MINI, Painter(flats()), Plan(metrics=("drift",)), pass_over=True)
+    assert [row.shot for row in found.rows] == ["0001/0.png", "0001/2.png"]
+    assert [row.scores["drift"] for row in found.rows] == pytest.approx([0, 0], abs=1e-6)
+
+
 def test_a_part_of_a_training_set_is_spread_over_it(training_set):
     assert [one.name for one in find_known_pictures(training_set, 2)] == ["0001/0.png", "0001/2.png"]
     assert len(find_known_pictures(training_set, 99)) == 5
