@@ -52,3 +52,4 @@ class PictureBatch(TensorBatch):
     size: Tensor            # (B, 3) height and width of the original in pixels, and the short side it was brought to
     crop: Tensor            # (B, 4) top, left, height and width of the canvas as fractions of the resized original
     score: Tensor           # (B,) aesthetic score, about 5..8
+    names: tuple[str, ...] = ()   # of the pictures, to tell of one that makes a loss no number

@@ -29,6 +29,7 @@ class Place:
     told: Mapping[str, float] = field(default_factory=dict)      # running means of the losses
     scaler: Mapping[str, Any] = field(default_factory=dict)      # of fp16 losses
     line: Mapping[str, float] = field(default_factory=dict)      # of the curve at this step; empty: there is none
+    drawn: Mapping[str, int] = field(default_factory=dict)       # what decides on all that is random: seed, batch, ...
 
 
 def named_weights(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:

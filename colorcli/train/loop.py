@@ -178,6 +178,12 @@ class StageRun:
         self.averages = Averages(self.recipe.ema, self.weights, saved)
         place = checkpoint.place()
         self.first, self.told = place.step, dict(place.told)
+        self.drawn = {"seed": self.recipe.seed, "batch": self.options.batch, "accumulation": self.recipe.accumulation,
+                      "processes": accelerator.num_processes}
+        changed = [f"{name} {value} instead of {place.drawn[name]}" for name, value in self.drawn.items()
+                   if place.drawn.get(name, value) != value]
+        if changed:
+            run.progress.warn(f"{self.options.name} goes on with {', '.join(changed)}: no unbroken run is the same")
         if accelerator.is_main_process:
             checkpoint.rewind(place)
         if accelerator.scaler is not None and place.scaler:
@@ -210,6 +216,9 @@ class StageRun:
                 if number or passed:
                     break
         self.accelerator.free_memory()
+        broken = str(getattr(self.train_set, "broken", ""))   # of a folder of pictures: those that cannot be used
+        if broken:
+            run.progress.warn(broken)
         if number:
             signal.raise_signal(number)
 
@@ -289,7 +298,7 @@ class StageRun:
             if last or (recipe.validate_every and done % recipe.validate_every == 0):
                 line |= {f"check_{name}": round(value, 4) for name, value in self._validate().items()}
         if saves:
-            self._save(Place(done, self.told, self._scaler(), line), must=last and not stopped)
+            self._save(Place(done, self.told, self._scaler(), line, self.drawn), must=last and not stopped)
         if line:
             left = seconds * (options.steps - done)
             try:

@@ -108,6 +108,9 @@ def test_a_run_whose_time_is_over_has_a_checkpoint_of_its_last_step(recipe, tmp_
     step = Checkpoint(tmp_path / "tiny" / "1-autoencoder").step()
     assert 0 < step < 6
     assert curve(tmp_path / "tiny", "1-autoencoder")[-1]["step"] == step
+    told = Told()
+    train(recipe, print, device="cpu", minutes=0.05, changes=("seed=4",), progress=told)
+    assert [line for line in told.lines if "goes on with seed 4 instead of 3" in line]
 
 
 def test_a_second_run_in_the_same_folder_is_refused(recipe, tmp_path):

@@ -20,6 +20,7 @@ ema: {decay: 0.9}
 drawings: {characters: 4, poses: 2, validation_characters: 2}
 stages:
   - {name: sketch, steps: 3, batch: 2, rate: 1.0e-3}
+  - {name: colorizer, steps: 1, batch: 2, rate: 1.0e-3}   # it has networks in common with the stage before
 checkpoint_every: 2
 curve_every: 1
 validate_every: 0
@@ -80,6 +81,13 @@ def test_two_processes_have_the_weights_of_one_that_sees_both_batches(alone, tog
     # Sums in another order differ in the last bits; the step of AdamW makes at most a little more of it.
     assert apart(expected, found, "weights.") < 1e-5
     assert apart(expected, found, "moment.") < 1e-5 * max(1.0, apart(expected, start, "moment."))
+
+
+def test_a_stage_with_networks_of_the_stage_before_learns_the_same_too(alone, together):
+    run, _ = together
+    (expected,), (found,) = curve(alone, "2-colorizer"), curve(run, "2-colorizer")
+    for name in ("loss", "diffusion", "gradient"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-3, abs=2e-4)
 
 
 def test_only_the_first_process_speaks_and_writes(together):
