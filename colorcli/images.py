@@ -5,10 +5,11 @@ import errno
 import hashlib
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ CONTAINERS: dict[str, Container] = {
 EXTENSIONS: dict[Container, str] = {"png": ".png", "tiff": ".tif", "tga": ".tga", "jpeg": ".jpg", "exr": ".exr"}
 DEPTHS: dict[str, Depth] = {"uint8": "uint8", "uint16": "uint16", "half": "half", "float": "float"}
 LEVELS = {"uint8": 255, "uint16": 65535}
+PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def read_picture(path: Path) -> Picture:
 
 def read_size(path: Path) -> tuple[int, int]:
     """Read only the header and give (width, height). Raises FrameError as `read_picture` does."""
-    with _opened(path) as source:
+    with _opened(path, only_header=True) as source:
         spec = source.spec()
         size = (spec.full_width or spec.width, spec.full_height or spec.height)
         return size[::-1] if spec.get_int_attribute("Orientation", 1) >= 5 else size
@@ -143,10 +145,12 @@ def file_digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, only_header: bool = False) -> Iterator[Any]:
     try:
         with path.open("rb") as stream:
             empty = not stream.read(1)
+            stream.seek(0)
+            fault = _png_fault(stream, only_header)
     except FileNotFoundError:
         raise FrameError(f"{path.name} is missing", hint=f"look for it in {path.parent}") from None
     except PermissionError:
@@ -157,6 +161,8 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from None
     if empty:
         raise FrameError(f"{path.name} is empty (0 bytes)", hint="save or copy it again; the last copy did not finish")
+    if fault:
+        raise FrameError(f"{path.name} is damaged: {fault}", hint="save or copy it again")
     wish = oiio.ImageSpec()
     wish.attribute("oiio:UnassociatedAlpha", 1)
     source = oiio.ImageInput.open(str(path), wish)
@@ -170,6 +176,29 @@ def _opened(path: Path) -> Iterator[Any]:
         yield source
     finally:
         source.close()
+
+
+def _png_fault(stream: BinaryIO, only_header: bool) -> str | None:
+    """Say what is wrong with the pieces of a PNG, or with those before its pixels, by their lengths and sums.
+
+    The library that decodes it finds the same, but says so on stderr by itself, among the lines that a farm reads.
+    """
+    if stream.read(len(PNG_BEGINS)) != PNG_BEGINS:
+        return None
+    kind, has_pixels = b"", False
+    while kind != b"IEND":
+        head = stream.read(8)
+        kind, has_pixels = head[4:], has_pixels or kind == b"IDAT"
+        # Many programs leave the last piece out, and nobody misses it.
+        if (not head and has_pixels) or (only_header and kind == b"IDAT"):
+            return None
+        data, checksum = stream.read(int.from_bytes(head[:4], "big")), stream.read(4)
+        if len(checksum) < 4:
+            return "it ends too early"
+        needed = kind[:1].isupper()   # for the pixels
+        if needed and zlib.crc32(kind + data) != int.from_bytes(checksum, "big"):
+            return "it has bytes that were not saved so"
+    return None
 
 
 def _wanted(spec: Any) -> int:

@@ -1,5 +1,6 @@
 """Pictures go in and out unchanged, and every broken file is named."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -173,6 +174,7 @@ def broken_files(folder: Path) -> dict[str, Path]:
         "text.png": b"these are the notes for scene 4\n",
         "half.png": whole[: len(whole) // 2],
         "header.png": whole[:40],
+        "altered.png": whole[:900] + bytes([whole[900] ^ 1]) + whole[901:],
         "stub.exr": b"v/1\x01",
         "half.tif": raw_file(folder / "w.tif", noise(64, 64, 3, "uint8")).read_bytes()[:3000],
         "half.tga": raw_file(folder / "w.tga", noise(64, 64, 3, "uint8")).read_bytes()[:3000],
@@ -183,11 +185,22 @@ def broken_files(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in (*contents, "missing.png")}
 
 
-def test_every_broken_file_is_named_with_something_to_do(tmp_path: Path) -> None:
+def test_every_broken_file_is_named_with_something_to_do(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for name, path in broken_files(tmp_path).items():
         with pytest.raises(FrameError) as problem:
             read_picture(path)
         assert name in problem.value.message and problem.value.hint, name
+        with contextlib.suppress(FrameError):   # what begins well may have its size told
+            assert read_size(path) == (64, 64), name
+    # Not even by the libraries, behind Python's back.
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_png_without_its_last_piece_or_with_more_behind_it_is_whole(tmp_path: Path) -> None:
+    whole, odd = raw_file(tmp_path / "whole.png", noise(64, 64, 3, "uint8")), tmp_path / "odd.png"
+    for content in (whole.read_bytes()[:-12], whole.read_bytes() + b"from a mail"):
+        odd.write_bytes(content)
+        assert picture_digest(read_picture(odd)) == picture_digest(read_picture(whole))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
