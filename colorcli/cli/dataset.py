@@ -22,7 +22,9 @@ dataset_app = typer.Typer(
     rich_markup_mode=None, help="Make training sets, of frames or of generated drawings, and look at them."
 )
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Processes = Annotated[int, typer.Option("--processes", metavar="N", min=1, max=64, help="Archives that are made at the same time.")]
+Processes = Annotated[
+    int, typer.Option("--processes", metavar="N", min=1, max=64, help="Archives that are made at the same time.")
+]
 
 
 class Like(StrEnum):
@@ -48,8 +50,12 @@ class Reference(StrEnum):
 @dataset_app.command("draw")
 def draw(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder for the training set")],
-    characters: Annotated[int, typer.Option("--characters", metavar="N", min=1, max=10_000_000, help="Made-up characters.")] = 100,
-    poses: Annotated[int, typer.Option("--poses", metavar="N", min=1, max=100, help="Drawings of each character.")] = 4,
+    characters: Annotated[
+        int, typer.Option("--characters", metavar="N", min=1, max=10_000_000, help="Made-up characters.")
+    ] = 100,
+    poses: Annotated[
+        int, typer.Option("--poses", metavar="N", min=1, max=100, help="Drawings of each character.")
+    ] = 4,
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", min=0, max=2**31, help="Of the first character; the others follow.")
     ] = 0,
@@ -118,10 +124,13 @@ def index(
     ] = None,
     score: Annotated[
         float | None,
-        typer.Option("--score", metavar="N", min=0.0, max=10.0, show_default=False, help="Aesthetic score of all these pictures."),
+        typer.Option("--score", metavar="N", min=0.0, max=10.0, show_default=False,
+                     help="Aesthetic score of all these pictures."),
     ] = None,
     tags: Annotated[bool, typer.Option("--tags", help="Let the tagger of mini read the tags of pictures.")] = False,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the lot that chooses the extractors.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Of the lot that chooses the extractors.")
+    ] = 0,
     per_archive: Annotated[
         int, typer.Option("--per-archive", metavar="N", min=1, max=100_000, help="Most pictures in an archive.")
     ] = 500,
@@ -188,7 +197,9 @@ def check(
         int | None,
         typer.Option("--min-side", min=1, metavar="PX", show_default=False, help="Instead of that training's."),
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, max=4096, help="Pictures in a batch, to count them.")] = 16,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, max=4096, help="Pictures in a batch, to count batches.")
+    ] = 16,
     every: Annotated[bool, typer.Option("--all", help="Read every picture, not only 500 of them.")] = False,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of what the sheet shows.")] = 0,
     as_json: Json = False,

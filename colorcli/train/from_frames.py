@@ -270,10 +270,15 @@ class FrameTree:
         if not self.root.is_dir():
             raise DataError(f"there is no folder {self.root}", hint="give the folder that holds the color frames")
         found: dict[Path, list[FrameSource]] = {}
-        for where, folders, files in os.walk(self.root):
+        been: set[Path] = set()
+        for where, folders, files in os.walk(self.root, followlinks=True):
             folder = Path(where)
+            if folder.resolve() in been:  # a link that leads back
+                folders.clear()
+                continue
+            been.add(folder.resolve())
             folders[:] = sorted(name for name in folders if self._is_color(folder / name))
-            frames = [folder / name for name in sorted(files) if _is_picture(name)]
+            frames = [folder / name for name in sorted(files) if _is_picture(name) and (folder / name).is_file()]
             if frames:
                 found[folder] = [FrameSource(path, self._other(path, SKETCH_FOLDERS), self._other(path, MASK_FOLDERS))
                                  for path in frames]

@@ -1,6 +1,7 @@
 """Training sets made of frames and of drawings: what is made once stays, what changed is made again."""
 
 import json
+import os
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -267,6 +268,16 @@ def test_the_set_may_lie_in_the_folder_of_the_frames(tmp_path: Path) -> None:
     for _ in range(2):
         make(tmp_path / "show", tmp_path / "show" / "set")
     assert paths_of(tmp_path / "show" / "set") == {"show/1.png"}
+
+
+def test_linked_folders_count_and_a_link_that_leads_back_does_not(tmp_path: Path) -> None:
+    paint(tmp_path / "elsewhere" / "1.png")
+    (tmp_path / "show").mkdir()
+    (tmp_path / "show" / "sc01").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "show")
+    os.mkfifo(tmp_path / "elsewhere" / "pipe.png")   # nobody writes into it: to open it would wait for ever
+    make(tmp_path / "show", tmp_path / "set")
+    assert paths_of(tmp_path / "set") == {"show_sc01/1.png"}
 
 
 def test_a_folder_without_pictures_is_told(tmp_path: Path) -> None:
