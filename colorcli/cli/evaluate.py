@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from colorcli.presets import Preset
     from colorcli.train.evaluate import Evaluation, EvaluationRow
-    from colorcli.train.evaluation_file import Comparison, Difference
+    from colorcli.train.evaluation_file import Comparison
     from colorcli.train.scores.table import Column
     from colorcli.train.truths import Known
     from colorcli.variants import Variant
@@ -102,7 +102,7 @@ def evaluate(
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="FILE.html", show_default=False, rich_help_panel=RESULT,
-                     help="Write a page with all numbers, and the worst frames as pictures."),
+                     help="Write a page with all numbers, and the worst frames as pictures. With --compare FILE.md, too."),
     ] = None,
     as_json: Annotated[
         bool,
@@ -239,11 +239,11 @@ def find_known(data: Path, limit: int | None, *, of_set: bool) -> "Sequence[Know
     return find_known_pictures(data, limit) if of_set else first_frames(find_known_shots(data), limit)
 
 
-def check_report(report: Path | None) -> None:
+def check_report(report: Path | None, endings: tuple[str, ...] = (".html", ".htm")) -> None:
     """Raise UsageError for a page that could not be written at the end of a long run."""
     if report is None:
         return
-    if report.is_dir() or report.suffix.lower() not in (".html", ".htm"):
+    if report.is_dir() or report.suffix.lower() not in endings:
         raise UsageError(f"--report {report} is no HTML file", hint="give it a name such as report.html")
     if not report.parent.is_dir():
         raise UsageError(f"{report.parent} is no folder", hint="make the folder, or choose another for --report")
@@ -306,7 +306,7 @@ def say_sums(found: "Evaluation") -> None:
     rows = []
     for key in keys:
         if any(scores.get(key) is not None for scores in lists):
-            rows.append((in_title(column_of(key)), *(in_words(key, scores.get(key)) for scores in lists)))
+            rows.append((column_of(key).in_words, *(in_words(key, scores.get(key)) for scores in lists)))
     console.say()
     console.say_table(rows, heading=("mean", *heads))
 
@@ -329,9 +329,9 @@ def say_sets(found: "Evaluation") -> None:
 
 def compare_files(files: "Sequence[Path]", *, as_json: bool, report: Path | None) -> None:
     """Show evaluations side by side. Raises UsageError for a file that is none."""
-    from colorcli.train.evaluation_file import compare, read_evaluation
+    from colorcli.train.evaluation_file import compare, comparison_markdown, read_evaluation
 
-    check_report(report)
+    check_report(report, (".html", ".htm", ".md"))
     comparison = compare([read_evaluation(file) for file in files])
     if as_json:
         for score in comparison.as_dicts():
@@ -343,11 +343,13 @@ def compare_files(files: "Sequence[Path]", *, as_json: bool, report: Path | None
     if report is not None:
         from colorcli.train.evaluation_page import comparison_page
 
-        write_page(report, comparison_page(comparison))
+        write = comparison_markdown if report.suffix.lower() == ".md" else comparison_page
+        write_page(report, write(comparison))
 
 
 def say_comparison(comparison: "Comparison") -> None:
     """Print a table: a row for each score, a column for each evaluation, changes against the first."""
+    from colorcli.train.evaluation_file import LEGEND, compared_cell
     from colorcli.train.scores.table import column_of
 
     for pairing in dict.fromkeys(score.pairing for score in comparison.scores):
@@ -355,25 +357,7 @@ def say_comparison(comparison: "Comparison") -> None:
         for score in comparison.scores:
             if score.pairing == pairing and any(value.value is not None for value in score.values):
                 cells = (compared_cell(score.key, value) for value in score.values)
-                rows.append((in_title(column_of(score.key)), *cells))
+                rows.append((column_of(score.key).in_words, *cells))
         console.say_table(rows, heading=(pairing, *comparison.names))
         console.say()
-    console.say(f"changes are against {comparison.names[0]}; ± standard error over the shots that both have; "
-                "* more than two of them")
-
-
-def in_title(column: "Column") -> str:
-    """The title of a line: what it is and which way is better."""
-    return column.title if column.better == "neither" else f"{column.title}, {column.better} is better"
-
-
-def compared_cell(key: str, found: "Difference") -> str:
-    """A score as a cell: "0.846 (+0.012 ± 0.005)", with a star where the change is more than two standard errors."""
-    from colorcli.train.scores.table import in_words
-
-    value = in_words(key, found.value)
-    if found.change is None:
-        return value
-    error = "" if found.error is None else f" ± {in_words(key, found.error)}"
-    sign = "+" if found.change >= 0 else "-"
-    return f"{value} ({sign}{in_words(key, abs(found.change))}{error}){'*' if found.sure else ''}"
+    console.say(LEGEND.format(comparison.names[0]))

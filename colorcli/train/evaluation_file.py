@@ -17,9 +17,10 @@ from colorcli.shot.engine import Colorizer, library_versions
 from colorcli.shot.manifest import ModelEntry
 from colorcli.train.evaluate import Evaluation, Plan, notes_on
 from colorcli.train.scores.frames import Instruments
-from colorcli.train.scores.table import column_of
+from colorcli.train.scores.table import column_of, in_words
 
 SCHEMA = "colorcli/evaluation/1"
+LEGEND = "changes are against {}; ± standard error over the shots that both have; * more than two of them"
 SURE = 2.0   # a difference of so many standard errors is more than chance
 
 
@@ -169,6 +170,29 @@ def compare(evaluations: Sequence[SavedEvaluation]) -> Comparison:
             ]
             scores.append(ComparedScore(pairing, key, (Difference(values[0]), *found)))
     return Comparison(_names(evaluations), tuple(scores), tuple(_notes(evaluations)))
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """Several evaluations as tables in Markdown, for a README: one for each pairing."""
+    parts = []
+    for pairing in dict.fromkeys(score.pairing for score in comparison.scores):
+        lines = [f"| {pairing} | {' | '.join(comparison.names)} |", "|---|" + "---|" * len(comparison.names)]
+        for score in comparison.scores:
+            if score.pairing == pairing and any(value.value is not None for value in score.values):
+                cells = " | ".join(compared_cell(score.key, value) for value in score.values)
+                lines.append(f"| {column_of(score.key).in_words} | {cells} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, LEGEND.format(comparison.names[0])]) + "\n"
+
+
+def compared_cell(key: str, found: Difference) -> str:
+    """A score as a cell: "0.846 (+0.012 ± 0.005)", with a star where the change is more than two standard errors."""
+    value = in_words(key, found.value)
+    if found.change is None:
+        return value
+    error = "" if found.error is None else f" ± {in_words(key, found.error)}"
+    sign = "+" if found.change >= 0 else "-"
+    return f"{value} ({sign}{in_words(key, abs(found.change))}{error}){'*' if found.sure else ''}"
 
 
 def _difference(key: str, base: float | None, value: float | None, changes: Sequence[float]) -> Difference:

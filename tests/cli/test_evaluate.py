@@ -134,6 +134,7 @@ def test_the_papers_settings_are_a_preset():
         (["--metrics", "psnrr"], 2, "--metrics psnrr is no metric"),
         (["--metrics", "fid", "--features", "nowhere.pt"], 5, "there is no feature network nowhere.pt"),
         (["--metrics", "tags", "--judge", "nobody"], 5, "nobody"),
+        (["--metrics", "tags", "--judge", "BLIND"], 5, "the judge blind has no tagger"),
         (["--report", "page.pdf"], 2, "is no HTML file"),
         (["--report", "/nowhere/page.html"], 2, "/nowhere is no folder"),
         (["more"], 2, "one DATA, and here are 2"),
@@ -145,6 +146,9 @@ def test_what_is_wrong_is_told_before_a_model_is_loaded(capsys, monkeypatch, mod
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr("colorcli.cli.render.load_engine", load)
+    (shots.parent / "blind").mkdir()
+    write_list(shots.parent / "blind", "v2", "CC-BY-NC-SA-4.0")
+    arguments = [str(shots.parent / "blind") if word == "BLIND" else word for word in arguments]
     found, told = refused(capsys, shots, *arguments, "--model", model)
     assert found == code, told
     assert says in told

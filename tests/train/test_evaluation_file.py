@@ -8,7 +8,7 @@ import pytest
 
 from colorcli.errors import UsageError
 from colorcli.train.evaluate import EvaluationRow, FrameResult, Group
-from colorcli.train.evaluation_file import SCHEMA, compare, read_evaluation
+from colorcli.train.evaluation_file import SCHEMA, compare, comparison_markdown, read_evaluation
 from colorcli.train.evaluation_page import WorstFrames, comparison_page, evaluation_page
 
 
@@ -83,6 +83,15 @@ def test_a_missing_file_and_a_single_one_are_refused(tmp_path):
         read_evaluation(tmp_path / "nowhere.json")
     with pytest.raises(UsageError, match="two evaluations"):
         side_by_side(saved(tmp_path / "a.json", [0.5]))
+
+
+def test_a_comparison_is_a_table_in_markdown(tmp_path):
+    lines = comparison_markdown(
+        side_by_side(saved(tmp_path / "a.json", [0.5, 0.6]), saved(tmp_path / "b.json", [0.8, 0.91]))
+    ).splitlines()
+    assert lines[:3] == ["| own | a | b |", "|---|---|---|",
+                         "| right, higher is better | 0.550 | 0.855 (+0.305 ± 0.005)* |"]
+    assert {line.count("|") for line in lines if line.startswith("|")} == {4}
 
 
 # --- the page ------------------------------------------------------------------------------------------------------

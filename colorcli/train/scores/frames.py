@@ -73,7 +73,7 @@ class Instruments:
     def asks_judge(self, metrics: tuple[str, ...]) -> bool:
         """Whether the judge looks at pictures for some metrics."""
         alone = {"similarity"} if self.clip_file is not None else set()
-        return bool(JUDGED & set(metrics) - alone) or ("fid" in metrics and self.features_file is None)
+        return bool(JUDGED.keys() & set(metrics) - alone) or ("fid" in metrics and self.features_file is None)
 
     def check(self, metrics: tuple[str, ...]) -> None:
         """Load what some metrics need, so that what is missing is told before anything is colored."""
@@ -82,7 +82,9 @@ class Instruments:
 
             torchmetrics_functional()
         if self.asks_judge(metrics):
-            _ = self.judge
+            for metric in metrics:
+                if metric != "similarity" or self.clip_file is None:
+                    self.judge.require(*JUDGED.get(metric, ()))
         if "similarity" in metrics:
             _ = self.similarity_by
         if "fid" in metrics:

@@ -85,6 +85,11 @@ class Judge:
             for part, colors in found.items() if len(colors) >= LEAST_CELLS
         }
 
+    def require(self, *parts: str) -> None:
+        """Raise WeightsError if one of these parts is missing."""
+        for part in parts:
+            self._tower(part, getattr(self, part))
+
     def _tower(self, part: str, network: Any) -> Any:
         if network is None:
             raise WeightsError(f"the judge {self.name} has no {part}", hint="leave --judge out: mini has all of them")

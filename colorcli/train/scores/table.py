@@ -18,6 +18,11 @@ class Column:
     digits: int = 3                # behind the point
     of: Literal["row", "set"] = "row"   # set: of all pictures together, there is none of a single row
 
+    @property
+    def in_words(self) -> str:
+        """What it is and which way is better, for the head of a line."""
+        return self.title if self.better == "neither" else f"{self.title}, {self.better} is better"
+
 
 # The word of `--metrics` -> the columns that it brings.
 METRICS: dict[str, tuple[Column, ...]] = {
@@ -93,9 +98,12 @@ METRICS: dict[str, tuple[Column, ...]] = {
 DEFAULT = ("regions", "flicker", "seconds")
 OF_SETS = ("fid", "psnr", "ms-ssim", "similarity", "seconds")   # the default for training sets: those of the papers
 ALIASES = {"msssim": "ms-ssim", "ms_ssim": "ms-ssim", "clip": "similarity", "kid": "fid", "accuracy": "regions"}
-JUDGED = frozenset({"similarity", "tags", "drift", "background"})     # a judge model looks at the pictures
-WITH_EXTRA = frozenset({"fid", "psnr", "ms-ssim"})                    # torchmetrics measures them
-NOT_SHOWN = ("network_share",)                                        # in JSON and in the report only
+# A judge model looks at the pictures -> the parts of it that do.
+JUDGED = {
+    "similarity": ("image_encoder",), "tags": ("tagger", "token_head"), "drift": ("tagger",), "background": ("tagger",),
+}
+WITH_EXTRA = frozenset({"fid", "psnr", "ms-ssim"})   # torchmetrics measures them
+NOT_SHOWN = ("network_share",)   # in JSON and in the report only
 
 
 def metrics_named(text: str | None, default: tuple[str, ...] = DEFAULT) -> tuple[str, ...]:
