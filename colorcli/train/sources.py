@@ -9,9 +9,10 @@ from accelerate import Accelerator
 
 from colorcli.loading import load_pipeline
 from colorcli.model.weights import find_weights, weights_digest
+from colorcli.train.archives import PictureStore
 from colorcli.train.batch import PictureSource
 from colorcli.train.dataset import CharacterSet, draw_shards
-from colorcli.train.index import why
+from colorcli.train.index import open_index, why
 from colorcli.train.pairs import PairSet, read_shards
 from colorcli.train.pictures import DrawnPictures, PictureSet, PictureSettings, settings_for
 from colorcli.train.recipe import Recipe
@@ -73,6 +74,9 @@ def pictures(recipe: Recipe, run: Path, say: Callable[[str], None]) -> tuple[Pic
         shares = recipe.drawings.same_pose
         return DrawnPictures(train_set, settings, shares), DrawnPictures(check_set, settings, shares)
     found = PictureSet(section.folder, settings)
+    for stage in recipe.stages:
+        if stage.name in LIKE:
+            found.plan(stage.batch)   # too few pictures for a batch are told before anything is trained
     # In validation a picture is colored from another one, as a user's frame is.
     shifted = replace(settings, reference="shifted", repeated=True)
     checks = PictureSet(section.validation_folder, shifted) if section.validation_folder else None
@@ -126,7 +130,9 @@ def data_in_words(recipe: Recipe, run: Path, kind: Data) -> list[str]:
         sheets = find_sheets(recipe.sheets.folder)
         return [f"{sum(map(len, sheets.values()))} pictures of {len(sheets)} characters in {recipe.sheets.folder}"]
     if kind == "pictures" and recipe.pictures is not None:
-        return [f"the pictures of {recipe.pictures.folder} (colorcli dataset check tells more)"]
+        folder, which = recipe.pictures.folder, picture_settings(recipe).which
+        counts = open_index(PictureStore(folder), which).counts
+        return [f"{counts.kept} of {counts.total} pictures of {folder} (colorcli dataset check tells more)"]
     if kind == "pictures":
         return data_in_words(recipe, run, "characters")
     return []
