@@ -118,6 +118,42 @@ class AspectPlan(BatchPlan):
         return canvas_for(self.width[pictures], self.height[pictures], self.sizes, rng)
 
 
+class SegmentPlan(AspectPlan):
+    """Batches of segments, each some pictures of one archive that lie in one direction; the canvas as in AspectPlan."""
+
+    def __init__(
+        self, width: NDArray[np.int32], height: NDArray[np.int32], archive: NDArray[np.uint32], batch: int,
+        sizes: Sequence[Size], segment: int, seed: int = FIRST_SEED,
+    ) -> None:
+        """archive: (N,) a number for each picture's. segment: pictures in one; a batch is a multiple of it."""
+        super().__init__(width, height, batch, sizes, seed)
+        assert len(archive) == len(width) and batch % segment == 0, (len(archive), len(width), batch, segment)
+        self.archive, self.segment = archive, segment
+
+    def batches_of_epoch(self) -> int:
+        """Count the batches of an epoch, every one the same."""
+        return sum(self._segments(pool) * self.segment // self.batch for pool in self._pools)
+
+    def _segments(self, pool: NDArray[np.int64]) -> int:
+        """Count the whole segments of a pool."""
+        return int((np.unique(self.archive[pool], return_counts=True)[1] // self.segment).sum())
+
+    def _ordered(self, epoch: int) -> NDArray[np.int64]:
+        rng = np.random.default_rng(self.seed + epoch)
+        batches = []
+        for pool in self._pools:
+            ordered = pool[np.lexsort((rng.random(len(pool)), self.archive[pool]))]
+            _, first, counts = np.unique(self.archive[ordered], return_index=True, return_counts=True)
+            place = np.arange(len(ordered)) - np.repeat(first, counts)
+            whole = place < np.repeat(counts // self.segment * self.segment, counts)
+            segments = ordered[whole].reshape(-1, self.segment)
+            rng.shuffle(segments, axis=0)
+            batches.append(self._parted(segments.reshape(-1)))
+        together = np.concatenate(batches)
+        rng.shuffle(together, axis=0)
+        return together
+
+
 class ShuffledPlan(BatchPlan):
     """Batches of any pictures, each with a canvas drawn by lot (the published v1 and v2 training)."""
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ class Rows:
     score: NDArray[np.float32]        # NaN: nobody scored it
     exist_sketch: NDArray[np.bool_]
     references: NDArray[np.int32]     # count of them
+    archive: NDArray[np.uint32]       # a number that pictures of one archive have in common
     readable: NDArray[np.bool_]
 
 
@@ -117,6 +119,7 @@ def rows_of(entries: Sequence[tuple[int, Entry | None]]) -> Rows:
         score=np.array([math.nan if entry.score is None else entry.score for entry in known], np.float32),
         exist_sketch=np.array([entry.exist_sketch for entry in known], np.bool_),
         references=np.array([len(entry.references) for entry in known], np.int32),
+        archive=np.array([zlib.crc32(entry.path.rpartition("/")[0].encode()) for entry in known], np.uint32),
         readable=np.array([entry is not None for _, entry in entries], np.bool_),
     )
 
@@ -437,6 +440,7 @@ class PictureIndex:
         self.width = _joined(rows, "width", np.int32)
         self.height = _joined(rows, "height", np.int32)
         self.references = _joined(rows, "references", np.int32)   # count of each picture's
+        self.archive = _joined(rows, "archive", np.uint32)        # see `Rows`
 
     def __len__(self) -> int:
         return len(self.width)

@@ -16,7 +16,16 @@ from colorcli.errors import DataError, FrameError
 from colorcli.prepare.masks import mask_from_flat
 from colorcli.train.archives import PictureStore
 from colorcli.train.augment import Layers, MaskChanges, blank_margins, change_mask, flat_background, jittered, turned
-from colorcli.train.buckets import SIZES_512, SIZES_768, AspectPlan, BatchPlan, ShuffledPlan, Size, canvas_sizes
+from colorcli.train.buckets import (
+    SIZES_512,
+    SIZES_768,
+    AspectPlan,
+    BatchPlan,
+    SegmentPlan,
+    ShuffledPlan,
+    Size,
+    canvas_sizes,
+)
 from colorcli.train.dataset import CharacterSet, Sample
 from colorcli.train.index import DEFAULT_SCORE, Entry, PictureFilter, open_index
 from colorcli.train.turn import Turn
@@ -51,6 +60,7 @@ class PictureSettings:
     rotation: float = 0.0                 # probability that the reference is rotated
     most_degrees: float = 45.0            # by which it is rotated at most
     jitter: float = 0.0                   # share by which brightness, contrast and saturation may change
+    segment: int = 1                      # pictures of one archive that come together; a batch is a multiple of it
     repeated: bool = False                # pictures are repeated so that every one is in some batch, for validation
     readers: int = 4                      # threads that read and decode
 
@@ -264,6 +274,12 @@ class PictureSet:
 
     def _ordered(self, batch: int) -> BatchPlan:
         width, height = self.index.width[self._picture], self.index.height[self._picture]
+        segment = self.settings.segment
+        if segment > 1:
+            if batch % segment:
+                raise DataError(f"a batch of {batch} is no whole number of {segment} pictures of one archive",
+                                hint=f"make it {max(1, batch // segment) * segment}")
+            return SegmentPlan(width, height, self.index.archive[self._picture], batch, self.settings.sizes, segment)
         make = AspectPlan if self.settings.load is None else ShuffledPlan
         return make(width, height, batch, self.settings.sizes, repeated=self.settings.repeated)
 

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from colorcli.train.buckets import SIZES_768, AspectPlan, ShuffledPlan, canvas_for, canvas_sizes
+from colorcli.train.buckets import SIZES_768, AspectPlan, SegmentPlan, ShuffledPlan, canvas_for, canvas_sizes
 
 XL = canvas_sizes(1024)
 
@@ -151,3 +151,19 @@ def test_repeated_pictures_fill_the_last_batch_so_that_none_is_left_out(kind: ty
     seen = [plan.planned(number).pictures for number in range(plan.batches_of_epoch())]
     assert {int(p) for pictures in seen for p in pictures} == set(range(5))
     assert {len(pictures) for pictures in seen} == {4}
+
+
+def test_segments_bring_pictures_of_one_archive_together() -> None:
+    width, height = sizes(7, 240)
+    archive = (np.arange(240) % 9).astype(np.uint32)
+    plan = SegmentPlan(width, height, archive, 6, XL, segment=3)
+    batches = [plan.planned(number).pictures for number in range(plan.batches_of_epoch())]
+    seen = [int(picture) for batch in batches for picture in batch]
+    assert len(seen) == len(set(seen))
+    for batch in batches:
+        assert len(set(archive[batch[:3]])) == len(set(archive[batch[3:]])) == 1
+        assert len(set(np.sign(width[batch] - height[batch]))) == 1
+    # In each direction only what is left of each archive, and one segment that has no partner, is not seen.
+    directions = np.sign(width - height)
+    whole = [sum(((directions == d) & (archive == a)).sum() // 3 for a in range(9)) // 2 for d in (-1, 0, 1)]
+    assert len(batches) == sum(whole)

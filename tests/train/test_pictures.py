@@ -329,6 +329,16 @@ def test_in_a_test_the_reference_is_the_file_of_the_same_name(tmp_path: Path) ->
         assert mask[0, 40, 24] == 1 and mask[0, 3, 3] == 0   # the figure is found in it
 
 
+def test_several_pictures_of_one_archive_come_together_if_wanted(tmp_path: Path) -> None:
+    write_set(tmp_path, [(70, 70)] * 12, archives=3)   # picture n is in archive n mod 3
+    pictures = PictureSet(tmp_path, replace(TINY, segment=2))
+    for step in range(3):
+        numbers = numbers_of(pictures.batch(turn(step), 4))
+        assert numbers[0] % 3 == numbers[1] % 3 and numbers[2] % 3 == numbers[3] % 3
+    with pytest.raises(DataError, match=r"a batch of 3 is no whole number of 2"):
+        pictures.batch(turn(0), 3)
+
+
 def test_a_mirrored_picture_is_mirrored_in_all_its_layers(tmp_path: Path) -> None:
     write_gradient(tmp_path, (64, 64))
     plain, mirrored = (PictureSet(tmp_path, replace(TINY, flip=flip)).batch(turn(0), 1) for flip in (0.0, 1.0))
