@@ -15,7 +15,16 @@ import cv2
 from colorcli.errors import FrameError, OutputError
 from colorcli.images import whole_file
 from colorcli.train.archives import Kind, PictureStore, make_folder
-from colorcli.train.index import INDEX_FOLDER, Entry, TableForm, entry_from, fields_of, has_parquet, write_index
+from colorcli.train.index import (
+    INDEX_FOLDER,
+    Entry,
+    TableForm,
+    entry_from,
+    fields_of,
+    find_tables,
+    has_parquet,
+    write_index,
+)
 
 Tags = Callable[[Path, Entry], str]
 
@@ -82,8 +91,10 @@ def write_blocks(
 
     tell: receives the counts of pictures that are done and of all. tags: gives the tags of a picture that has none,
     from the set's folder and its entry. Ended at any point, the same call goes on with the first block that is missing.
-    Raises OutputError if the folder cannot be written.
+    Raises OutputError if the folder cannot be written, or holds a set that was not made by this.
     """
+    if not (root / PARTS_FOLDER).is_dir() and find_tables(root / INDEX_FOLDER):
+        raise OutputError(f"{root} holds a training set that was made elsewhere", hint="choose another folder with -o")
     make_folder(root / PARTS_FOLDER)
     _sweep(root)
     for zip_id in _outdated(root, blocks):
@@ -221,8 +232,13 @@ def _write_tables(root: Path, kept: int) -> SetReport:
 def index_archives(root: Path, tell: Callable[[int, int], None] = lambda done, total: None) -> SetReport:
     """Write the index of archives that are there already: of every picture with sketch, color picture and mask.
 
-    Sizes come from the headers of the color pictures; nothing is decoded. Raises OutputError.
+    Sizes come from the headers of the color pictures; nothing is decoded. Raises OutputError, also where an index is:
+    what it says of scores and references nobody else knows.
     """
+    if find_tables(root / INDEX_FOLDER):
+        raise OutputError(
+            f"{root} has an index already", hint=f"move {root / INDEX_FOLDER} away to make one from the archives"
+        )
     store = PictureStore(root)
     table: TableForm = "parquet" if has_parquet() else "json"
     failed: dict[str, str] = {}

@@ -330,6 +330,17 @@ def test_archives_that_have_no_index_get_one(tmp_path: Path) -> None:
     }
 
 
+def test_a_set_that_was_made_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", [(20, 10)] * 2)
+    before = {path: path.read_bytes() for path in (tmp_path / "set").rglob("*") if path.is_file()}
+    paint(tmp_path / "show" / "1.png")
+    with pytest.raises(OutputError, match="made elsewhere"):
+        make(tmp_path / "show", tmp_path / "set")
+    with pytest.raises(OutputError, match="has an index already"):
+        index_archives(tmp_path / "set")
+    assert {path: path.read_bytes() for path in (tmp_path / "set").rglob("*") if path.is_file()} == before
+
+
 # --- drawings ------------------------------------------------------------------------------------------------------
 
 
