@@ -102,7 +102,8 @@ def evaluate(
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="FILE.html", show_default=False, rich_help_panel=RESULT,
-                     help="Write a page with all numbers, and the worst frames as pictures. With --compare FILE.md, too."),
+                     help="Write a page with all numbers, and the worst frames as pictures. --compare writes FILE.md, "
+                     "too."),
     ] = None,
     as_json: Annotated[
         bool,

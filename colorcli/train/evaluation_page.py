@@ -46,7 +46,7 @@ p, .soft { color: var(--soft); margin: 4px 0; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 5px 12px 5px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--edge); }
-th { font-weight: 600; } td.n, th.n { text-align: right; white-space: nowrap; }
+th { font-weight: 600; } tbody th { min-width: 150px; } td.n, th.n { text-align: right; white-space: nowrap; }
 td.what { color: var(--soft); font-size: 13px; min-width: 320px; }
 tbody tr:hover { background: var(--row); }
 .good { color: var(--good); } .bad { color: var(--bad); }

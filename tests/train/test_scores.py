@@ -218,6 +218,9 @@ def test_a_background_is_compared_without_its_character(judge):
     assert background_similarity(judge, other, mask, picture, mask) == pytest.approx(1)
     assert background_similarity(judge, 1 - picture, mask, picture, mask) < 0.999
     assert background_similarity(judge, picture, mask, gray(1.0, (128, 128)), mask) is None  # nothing is painted there
+    soft = gray(1.0, (128, 128))
+    soft[38:92, 38:82] = 0.7  # the edge of a character laid over white paper
+    assert background_similarity(judge, picture, mask, soft, mask) is None
     assert background_similarity(judge, picture, np.ones_like(mask), picture, mask) is None
 
 

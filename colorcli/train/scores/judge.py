@@ -32,7 +32,9 @@ Float = NDArray[np.float32]
 PRESENT_ABOVE = 0.5   # probability over which a tag counts as seen
 LEAST_CELLS = 2       # fewer cells than this say nothing of a part's color
 LEAST_BACKGROUND = 4  # tokens that must lie outside of the character
-FLAT_BELOW = 2 / 255  # standard deviation of a background in which nothing is painted
+FLAT_BELOW = 2 / 255  # a pixel no further from the median of its background has its color
+PAINTED_SHARE = 0.02  # of the background's pixels: with fewer of another color it is flat
+EDGE_SHARE = 0.006    # width of a character's soft edge, as a share of the longer side
 CHARACTER_SHARE = 0.02  # of a cell: more of it is no cell of the background
 COLOR_WORDS = frozenset((
     "aqua", "beige", "black", "blonde", "blue", "brown", "colored", "colorful", "cyan", "dark", "gold", "golden",
@@ -157,14 +159,24 @@ def background_similarity(judge: Judge, made: Float, made_mask: Float, key: Floa
 
     made, key: (H, W, 3) in 0..1; their masks (H, W), 1 in the character.
     """
-    outside = key_mask < PRESENT_ABOVE
-    if not outside.any() or float(key[outside].std(axis=0).max()) < FLAT_BELOW:
+    if _is_flat(key, key_mask):
         return None
     found = [_background_tokens(judge, *pair) for pair in ((made, made_mask), (key, key_mask))]
     if any(len(tokens) < LEAST_BACKGROUND for tokens in found):
         return None
     one, two = (tokens.mean(0) for tokens in found)
     return cosine(one, two)
+
+
+def _is_flat(picture: Float, mask: Float) -> bool:
+    """Tell whether nothing is painted outside of the character, whose soft edge does not count."""
+    reach = max(3, round(EDGE_SHARE * max(mask.shape)))
+    grown = cv2.dilate(mask, np.ones((2 * reach + 1,) * 2, np.uint8))
+    outside = picture[grown < CHARACTER_SHARE]
+    if not len(outside):
+        return True
+    painted = np.abs(outside - np.median(outside, axis=0)).max(axis=1) > FLAT_BELOW
+    return float(painted.mean()) < PAINTED_SHARE
 
 
 def _background_tokens(judge: Judge, picture: Float, mask: Float) -> Tensor:
