@@ -98,19 +98,26 @@ def lay_on_canvas(drawing: Drawing, margin: float, side: int = SIDE) -> Sample:
     )
 
 
-def draw_character(seed: int, poses: int, family: str | None, side: int = SIDE) -> list[Sample]:
-    """Draw one character `poses` times, each on its own canvas."""
+def draw_character(
+    seed: int, poses: int, family: str | None, side: int = SIDE, background: str | None = None
+) -> list[Sample]:
+    """Draw one character `poses` times, each on its own canvas. background: as `draw` takes it."""
     character = design_character(seed, family)
     rng = np.random.default_rng([seed, 77])
     samples = []
     for _ in range(poses):
-        drawing = draw(character, pose_seed=int(rng.integers(2**31)), size=SHEET)
+        drawing = draw(character, pose_seed=int(rng.integers(2**31)), size=SHEET, background=background)
         samples.append(lay_on_canvas(drawing, margin=float(rng.uniform(0.01, 0.12)), side=side))
     return samples
 
 
 def draw_shard(
-    path: Path, seeds: Sequence[int], poses: int, families: Sequence[str] | None, side: int = SIDE
+    path: Path,
+    seeds: Sequence[int],
+    poses: int,
+    families: Sequence[str] | None,
+    side: int = SIDE,
+    background: str | None = None,
 ) -> None:
     """Draw characters into one safetensors file, `<character>.<pose>.<field>`; nothing is done if it is there."""
     if path.exists():
@@ -118,7 +125,7 @@ def draw_shard(
     arrays = {}
     for index, seed in enumerate(seeds):
         family = families[index % len(families)] if families else None
-        for pose, sample in enumerate(draw_character(seed, poses, family, side)):
+        for pose, sample in enumerate(draw_character(seed, poses, family, side, background)):
             for field in fields(Sample):
                 arrays[f"{seed}.{pose}.{field.name}"] = np.ascontiguousarray(getattr(sample, field.name))
     partial = path.with_suffix(".partial")
@@ -133,11 +140,12 @@ def draw_shards(
     validation: bool,
     tell: Callable[[str], None],
     side: int = SIDE,
+    background: str | None = None,
     processes: int = 2,
 ) -> list[Path]:
     """Draw all characters that are not drawn yet, in `processes` processes, and give the shard files.
 
-    side: canvases have about the area of a square of this side, pixels.
+    side: canvases have about the area of a square of this side, pixels. background: as `draw` takes it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     start = VALIDATION_SEED if validation else 0
@@ -146,9 +154,9 @@ def draw_shards(
     jobs = []
     for first in range(0, characters, CHARACTERS_PER_SHARD):
         seeds = range(start + first, start + min(first + CHARACTERS_PER_SHARD, characters))
-        canvas = "" if side == SIDE else f".{side}"
+        canvas = ("" if side == SIDE else f".{side}") + (f".{background}" if background else "")
         file = folder / f"{name}.{first:06d}.{len(seeds)}x{poses}{canvas}.safetensors"
-        jobs.append((file, seeds, poses, families, side))
+        jobs.append((file, seeds, poses, families, side, background))
     missing = [job for job in jobs if not job[0].exists()]
     if missing:
         tell(f"drawing {len(missing) * CHARACTERS_PER_SHARD} characters of the {name} set")
