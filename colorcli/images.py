@@ -396,7 +396,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         try:
             # Python names the reason (read-only, no such folder); the picture library would only say "failed".
             temporary.open("wb").close()
+            mode = temporary.stat().st_mode
             yield temporary
+            temporary.chmod(mode)  # safetensors makes its files anew, for the owner alone, whatever the umask says
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(path)

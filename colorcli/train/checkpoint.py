@@ -1,21 +1,21 @@
 """The state of a stage on disk: written whole or not at all, so that a kill or a full disk costs a few steps only."""
 
-import errno
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from colorcli.errors import OutputError, WeightsError
 from colorcli.images import whole_file
 from colorcli.model.build import Components
 from colorcli.train.stages import trained_modules
+from colorcli.train.tensor_file import write_tensors
 
 STATE = "state.json"
 CURVE = "curve.jsonl"
@@ -35,16 +35,6 @@ class Place:
 def named_weights(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Give all weights of some modules as `<module>.<weight>`, in a fixed order."""
     return {f"{module}.{name}": value for module, net in modules.items() for name, value in net.named_parameters()}
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file whole. Raises OutputError if the disk is full or the folder cannot be written."""
-    with whole_file(path) as temporary:
-        try:
-            save_file(dict(tensors), temporary, metadata=dict(metadata))
-        except SafetensorError as failure:   # it has the words of the system, but not its number
-            full = f"os error {errno.ENOSPC}" in str(failure)
-            raise OSError(errno.ENOSPC if full else errno.EIO, str(failure)) from failure
 
 
 class Checkpoint:
@@ -117,7 +107,8 @@ class Checkpoint:
             return Place()
         with self._opened(step) as file:
             text = (file.metadata() or {}).get("place")
-        return Place(**json.loads(text)) if text else Place(step)
+        said = json.loads(text) if text else {"step": step}
+        return Place(**{known.name: said[known.name] for known in fields(Place) if known.name in said})
 
     def restore(self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         """Load weights and optimizer of the newest checkpoint, if there is one; gives the running averages it has.

@@ -91,10 +91,13 @@ def _write_network(network: nn.Module, folder: Path, dtype: torch.dtype) -> None
     saved: Any = network
     if hasattr(network, "save_config"):   # one of diffusers, whose save_pretrained takes no tensors
         saved.save_config(folder)
-        save_file(tensors, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+        file = folder / "diffusion_pytorch_model.safetensors"
     else:
         saved.config.save_pretrained(folder)
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        file = folder / "model.safetensors"
+    save_file(tensors, file, metadata={"format": "pt"})
+    # It makes its files for their owner alone, whatever the umask says, and a farm has many users.
+    file.chmod((folder / "config.json").stat().st_mode)
 
 
 def _stored_dtype(source: Path | None, part: str) -> torch.dtype:

@@ -8,10 +8,10 @@ import torch
 from colorcli.model.build import Components
 from colorcli.model.lora_file import ALPHA, BASE, BASE_SHA256, LICENSE, RANK, RECIPE
 from colorcli.model.weights import find_weights, require_whole
-from colorcli.train.checkpoint import write_tensors
 from colorcli.train.lora import NAME, LearningLayers
 from colorcli.train.recipe import Recipe
 from colorcli.train.start import base_of, license_of
+from colorcli.train.tensor_file import write_tensors
 
 STORED = torch.float16
 

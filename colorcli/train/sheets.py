@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from colorcli.errors import FrameError, PresetError
@@ -36,6 +35,7 @@ from colorcli.presets import Preset, default_preset
 from colorcli.train.batches import PairBatch
 from colorcli.train.pairs import MOST_REGIONS, RegionPair, region_pair
 from colorcli.train.sections import SheetsSection
+from colorcli.train.tensor_file import write_tensors
 from colorcli.train.turn import Turn
 from colorcli.variants import METHOD_VERSION
 
@@ -202,9 +202,7 @@ def encoded_sheets(
     say(f"reading {count} pictures of {len(sheets)} characters in {section.folder}")
     tensors, about = encode(load(), sheets, section, tokens=tokens)
     cache.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"sheets": json.dumps(about)})
-    partial.rename(file)
+    write_tensors(file, tensors, {"sheets": json.dumps(about)})
     return file
 
 

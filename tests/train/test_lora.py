@@ -278,6 +278,7 @@ def test_a_run_writes_one_small_file_that_colors_with_its_preset_and_leaves_the_
     said = read_lora_file(file)
     assert (said.base, said.license, said.rank) == ("mini", "LicenseRef-show", 2)
     assert file.stat().st_size < 400_000 and not (run / "model").exists()
+    assert file.stat().st_mode == recipe.stat().st_mode   # whoever may read what this user writes may color with it
     frame = read_picture(picture(tmp_path / "line.png", (1, 1, 1)))
     key = read_picture(sheets / "red" / "0.png")
     before = mini(frame, reference=key).images[0]
