@@ -31,7 +31,7 @@ from colorcli.train.previews import draw_previews
 from colorcli.train.processes import accelerated, only_run
 from colorcli.train.progress import Lines, Progress, StageNews, StepNews
 from colorcli.train.recipe import Recipe, StageSection, read_recipe, runs_folder
-from colorcli.train.sources import Sources
+from colorcli.train.sources import Sources, require_data
 from colorcli.train.stages import STAGES, trained_modules
 from colorcli.train.start import begin, ready_for
 from colorcli.train.turn import Turn
@@ -97,6 +97,7 @@ class Run:
     def train(self, accelerator: Accelerator) -> None:
         """Train all stages that are not done yet."""
         recipe = self.recipe
+        require_data(recipe)   # before gigabytes are loaded
         components = begin(recipe, self.progress.say)
         sources = Sources(recipe, self.folder, accelerator, self.progress.say)
         for position, options in enumerate(recipe.stages):
@@ -230,6 +231,10 @@ class StageRun:
             yield Turn(self.recipe.seed, self.checkpoint.folder.name, step, micro, self.accelerator.process_index,
                        micros, processes)
 
+    def _rate(self, step: int) -> float:
+        pictures = self.options.batch * self.recipe.accumulation * self.accelerator.num_processes
+        return rate_at(self.options, step) * (pictures if self.options.scaled_rate else 1)
+
     def _batch(self, turn: Turn) -> tuple[Turn, Any]:
         return turn, self.kind.make_batch(self.train_set, turn, self.options.batch, self.options)
 
@@ -237,7 +242,7 @@ class StageRun:
         """Take one step of the optimizer; gives the mean losses of this process's micro-batches."""
         micros = self.recipe.accumulation
         for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(self.options, step)
+            group["lr"] = self._rate(step)
         names: list[str] = []
         seen: dict[str, list[Tensor]] = {}
         for micro in range(micros):
@@ -306,7 +311,7 @@ class StageRun:
             except OutputError as failure:
                 self.run.progress.warn(failure.message)
             if self.board is not None:
-                self.board.note(line, rate_at(options, done - 1))
+                self.board.note(line, self._rate(done - 1))
             self.run.progress.line(options.name, line, left)
         if recipe.previews.every and (done % recipe.previews.every == 0 or done == options.steps):
             self._preview(done)

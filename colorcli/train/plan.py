@@ -16,8 +16,8 @@ from colorcli.model.build import Components, build_components
 from colorcli.model.weights import DIFFUSERS_INDEX, weights_folder
 from colorcli.train.checkpoint import Checkpoint
 from colorcli.train.drawings import PARTS, TAGS
-from colorcli.train.recipe import Recipe, runs_folder
-from colorcli.train.sources import data_in_words, drawing_bytes
+from colorcli.train.recipe import GO_ON, Recipe, runs_folder
+from colorcli.train.sources import data_in_words, drawing_bytes, require_data
 from colorcli.train.stages import STAGES, trained_modules
 from colorcli.train.start import license_of, ready_for
 from colorcli.variants import MINI
@@ -57,6 +57,7 @@ class RunPlan:
 def plan_run(recipe: Recipe, only: str | None = None) -> RunPlan:
     """Count what a recipe trains, and what it writes. Raises WeightsError or PresetError as the run itself would."""
     folder = runs_folder() / recipe.name
+    require_data(recipe)
     components = empty_components(recipe)
     stages = []
     for position, options in enumerate(recipe.stages):
@@ -90,7 +91,7 @@ def plan_run(recipe: Recipe, only: str | None = None) -> RunPlan:
 
 def empty_components(recipe: Recipe) -> Components:
     """Build the networks that a recipe begins with, without memory for their weights. Raises WeightsError."""
-    if recipe.model == "mini":
+    if recipe.model == "mini" and recipe.stages[0].name not in GO_ON:
         with torch.device("meta"):
             return build_components(MINI, len(PARTS), len(TAGS))
     folder = weights_folder(recipe.model)

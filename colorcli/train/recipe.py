@@ -42,6 +42,9 @@ class DrawingsSection(Section):
     characters: int = Field(2000, ge=2, description="count of characters")
     poses: int = Field(3, ge=2, description="drawings of each character")
     side: int = Field(320, ge=96, description="canvases have about the area of a square of this side, pixels")
+    background: Literal["plain", "flat", "busy"] | None = Field(
+        None, description="what is behind every character; unset: by lot, mostly blank paper"
+    )
     validation_characters: int = Field(48, ge=2, description="characters of families never trained on")
     same_pose: float = Field(
         0.15, ge=0, le=1, description="published stages: drawings that are their own reference, published is 1"
@@ -73,6 +76,7 @@ class PicturesSection(Section):
     min_side: int | None = Field(None, ge=1, description="so are pictures with a shorter side; unset: as published")
     flat_background: float = Field(0.0, ge=0, le=1, description="pictures with references that get one plain color")
     flip: float | None = Field(None, ge=0, le=1, description="pictures that are mirrored; unset: as published")
+    segment: int = Field(1, ge=1, description="pictures of one archive that come together; batches are multiples of it")
     readers: int = Field(4, ge=1, le=64, description="threads that read and decode")
 
 
@@ -105,6 +109,9 @@ class StageSection(Section):
     steps: int = Field(ge=1, description="optimizer steps")
     batch: int = Field(ge=1, description="drawings in a micro-batch: a step sees batch x accumulation x processes")
     rate: float = Field(gt=0, description="learning rate of AdamW")
+    scaled_rate: bool = Field(
+        False, description="the rate is that of one picture: times batch, accumulation and processes; published: off"
+    )
     warmup: int = Field(0, ge=0, description="steps over which the rate rises")
     cooling: float = Field(0.0, ge=0, le=1, description="last share of the steps, over which the rate falls to a tenth")
     gram: GramSection = GramSection()

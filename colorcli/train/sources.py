@@ -7,6 +7,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from colorcli.errors import DataError
 from colorcli.loading import load_pipeline
 from colorcli.model.weights import find_weights, weights_digest
 from colorcli.train.archives import PictureStore
@@ -36,11 +37,22 @@ class Sources:
         return self._opened[kind]
 
 
+def require_data(recipe: Recipe) -> None:
+    """Raise DataError if a folder that the recipe names is not there."""
+    named = {"pictures.folder": recipe.pictures and recipe.pictures.folder,
+             "pictures.validation_folder": recipe.pictures and recipe.pictures.validation_folder,
+             "sheets.folder": recipe.sheets and recipe.sheets.folder}
+    for key, folder in named.items():
+        if folder is not None and not folder.is_dir():
+            raise DataError(f"{key}: there is no folder {folder}", hint=f"--set {key}=DIR, or write it into the recipe")
+
+
 def characters(recipe: Recipe, run: Path, say: Callable[[str], None]) -> tuple[CharacterSet, CharacterSet]:
     """Draw characters: those to train on, and those of families that are never trained on."""
-    drawings = recipe.drawings
-    shards = draw_shards(run / "drawings", drawings.characters, drawings.poses, False, say, drawings.side)
-    checks = draw_shards(run / "drawings", drawings.validation_characters, drawings.poses, True, say, drawings.side)
+    drawings, folder = recipe.drawings, run / "drawings"
+    looks = drawings.side, drawings.background
+    shards = draw_shards(folder, drawings.characters, drawings.poses, False, say, *looks)
+    checks = draw_shards(folder, drawings.validation_characters, drawings.poses, True, say, *looks)
     train_set, check_set = CharacterSet(shards), CharacterSet(checks)
     say(f"{len(train_set.characters)} characters to train on, {len(check_set.characters)} to validate on")
     return train_set, check_set
@@ -78,7 +90,7 @@ def pictures(recipe: Recipe, run: Path, say: Callable[[str], None]) -> tuple[Pic
         if stage.name in LIKE:
             found.plan(stage.batch)   # too few pictures for a batch are told before anything is trained
     # In validation a picture is colored from another one, as a user's frame is.
-    shifted = replace(settings, reference="shifted", repeated=True)
+    shifted = replace(settings, reference="shifted", repeated=True, segment=1)
     checks = PictureSet(section.validation_folder, shifted) if section.validation_folder else None
     say(f"{len(found)} pictures to train on, {len(checks) if checks else 'none'} to validate on")
     counts = found.index.counts
@@ -96,7 +108,8 @@ def picture_settings(recipe: Recipe) -> PictureSettings:
     settings = settings_for(section.like or like, section.side, reference_side=section.reference_side,
                             reference=section.reference, min_score=section.min_score, min_side=section.min_side)
     flip = settings.flip if section.flip is None else section.flip
-    return replace(settings, flat_background=section.flat_background, readers=section.readers, flip=flip)
+    return replace(settings, flat_background=section.flat_background, readers=section.readers, flip=flip,
+                   segment=section.segment)
 
 
 # Whose way of choosing and cropping pictures a stage follows.

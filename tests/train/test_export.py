@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from colorcli.cli.main import main
-from colorcli.errors import PresetError, WeightsError
+from colorcli.errors import DataError, PresetError, WeightsError
 from colorcli.loading import load_pipeline
 from colorcli.model.weights import family_of, read_list, verify, write_list
 from colorcli.train.loop import train
@@ -126,6 +126,7 @@ def test_the_refinement_makes_an_xlv2_of_an_xl(base, pictures, tmp_path, monkeyp
     [
         ("license: MIT\n", PresetError, f"are under {LICENSE}, and the recipe makes MIT"),
         ("start_from: nowhere\n", WeightsError, "nowhere"),
+        ("sheets: {folder: gone}\n", DataError, r"sheets\.folder: there is no folder .*gone"),
     ],
 )
 def test_what_cannot_be_begun_with_is_said_before_training(base, pictures, tmp_path, text, failure, message):

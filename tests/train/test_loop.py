@@ -1,6 +1,8 @@
 """A run can be killed, stopped, starved of disk and of sense, and goes on or says why not."""
 
 import errno
+import itertools
+import math
 import os
 import resource
 import signal
@@ -16,7 +18,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from colorcli.errors import DeviceError, OutputError, TrainingError, UsageError, WeightsError
-from colorcli.train import checkpoint as checkpoint_file
 from colorcli.train.averages import Averages
 from colorcli.train.checkpoint import Checkpoint, Place
 from colorcli.train.loop import rate_at, train
@@ -130,7 +131,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(recipe, tmp_path, monkey
             raise SafetensorError("I/O error: No space left on device (os error 28)")
         save_file(tensors, path, metadata)
 
-    monkeypatch.setattr(checkpoint_file, "save_file", sometimes_full)
+    monkeypatch.setattr("colorcli.train.tensor_file.save_file", sometimes_full)
     told = Told()
     train(recipe, print, device="cpu", only="autoencoder", progress=told)
     assert failures == [2]   # the one before was there, and the run went on
@@ -144,7 +145,7 @@ def test_the_last_checkpoint_has_to_be_written(recipe, tmp_path, monkeypatch):
     def full(tensors, path, metadata):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_file, "save_file", full)
+    monkeypatch.setattr("colorcli.train.tensor_file.save_file", full)
     with pytest.raises(OutputError, match=r"step-6\.safetensors.*there is none yet"):
         silently(recipe)
     assert list((tmp_path / "tiny" / "1-autoencoder").glob("*step*")) == []
@@ -267,6 +268,9 @@ def test_the_rate_rises_stays_and_falls_to_a_tenth():
     assert [rate_at(stage, step) for step in (0, 4, 9, 600)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
     assert rate_at(stage, 800) == pytest.approx(2.0 * 0.55)   # the middle of the half cosine, between 1 and 0.1
     assert rate_at(stage, 999) == pytest.approx(0.2, rel=1e-3)
+    # Between two steps the rate never jumps: no more than the steepest slope of half a cosine over 400 steps.
+    cooling = [rate_at(stage, step) for step in range(600, 1000)]
+    assert max(a - b for a, b in itertools.pairwise(cooling)) < 2.0 * 0.45 * math.pi / 400 * 1.01
     constant = StageSection(name="xl-base", steps=1000, batch=2, rate=1e-5)
     assert {rate_at(constant, step) for step in range(1000)} == {1e-5}   # as published
 
