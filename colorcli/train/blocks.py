@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
+from filelock import FileLock, Timeout
 
-from colorcli.errors import FrameError, OutputError
+from colorcli.errors import FrameError, OutputError, UsageError
 from colorcli.images import whole_file
 from colorcli.train.archives import Kind, PictureStore, make_folder
 from colorcli.train.index import (
@@ -91,11 +92,29 @@ def write_blocks(
 
     tell: receives the counts of pictures that are done and of all. tags: gives the tags of a picture that has none,
     from the set's folder and its entry. Ended at any point, the same call goes on with the first block that is missing.
-    Raises OutputError if the folder cannot be written, or holds a set that was not made by this.
+    Raises OutputError if the folder cannot be written or holds a set that was not made by this, UsageError if somebody
+    else is writing into it.
     """
     if not (root / PARTS_FOLDER).is_dir() and find_tables(root / INDEX_FOLDER):
         raise OutputError(f"{root} holds a training set that was made elsewhere", hint="choose another folder with -o")
     make_folder(root / PARTS_FOLDER)
+    lock = FileLock(root / PARTS_FOLDER / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(f"another colorcli is writing into {root}", hint="wait for it, or choose another -o") from None
+    except OSError as problem:
+        raise OutputError(f"{root} cannot be written: {problem.strerror}", hint="choose another folder") from None
+    try:
+        return _write_missing(root, blocks, processes, tell, tags)
+    finally:
+        lock.release()
+
+
+def _write_missing(
+    root: Path, blocks: Sequence[Block], processes: int, tell: Callable[[int, int], None], tags: Tags | None
+) -> SetReport:
+    """Take away what is outdated, write what is missing, and then the tables."""
     _sweep(root)
     for zip_id in _outdated(root, blocks):
         _part_file(root, zip_id).unlink(missing_ok=True)
@@ -104,8 +123,8 @@ def write_blocks(
     missing = [block for block in blocks if not _is_made(root, block)]
     if tags is not None:
         _tag_parts(root, {block.zip_id for block in blocks}, tags)
-    total, done = sum(block.count for block in blocks), sum(block.count for block in blocks)
-    done -= sum(block.count for block in missing)
+    total = sum(block.count for block in blocks)
+    done = total - sum(block.count for block in missing)
     tell(done, total)
     for block, part in _written(root, missing, processes):
         _write_part(root, block, part if tags is None else _tagged(root, part, tags))

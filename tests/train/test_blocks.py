@@ -296,10 +296,22 @@ def test_a_set_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path) ->
     assert "-o" in (failure.value.hint or "")
 
 
+def test_only_one_call_at_a_time_writes_into_a_set(tmp_path: Path) -> None:
+    paint(tmp_path / "show" / "1.png")
+    blocks = frame_blocks(tmp_path / "show", tmp_path / "set", OPTIONS)
+
+    def meanwhile(done: int, total: int) -> None:
+        with pytest.raises(UsageError, match="another colorcli is writing"):
+            write_blocks(tmp_path / "set", blocks)
+
+    assert write_blocks(tmp_path / "set", blocks, tell=meanwhile).pictures == 1
+    assert write_blocks(tmp_path / "set", blocks).kept == 1
+
+
 def test_a_damaged_record_is_made_again(tmp_path: Path) -> None:
     paint(tmp_path / "show" / "1.png")
     make(tmp_path / "show", tmp_path / "set")
-    (record,) = (tmp_path / "set" / ".parts").iterdir()
+    (record,) = (tmp_path / "set" / ".parts").glob("*.json")
     record.write_text("{ half")
     assert make(tmp_path / "show", tmp_path / "set").pictures == 1
 
