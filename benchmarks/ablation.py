@@ -20,13 +20,16 @@ from torch import Tensor, nn
 
 from benchmarks.machine import machine, note
 from colorcli.loading import load_pipeline
+from colorcli.model.build import Components
 from colorcli.model.weights import family_of, weights_digest, weights_folder
 from colorcli.pipeline import ColorizePipeline
 from colorcli.presets import load_preset
 from colorcli.shot.engine import model_entry
 from colorcli.train.checkpoint import Checkpoint
+from colorcli.train.dataset import CharacterSet, draw_shards
 from colorcli.train.evaluate import Plan, evaluate
 from colorcli.train.evaluation_file import (
+    SCHEMA,
     ComparedScore,
     Comparison,
     SavedEvaluation,
@@ -35,11 +38,14 @@ from colorcli.train.evaluation_file import (
     read_evaluation,
     summary_of,
 )
-from colorcli.train.loop import train
+from colorcli.train.loop import VALIDATION_SEED, train
+from colorcli.train.mini_stages import colorizer_losses, make_color_batch
 from colorcli.train.progress import Lines
-from colorcli.train.recipe import Recipe, read_recipe, runs_folder
+from colorcli.train.recipe import Recipe, StageSection, read_recipe, runs_folder
 from colorcli.train.scores.frames import Instruments
+from colorcli.train.sections import AblationSection, GramSection
 from colorcli.train.truths import find_known_shots
+from colorcli.train.turn import Turn
 from colorcli.train.validation import write_validation_shots
 from colorcli.variants import VARIANTS
 
@@ -85,7 +91,7 @@ class Test:
     words: str
     metrics: tuple[str, ...]
     characters: int
-    settings: tuple[str, ...]   # laid over the preset
+    settings: tuple[str, ...] = ()   # laid over the preset
     moving: bool = False     # the key shows the same pose and view
     shuffled: bool = False   # strangers' keys too
 
@@ -95,8 +101,11 @@ NOISE = ("sampling.start=noise", "sampling.steps=8")
 TESTS: dict[str, Test] = {
     "noise": Test("from noise", ("regions", "lines", "tags", "fid", "drift"), 24, NOISE, shuffled=True),
     "moving": Test("from noise, same pose", ("regions",), 12, NOISE, moving=True),
-    "match": Test("as a render begins", ("regions", "lines"), 12, ()),
+    "match": Test("as a render begins", ("regions", "lines"), 12),
+    # What the network says of the same noised drawings in all rows: few numbers by chance, no picture.
+    "loss": Test("denoising", ("loss",), 20),
 }
+BATCHES = 24   # of 4 drawings each; in all rows the same ones, noise and times too
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,9 @@ COLUMNS = (
     Column("FID ↓", "noise", "own", "fid"),
     Column("FID, strangers' keys ↓", "noise", "shuffled", "fid"),
     Column("KID, strangers' keys ↓", "noise", "shuffled", "kid"),
+    Column("denoising loss ↓", "loss", "own", "diffusion"),
+    Column("use of the key ↑", "loss", "own", "reference"),
+    Column("Gram distance ↓", "loss", "own", "gram"),
 )
 
 
@@ -164,7 +176,11 @@ def run_row(name: str, seed: int, recipe: Recipe, changes: Sequence[str]) -> Non
         assert pipeline.projection is not None
         pipeline.projection.register_forward_pre_hook(without_tagger)
     for test in missing:
-        measure(pipeline, TESTS[test], recipe, result_file(recipe, name, seed, test))
+        file = result_file(recipe, name, seed, test)
+        if test == "loss":
+            measure_losses(Components.of(pipeline), row, recipe, file)
+        else:
+            measure(pipeline, TESTS[test], recipe, file)
         note(f"{name}, seed {seed}: {TESTS[test].words} is measured")
 
 
@@ -189,7 +205,51 @@ def measure(pipeline: ColorizePipeline, test: Test, recipe: Recipe, file: Path) 
         found, data={"kind": test.words, "characters": test.characters}, preset_name=PRESET, preset=preset,
         model=model_entry("mini"), plan=plan, instruments=instruments, colorizer=pipeline,
     )
-    lines = [*(row.as_dict() for row in found.rows), {"summary": summary}]
+    write_result(file, [row.as_dict() for row in found.rows], summary)
+
+
+def measure_losses(components: Components, row: Row, recipe: Recipe, file: Path) -> None:
+    """Measure how well noise is told from drawings of families never seen, with another pose as the reference.
+
+    Beside it: how much worse with a stranger's reference, and how far that one moves the Gram matrices.
+    """
+    drawings = recipe.drawings
+    shards = draw_shards(
+        runs_folder() / recipe.name / "drawings", drawings.validation_characters, drawings.poses, True, note,
+        drawings.side,
+    )
+    known = CharacterSet(shards)
+    options = StageSection(
+        name=STAGE, steps=1, batch=4, rate=1.0, gram=GramSection(weight=1.0),
+        ablation=AblationSection(tagger=row.tagger, reference="other"),
+    )
+    components.freeze()
+    found = [losses_of(components, known, Turn(VALIDATION_SEED, "ablation", number), options)
+             for number in range(BATCHES)]
+    rows = [{"shot": f"batch {number}", "key": "", "pairing": "own", **scores} for number, scores in enumerate(found)]
+    means = {key: fmean(scores[key] for scores in found) for key in found[0]}
+    write_result(file, rows, {"schema": SCHEMA, "groups": [{"pairing": "own", "scores": means}]})
+
+
+@torch.no_grad()
+def losses_of(components: Components, known: CharacterSet, turn: Turn, options: StageSection) -> dict[str, float]:
+    """Give the numbers of one batch, in thousandths."""
+    batch = make_color_batch(known, turn, options.batch, options)
+    own = colorizer_losses(components, batch, turn, options)
+    strange = replace(batch, reference=batch.reference.roll(1, 0))
+    apart = colorizer_losses(components, strange, turn, replace_gram(options, 0.0))["diffusion"] - own["diffusion"]
+    numbers = {"diffusion": own["diffusion"], "reference": apart, "gram": own["gram"], "parts": own["accuracy"]}
+    return {name: 1000 * float(value) for name, value in numbers.items()}
+
+
+def replace_gram(options: StageSection, weight: float) -> StageSection:
+    """The same options with another weight of the Gram loss."""
+    return options.model_copy(update={"gram": options.gram.model_copy(update={"weight": weight})})
+
+
+def write_result(file: Path, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
+    """Write what was measured as `colorcli evaluate --json` prints it, whole or not at all."""
+    lines = [*rows, {"summary": summary}]
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}")
     partial.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
