@@ -107,7 +107,7 @@ class Checkpoint:
             return Place()
         with self._opened(step) as file:
             text = (file.metadata() or {}).get("place")
-        said = json.loads(text) if text else {"step": step}
+        said: dict[str, Any] = json.loads(text) if text else {"step": step}
         return Place(**{known.name: said[known.name] for known in fields(Place) if known.name in said})
 
     def restore(self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

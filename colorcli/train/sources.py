@@ -39,9 +39,9 @@ class Sources:
 
 def require_data(recipe: Recipe) -> None:
     """Raise DataError if a folder that the recipe names is not there."""
-    named = {"pictures.folder": recipe.pictures and recipe.pictures.folder,
-             "pictures.validation_folder": recipe.pictures and recipe.pictures.validation_folder,
-             "sheets.folder": recipe.sheets and recipe.sheets.folder}
+    named = {"pictures.folder": recipe.pictures.folder if recipe.pictures else None,
+             "pictures.validation_folder": recipe.pictures.validation_folder if recipe.pictures else None,
+             "sheets.folder": recipe.sheets.folder if recipe.sheets else None}
     for key, folder in named.items():
         if folder is not None and not folder.is_dir():
             raise DataError(f"{key}: there is no folder {folder}", hint=f"--set {key}=DIR, or write it into the recipe")
