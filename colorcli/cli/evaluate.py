@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,7 @@ GENERATED = {Path("generated"): False, Path("moving"): True}
 GENERATED_SHOTS = 24
 GENERATED_FRAMES = 2
 NAME_WIDTH = 20
+PATIENCE = 10   # seconds without a word about a training set
 WIDEST = 130   # characters of a line of the table
 WHAT, NUMBERS, RESULT = "what is measured", "which numbers", "where they go"
 
@@ -132,7 +134,7 @@ def evaluate(
     from colorcli.model.weights import family_of
     from colorcli.presets import load_preset
     from colorcli.shot.engine import model_entry, variant_of
-    from colorcli.train.evaluate import Observers, Plan, check_plan
+    from colorcli.train.evaluate import Observers, Plan, check_plan, pairs_of
     from colorcli.train.evaluate import evaluate as measure
     from colorcli.train.evaluation_file import summary_of
     from colorcli.train.evaluation_page import WorstFrames, evaluation_page
@@ -168,15 +170,19 @@ def evaluate(
         columns = [column for column in columns_of(chosen) if column.of == "row" and column.key not in NOT_SHOWN]
         shown = that_fit(columns)
         worst = WorstFrames()
-        if not as_json and not of_set:
+        by_row = bool(columns) and not as_json and not of_set
+        if by_row:
             console.say_columns(*headings(shown))
 
         def tell(row: "EvaluationRow") -> None:
             if as_json:
                 console.say_json(row.as_dict())
-            elif not of_set:
+            elif by_row:
                 console.say_columns(cells_of(row, shown), headings(shown)[1])
+            if of_set:
+                pace.tell()
 
+        pace = Pace(sum(1 for _ in pairs_of(len(known), plan)))
         observers = Observers(tell, worst.add if report else lambda result: None, lambda why: console.warn(why))
         found = measure(
             known, settings, variant, engine, plan, instruments, out=out, observers=observers, pass_over=of_set
@@ -188,15 +194,32 @@ def evaluate(
     if as_json:
         console.say_json({"summary": summary})
     else:
-        if columns == shown and not of_set:
+        if by_row and columns == shown:
             say_means(found, columns)
-        else:
+        elif columns:
             say_sums(found)
         say_sets(found)
     for note in summary["notes"]:
         console.warn(note)
     if report is not None:
         write_page(report, evaluation_page(found.rows, found.groups, summary, worst))
+
+
+class Pace:
+    """Tells on stderr how far a long evaluation is: twenty times, and not before ten seconds have gone by."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._told, self._began = total, 0, 0, time.monotonic()
+
+    def tell(self) -> None:
+        """One more is done."""
+        self._done += 1
+        spent = time.monotonic() - self._began
+        twentieth = 20 * self._done // self._total
+        if twentieth > self._told and spent > PATIENCE and self._done < self._total:
+            self._told = twentieth
+            left = console.time_in_words(spent / self._done * (self._total - self._done))
+            console.note(f"{self._done} of {self._total} colored, about {left} left")
 
 
 def on_a_square(settings: "Preset", variant: "Variant") -> "Preset":

@@ -203,10 +203,11 @@ def evaluate(
 def check_plan(plan: Plan, count: int) -> None:
     """Raise UsageError if `count` shots or pictures are too few for a plan."""
     if plan.shuffled and count < 2:
-        raise UsageError("--shuffled needs two shots or more, and there is one", hint="leave --shuffled out")
+        raise UsageError("shuffled pairs need two shots or pictures, and there is one",
+                         hint="give more of them, or a higher --limit")
     if "drift" in plan.metrics and count < 2:
-        raise UsageError("drift needs the keys of two shots or more, and there is one",
-                         hint="leave drift out of --metrics, or give more shots")
+        raise UsageError("drift needs the keys of two shots or pictures, and there is one",
+                         hint="give more of them, or a higher --limit, or leave drift out of --metrics")
 
 
 def pairs_of(count: int, plan: Plan) -> Iterator[tuple[int, int, Pairing]]:

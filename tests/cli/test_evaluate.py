@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from colorcli.cli.evaluate import headings, on_a_square, that_fit
+from colorcli.cli.evaluate import Pace, headings, on_a_square, that_fit
 from colorcli.cli.main import main
 from colorcli.model.weights import write_list
 from colorcli.presets import default_preset, load_preset
@@ -111,6 +111,18 @@ def test_a_line_holds_no_more_columns_than_fit():
     assert 6 < len(kept) < len(everything)
     assert sum(headings(kept)[1]) + 2 * (len(kept) + 2) <= 130
     assert that_fit(everything[:3]) == everything[:3]
+
+
+def test_a_long_evaluation_tells_how_far_it_is(capsys, monkeypatch):
+    clock = iter(range(0, 4000, 4))
+    monkeypatch.setattr("colorcli.cli.evaluate.time.monotonic", lambda: next(clock))
+    pace = Pace(40)
+    for _ in range(40):
+        pace.tell()
+    told = capsys.readouterr().err.splitlines()
+    # Four seconds each: nothing is said in the first ten, and a twentieth is two of forty.
+    assert told[:2] == ["3 of 40 colored, about 2 min 28 s left", "4 of 40 colored, about 2 min 24 s left"]
+    assert told[2].startswith("6 of 40") and len(told) == 19
 
 
 def test_published_models_see_whole_drawings_in_a_square():

@@ -358,6 +358,8 @@ def test_a_feature_network_that_cannot_be_used_says_why(tmp_path, linear):
         open_features(tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match="no feature network that can be read"):
         open_features(tmp_path / "text.txt") if (tmp_path / "text.txt").write_text("x") else None
+    with pytest.raises(UsageError, match=r"--feature-values -2\.\.1 is nothing that pixels can be"):
+        open_features(linear, 16, "-2..1")
     with pytest.raises(UsageError, match=r"linear\.pt does not say what its pixels are"):
         open_features(linear)
 

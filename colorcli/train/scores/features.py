@@ -101,6 +101,8 @@ def open_features(path: Path, side: int | None = None, values: str | None = None
     side: of the square that it sees; values: a key of VALUES. Both are asked for only where the file does not tell.
     Raises WeightsError, UsageError, MissingExtraError.
     """
+    if values is not None and values not in VALUES:
+        raise UsageError(f"--feature-values {values} is nothing that pixels can be", hint=", ".join(VALUES))
     if not path.exists():
         raise WeightsError(f"there is no feature network {path}", hint="check the path given to --features")
     kind = "folder" if path.is_dir() else path.suffix.lower()
