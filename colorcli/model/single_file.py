@@ -26,7 +26,7 @@ CONVERT = (
     "if isinstance(v, torch.Tensor)}, 'OUT.safetensors')\" (weights_only keeps it from running anything)"
 )
 
-Kind = Literal["xl", "xlv2", "v2", "clip", "tagger", "adapter", "sdxl", "older", "diffusers", "unknown"]
+Kind = Literal["xl", "xlv2", "v2", "clip", "tagger", "adapter", "lora", "sdxl", "older", "diffusers", "unknown"]
 FAMILIES = ("xl", "xlv2", "v2")
 KIND_IN_WORDS: Mapping[Kind, str] = {
     "xl": "an xl model (sdxl-*)",
@@ -35,6 +35,7 @@ KIND_IN_WORDS: Mapping[Kind, str] = {
     "clip": "a CLIP tower",
     "tagger": "a tagger",
     "adapter": "the background adapter alone, without the base model it changes",
+    "lora": "a LoRA file, which changes a model and is none",
     "sdxl": "a text-to-image SDXL model, which colors no line art",
     "older": "an SD model without the background and style encoders of v2, such as mult-* or switch-*",
     "diffusers": "one network of a diffusers folder",
@@ -192,6 +193,8 @@ def kind_of(names: Iterable[str]) -> Kind:
         if has(r"conditioner\.embedders\.|model\.diffusion_model\.label_emb\."):
             return "sdxl"
         return "older"
+    if has(r".*\.lora_(A|B|down|up)(\.default)?\.weight$"):
+        return "lora"
     if has(r"(bg_encoder\.|.*\.lora_(down|up)_)"):
         return "adapter"
     if has(r"(.*\.)?(vision_model\.|visual\.)"):
@@ -213,6 +216,8 @@ def family_of_file(file: Path) -> str:
         hint = "give the file of a whole model, sdxl-*.safetensors, xlv2-* or v2-*"
         if kind == "older":
             hint = "of the SD 2.1 family colorcli runs v2-* only: how the earlier models are built is not known to it"
+        if kind == "lora":
+            hint = f"name it in a preset: lora: [{{file: {file.name}}}]"
         if kind in ("clip", "tagger"):
             hint = f"it goes with a model: colorcli models import MODEL.safetensors --{kind} {file.name}"
         raise WeightsError(f"{file.name} is {KIND_IN_WORDS[kind]}", hint=hint)

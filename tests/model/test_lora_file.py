@@ -1,6 +1,7 @@
 """LoRA files as they come from trainers: what they change, to which models they belong, what is refused."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from colorcli.errors import WeightsError
 from colorcli.model.lora_file import check_loras, open_lora, read_lora_file
 from colorcli.model.lora_merge import Lora, changed_networks
+from colorcli.model.single_file import family_of_file
 from colorcli.model.weights import shipped_folder, weights_digest
 from colorcli.presets import LoraSettings, Preset
 from tests.model import tiny
@@ -132,6 +134,14 @@ def test_a_file_that_is_something_else_is_refused_unread(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=message):
         read_lora_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("named", [peft_names, kohya_names])
+def test_a_lora_that_is_given_as_the_model_is_told_apart(tmp_path: Path, named: Callable[..., Any]) -> None:
+    file = lora_file(tmp_path / "show.safetensors", named({VALUES: halves(192, 96)}))
+    with pytest.raises(WeightsError, match="is a LoRA file") as caught:
+        family_of_file(file)
+    assert caught.value.hint == "name it in a preset: lora: [{file: show.safetensors}]"
 
 
 def test_a_cut_off_file_is_refused(tmp_path: Path) -> None:
