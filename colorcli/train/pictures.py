@@ -174,6 +174,7 @@ def stacked(rows: Sequence[Shown]) -> "PictureBatch":
         size=torch.tensor([row.size for row in rows], dtype=torch.float32),
         crop=torch.tensor([row.crop for row in rows], dtype=torch.float32),
         score=torch.tensor([row.score for row in rows], dtype=torch.float32),
+        names=tuple(row.path for row in rows),
     )
 
 
