@@ -93,9 +93,9 @@ class Outcome:
     """What came out of one case in one mode with one kind of key."""
 
     difference: float            # CIEDE2000 to the key at the same place, mean over the background
-    likeness: float | None       # cosine of both backgrounds' mean tokens
     spread: float                # standard deviation over seeds, 8-bit levels, mean over the background
     character: float             # CIEDE2000 to the key inside the character, mean
+    likeness: float | None       # cosine of both backgrounds' mean tokens
     seconds: float               # of the processors, for a frame
 
 
@@ -110,7 +110,8 @@ def outcome(
     began = time.process_time()
     made = [pipeline.color([frame], reference, with_seed(preset, seed))[0] for seed in SEEDS]
     seconds = (time.process_time() - began) / len(SEEDS)
-    return Outcome(*measured(made, to_canvas(key, frame.canvas, 1), frame, judge), seconds)
+    shown, mask = to_canvas(key, frame.canvas, 1), frame.mask_canvas
+    return Outcome(*measured(made, shown, frame), background_similarity(judge, made[0], mask, shown, mask), seconds)
 
 
 def with_seed(preset: Preset, seed: int) -> Preset:
@@ -118,10 +119,8 @@ def with_seed(preset: Preset, seed: int) -> Preset:
     return preset.model_copy(update={"sampling": preset.sampling.model_copy(update={"seed": seed})})
 
 
-def measured(
-    made: Sequence[Float], key: Float, frame: PreparedFrame, judge: Judge
-) -> tuple[float, float | None, float, float]:
-    """Measure layers of one canvas against the key on it: difference, likeness, spread, character."""
+def measured(made: Sequence[Float], key: Float, frame: PreparedFrame) -> tuple[float, float, float]:
+    """Measure layers of one canvas against the key on it: difference, spread, character."""
     left, top, width, height = frame.canvas.window
     shown = np.zeros(key.shape[:2], bool)
     shown[top : top + height, left : left + width] = True   # around it is no picture
@@ -130,10 +129,10 @@ def measured(
     outside, inside = (reach <= OUTSIDE) & shown, (frame.mask_canvas > 1 - OUTSIDE) & shown
     wanted = lab_of(key)
     apart = [ciede2000(lab_of(layer), wanted) for layer in made]
-    likeness = background_similarity(judge, made[0], frame.mask_canvas, key, frame.mask_canvas)
     spread = 255 * float(np.stack(made).std(axis=0)[outside].mean())
     return (
-        fmean(float(each[outside].mean()) for each in apart), likeness, spread,
+        fmean(float(each[outside].mean()) for each in apart),
+        spread,
         fmean(float(each[inside].mean()) for each in apart),
     )
 
