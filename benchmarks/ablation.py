@@ -25,10 +25,10 @@ from colorcli.model.weights import family_of, weights_digest, weights_folder
 from colorcli.pipeline import ColorizePipeline
 from colorcli.presets import load_preset
 from colorcli.shot.engine import model_entry
-from colorcli.train.checkpoint import Checkpoint
-from colorcli.train.dataset import CharacterSet, draw_shards
-from colorcli.train.evaluate import Plan, evaluate
-from colorcli.train.evaluation_file import (
+from colorcli.train.data.characters import CharacterSet, draw_shards
+from colorcli.train.data.validation import write_validation_shots
+from colorcli.train.evaluation.evaluate import Plan, evaluate
+from colorcli.train.evaluation.file import (
     SCHEMA,
     ComparedScore,
     Comparison,
@@ -38,15 +38,15 @@ from colorcli.train.evaluation_file import (
     read_evaluation,
     summary_of,
 )
-from colorcli.train.loop import VALIDATION_SEED, train
-from colorcli.train.mini_stages import colorizer_losses, make_color_batch
-from colorcli.train.progress import Lines
+from colorcli.train.evaluation.scores.frames import Instruments
+from colorcli.train.evaluation.truths import find_known_shots
+from colorcli.train.objectives.mini import colorizer_losses, make_color_batch
 from colorcli.train.recipe import Recipe, StageSection, read_recipe, runs_folder
-from colorcli.train.scores.frames import Instruments
+from colorcli.train.run.checkpoint import Checkpoint
+from colorcli.train.run.loop import VALIDATION_SEED, train
+from colorcli.train.run.progress import Lines
 from colorcli.train.sections import AblationSection, GramSection
-from colorcli.train.truths import find_known_shots
 from colorcli.train.turn import Turn
-from colorcli.train.validation import write_validation_shots
 from colorcli.variants import VARIANTS
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "mini-ablation.yaml"
@@ -153,10 +153,10 @@ class Clock(Lines):
         return round(median(spans), 3) if spans else None
 
 
-def run_row(name: str, seed: int, recipe: Recipe, changes: Sequence[str]) -> None:
+def run_row(name: str, seed: int, recipe: Recipe, changes: Sequence[str], tests: Sequence[str]) -> None:
     """Train a row and measure it, as far as that is not done."""
     row, run = ROWS[name], run_of(recipe, name, seed)
-    missing = [test for test in TESTS if not result_file(recipe, name, seed, test).exists()]
+    missing = [test for test in tests if not result_file(recipe, name, seed, test).exists()]
     if not missing:
         return
     if row.trained and not (run / "done.json").exists():
@@ -320,14 +320,14 @@ def named(key: str, score: str) -> bool:
 
 
 def results(
-    recipe: Recipe, rows: Sequence[str], seeds: Sequence[int]
+    recipe: Recipe, rows: Sequence[str], seeds: Sequence[int], tests: Sequence[str]
 ) -> tuple[list[str], dict[str, Comparison], dict[str, Any]]:
     """Read what is measured: the rows of which all tests and seeds are there, their comparison, all as plain values."""
     whole = [name for name in rows if all(
-        result_file(recipe, name, seed, test).exists() for seed in seeds_of(name, seeds) for test in TESTS
+        result_file(recipe, name, seed, test).exists() for seed in seeds_of(name, seeds) for test in tests
     )]
     compared: dict[str, Comparison] = {}
-    for test in TESTS:
+    for test in tests:
         several = [
             together([replace(read_evaluation(result_file(recipe, name, seed, test)), name=name)
                       for seed in (seeds_of(name, seeds) * len(seeds))[:len(seeds)]])
@@ -341,7 +341,8 @@ def results(
                 for seed in seeds_of(name, seeds)]
         by_seed = {
             column.title: [value_of(read_evaluation(result_file(recipe, name, seed, column.test)), column)
-                                for seed in seeds_of(name, seeds)] for column in COLUMNS
+                                for seed in seeds_of(name, seeds)]
+            for column in COLUMNS if column.test in tests
         }
         runs[name] = {"words": ROWS[name].words, "changes": list(ROWS[name].changes), "runs": told, "seeds": by_seed}
     plain = {test: comparison.as_dicts() for test, comparison in compared.items()}
@@ -366,6 +367,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", choices=[*ROWS, []], help="rows to make; none: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="changes of the recipe")
+    parser.add_argument("--tests", nargs="+", choices=list(TESTS), default=list(TESTS), help="what is measured")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only put together what is measured")
     parser.add_argument("--json", type=Path, help="write all numbers to this file")
@@ -377,9 +379,10 @@ def main() -> None:
         for seed in arguments.seeds:
             for name in rows:
                 for own in seeds_of(name, [seed]):
-                    run_row(name, own, recipe, arguments.set)
-    whole, compared, plain = results(recipe, rows, arguments.seeds)
-    print(markdown(whole, {test: comparison.scores for test, comparison in compared.items()}, COLUMNS))
+                    run_row(name, own, recipe, arguments.set, arguments.tests)
+    whole, compared, plain = results(recipe, rows, arguments.seeds, arguments.tests)
+    print(markdown(whole, {test: comparison.scores for test, comparison in compared.items()},
+                   [column for column in COLUMNS if column.test in arguments.tests]))
     if arguments.json is not None:
         began = {"model": "mini", "sha256": weights_digest(weights_folder("mini"))}
         stage = next(stage for stage in recipe.stages if stage.name == STAGE)

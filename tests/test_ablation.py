@@ -28,7 +28,7 @@ from benchmarks.ablation import (
 )
 from benchmarks.curve import curve_of, picture
 from benchmarks.plugin import measured
-from colorcli.train.evaluation_file import SavedEvaluation, read_evaluation
+from colorcli.train.evaluation.file import SavedEvaluation, read_evaluation
 from colorcli.train.recipe import Recipe, read_recipe
 from colorcli.train.stages import STAGES
 
@@ -121,7 +121,7 @@ def test_only_rows_that_are_measured_in_full_come_into_the_table(
         for test in tests:
             summary = {"schema": "colorcli/evaluation/1", "groups": [{"pairing": "own", "scores": {"drift": 1.5}}]}
             write_result(result_file(recipe, row, 1, test), [], summary)
-    whole, compared, plain = results(recipe, ["full", "same", "other"], [1])
+    whole, compared, plain = results(recipe, ["full", "same", "other"], [1], list(TESTS))
     assert whole == ["full", "same"]
     assert set(compared) == set(TESTS)
     assert plain["rows"]["same"]["runs"] == [{"steps": 5}]
