@@ -30,11 +30,11 @@ from colorcli.prepare.canvas import to_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import prepare_key
 from colorcli.presets import Preset, load_preset
-from colorcli.train.dataset import VALIDATION_SEED
+from colorcli.train.data.characters import VALIDATION_SEED
 from colorcli.train.drawings import VALIDATION_FAMILIES, design_character, draw
-from colorcli.train.loop import train
+from colorcli.train.evaluation.scores.judge import Judge, background_similarity, load_judge
 from colorcli.train.recipe import Recipe, read_recipe
-from colorcli.train.scores.judge import Judge, background_similarity, load_judge
+from colorcli.train.run.loop import train
 from colorcli.variants import VARIANTS, Variant
 
 STAGE = "xl-refine"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from colorcli.shot.manifest import FrameRecord, Totals
     from colorcli.shot.plan import ShotPlan
-    from colorcli.train.progress import Progress, StageNews, StepNews
+    from colorcli.train.run.progress import Progress, StageNews, StepNews
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 OUTS_LISTED = 12
@@ -433,7 +433,7 @@ def training_progress() -> "Progress":
     """How a training run is told: a bar on a terminal, else a flushed line for each line of the curve."""
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         return TrainingBar()
-    from colorcli.train.progress import Lines
+    from colorcli.train.run.progress import Lines
 
     return Lines(say)
 

@@ -49,9 +49,9 @@ TORCH_FREE = [
     "colorcli.shot.plan",
     "colorcli.shot.manifest",
     "colorcli.shot.run",
-    "colorcli.train.dataset_sheet",
-    "colorcli.train.from_drawings",
-    "colorcli.train.from_frames",
+    "colorcli.train.data.sheet",
+    "colorcli.train.data.from_drawings",
+    "colorcli.train.data.from_frames",
     "colorcli.console",
     "colorcli.cli.main",
     "colorcli.cli.dry_run",
@@ -127,8 +127,8 @@ def test_every_module_belongs_to_a_known_part(path: Path) -> None:
         "from colorcli import console",
         "from .. import console",
         "from ..train import loop",
-        "def lazily():\n    from colorcli.train.loop import train",
-        "import importlib\nimportlib.import_module('colorcli.train.loop')",
+        "def lazily():\n    from colorcli.train.run.loop import train",
+        "import importlib\nimportlib.import_module('colorcli.train.run.loop')",
     ],
 )
 def test_an_import_that_points_up_is_found_however_it_is_written(source: str) -> None:

@@ -12,8 +12,8 @@ from colorcli.cli.options import Verbose
 from colorcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from colorcli.train.blocks import SetReport
-    from colorcli.train.dataset_sheet import SetCheck
+    from colorcli.train.data.blocks import SetReport
+    from colorcli.train.data.sheet import SetCheck
 
 SECONDS_BETWEEN = 5.0   # of two lines that tell how far it is
 LISTED = 8              # files that are named, of those that cannot be used
@@ -76,8 +76,8 @@ def draw(
     if side % 32:
         raise UsageError(f"--side {side} is no multiple of 32", hint=f"--side {max(128, round(side / 32) * 32)}")
 
-    from colorcli.train.blocks import write_blocks
-    from colorcli.train.from_drawings import character_blocks
+    from colorcli.train.data.blocks import write_blocks
+    from colorcli.train.data.from_drawings import character_blocks
 
     blocks = character_blocks(characters, poses, seed, side, validation)
     report = write_blocks(folder, blocks, processes=processes, tell=Told("drawings", as_json))
@@ -141,9 +141,9 @@ def index(
     """Make a training set of color frames. Line art and masks are found; what is made already stays."""
     console.start_logging(verbose)
 
-    from colorcli.train.archives import PictureStore
-    from colorcli.train.blocks import PARTS_FOLDER, index_archives, write_blocks
-    from colorcli.train.from_frames import SKETCHERS, FrameOptions, check_options, frame_blocks
+    from colorcli.train.data.archives import PictureStore
+    from colorcli.train.data.blocks import PARTS_FOLDER, index_archives, write_blocks
+    from colorcli.train.data.from_frames import SKETCHERS, FrameOptions, check_options, frame_blocks
 
     if out is None or out.resolve() == folder.resolve():
         if (folder / PARTS_FOLDER).is_dir() or not all(PictureStore(folder).has(kind) for kind in ("color", "sketch")):
@@ -160,7 +160,7 @@ def index(
     blocks = frame_blocks(folder, out, options, per_archive)
     tagger: Any = None
     if tags:
-        from colorcli.train.tags import Tagger
+        from colorcli.train.data.tags import Tagger
 
         tagger = Tagger()
     report = write_blocks(out, blocks, processes=processes, tell=Told("frames", as_json), tags=tagger)
@@ -210,8 +210,8 @@ def check(
     if out is not None and out.suffix.lower() != ".png":
         raise UsageError(f"-o {out} is no picture that is written here", hint="a name that ends in .png")
 
-    from colorcli.train.dataset_sheet import READ, check_set, write_sheet
-    from colorcli.train.pictures import PictureSet, settings_for
+    from colorcli.train.data.pictures import PictureSet, settings_for
+    from colorcli.train.data.sheet import READ, check_set, write_sheet
 
     settings = settings_for(like.value, side, reference=reference.value, min_score=min_score, min_side=min_side)
     pictures = PictureSet(folder, settings)

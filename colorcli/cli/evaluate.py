@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from colorcli.presets import Preset
-    from colorcli.train.evaluate import Evaluation, EvaluationRow
-    from colorcli.train.evaluation_file import Comparison
-    from colorcli.train.scores.table import Column
-    from colorcli.train.truths import Known
+    from colorcli.train.evaluation.evaluate import Evaluation, EvaluationRow
+    from colorcli.train.evaluation.file import Comparison
+    from colorcli.train.evaluation.scores.table import Column
+    from colorcli.train.evaluation.truths import Known
     from colorcli.variants import Variant
 
 # The words that stand for drawings made now, in styles never trained on: whether they are shots in which limbs move.
@@ -134,13 +134,13 @@ def evaluate(
     from colorcli.model.weights import family_of
     from colorcli.presets import load_preset
     from colorcli.shot.engine import model_entry, variant_of
-    from colorcli.train.evaluate import Observers, Plan, check_plan, pairs_of
-    from colorcli.train.evaluate import evaluate as measure
-    from colorcli.train.evaluation_file import summary_of
-    from colorcli.train.evaluation_page import WorstFrames, evaluation_page
-    from colorcli.train.scores.frames import Instruments
-    from colorcli.train.scores.table import NOT_SHOWN, columns_of, metrics_named
-    from colorcli.train.truths import is_training_set
+    from colorcli.train.evaluation.evaluate import Observers, Plan, check_plan, pairs_of
+    from colorcli.train.evaluation.evaluate import evaluate as measure
+    from colorcli.train.evaluation.file import summary_of
+    from colorcli.train.evaluation.page import WorstFrames, evaluation_page
+    from colorcli.train.evaluation.scores.frames import Instruments
+    from colorcli.train.evaluation.scores.table import NOT_SHOWN, columns_of, metrics_named
+    from colorcli.train.evaluation.truths import is_training_set
 
     check_engine(device, attention.value)
     check_report(report)
@@ -237,7 +237,7 @@ def on_a_square(settings: "Preset", variant: "Variant") -> "Preset":
 
 def default_metrics(of_set: bool) -> tuple[str, ...]:
     """What is measured where nothing else is asked for."""
-    from colorcli.train.scores.table import DEFAULT, OF_SETS
+    from colorcli.train.evaluation.scores.table import DEFAULT, OF_SETS
 
     return OF_SETS if of_set else DEFAULT
 
@@ -249,8 +249,8 @@ def drawn_characters(asked: int, limit: int | None) -> int:
 
 def draw_shots(folder: Path, count: int, moving: bool) -> "Sequence[Known]":
     """Draw characters of styles never trained on."""
-    from colorcli.train.truths import find_known_shots
-    from colorcli.train.validation import write_validation_shots
+    from colorcli.train.data.validation import write_validation_shots
+    from colorcli.train.evaluation.truths import find_known_shots
 
     write_validation_shots(folder, count, frames=GENERATED_FRAMES, moving=moving)
     return find_known_shots(folder)
@@ -258,7 +258,7 @@ def draw_shots(folder: Path, count: int, moving: bool) -> "Sequence[Known]":
 
 def find_known(data: Path, limit: int | None, *, of_set: bool) -> "Sequence[Known]":
     """Find what is measured. Raises ShotError or DataError."""
-    from colorcli.train.truths import find_known_pictures, find_known_shots, first_frames
+    from colorcli.train.evaluation.truths import find_known_pictures, find_known_shots, first_frames
 
     return find_known_pictures(data, limit) if of_set else first_frames(find_known_shots(data), limit)
 
@@ -290,7 +290,7 @@ def headings(columns: "Sequence[Column]") -> tuple[tuple[str, ...], tuple[int, .
 
 def cells_of(row: "EvaluationRow", columns: "Sequence[Column]") -> tuple[str, ...]:
     """A row of the table."""
-    from colorcli.train.scores.table import in_words
+    from colorcli.train.evaluation.scores.table import in_words
 
     return row.shot, row.key, str(row.frames), *(in_words(column.key, row.scores.get(column.key)) for column in columns)
 
@@ -305,7 +305,7 @@ def that_fit(columns: "Sequence[Column]") -> "Sequence[Column]":
 
 def say_means(found: "Evaluation", columns: "Sequence[Column]") -> None:
     """Sum the rows of each pairing up in one more row; a single one says it all itself."""
-    from colorcli.train.evaluate import mean_row
+    from colorcli.train.evaluation.evaluate import mean_row
 
     for group in found.groups:
         rows = [row for row in found.rows if row.pairing == group.pairing]
@@ -320,7 +320,7 @@ def say_means(found: "Evaluation", columns: "Sequence[Column]") -> None:
 
 def say_sums(found: "Evaluation") -> None:
     """Sum up in a table of its own: a line for each number, a column for each pairing and for its truth."""
-    from colorcli.train.scores.table import column_of, in_words
+    from colorcli.train.evaluation.scores.table import column_of, in_words
 
     heads, lists = [], []
     for group in found.groups:
@@ -337,7 +337,7 @@ def say_sums(found: "Evaluation") -> None:
 
 def say_sets(found: "Evaluation") -> None:
     """Say what is measured of whole sets, with the count it is measured on, and what could not be read."""
-    from colorcli.train.scores.table import column_of, in_words
+    from colorcli.train.evaluation.scores.table import column_of, in_words
 
     for group in found.groups:
         for key, value in group.scores.items():
@@ -353,7 +353,7 @@ def say_sets(found: "Evaluation") -> None:
 
 def compare_files(files: "Sequence[Path]", *, as_json: bool, report: Path | None) -> None:
     """Show evaluations side by side. Raises UsageError for a file that is none."""
-    from colorcli.train.evaluation_file import compare, comparison_markdown, read_evaluation
+    from colorcli.train.evaluation.file import compare, comparison_markdown, read_evaluation
 
     check_report(report, (".html", ".htm", ".md"))
     comparison = compare([read_evaluation(file) for file in files])
@@ -365,7 +365,7 @@ def compare_files(files: "Sequence[Path]", *, as_json: bool, report: Path | None
     for note in comparison.notes:
         console.warn(note)
     if report is not None:
-        from colorcli.train.evaluation_page import comparison_page
+        from colorcli.train.evaluation.page import comparison_page
 
         write = comparison_markdown if report.suffix.lower() == ".md" else comparison_page
         write_page(report, write(comparison))
@@ -373,8 +373,8 @@ def compare_files(files: "Sequence[Path]", *, as_json: bool, report: Path | None
 
 def say_comparison(comparison: "Comparison") -> None:
     """Print a table: a row for each score, a column for each evaluation, changes against the first."""
-    from colorcli.train.evaluation_file import LEGEND, compared_cell
-    from colorcli.train.scores.table import column_of
+    from colorcli.train.evaluation.file import LEGEND, compared_cell
+    from colorcli.train.evaluation.scores.table import column_of
 
     for pairing in dict.fromkeys(score.pairing for score in comparison.scores):
         rows = []

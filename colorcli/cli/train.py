@@ -54,7 +54,7 @@ def train(
         # DistributedDataParallel warns at every start that it looks for weights without a gradient, as we asked it to.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
-    from colorcli.train.loop import train as run_recipe
+    from colorcli.train.run.loop import train as run_recipe
 
     progress = console.training_progress() if speaks else None
     run = run_recipe(path, console.say if speaks else ignore, minutes=minutes or None, only=only,
@@ -76,15 +76,15 @@ def check_recipe(path: Path, changes: Sequence[str], only: str | None) -> None:
     if only is not None and only not in stages:
         raise UsageError(f"--only {only}: {path.name} has no such stage", hint=f"it has {', '.join(stages)}")
     if recipe.tensorboard:
-        from colorcli.train.board import require_tensorboard
+        from colorcli.train.run.board import require_tensorboard
 
         require_tensorboard()
 
 
 def tell_plan(path: Path, changes: Sequence[str], only: str | None, start_from: Path | None) -> None:
     """Tell what a run would do."""
-    from colorcli.train.plan import plan_run
     from colorcli.train.recipe import read_recipe
+    from colorcli.train.run.plan import plan_run
 
     recipe = read_recipe(path, changes)
     if start_from:

@@ -8,11 +8,10 @@ from torch import nn
 
 from colorcli.errors import PresetError
 from colorcli.model.build import Components
-from colorcli.train import mini_stages as mini
-from colorcli.train import published_stages as published
-from colorcli.train.batch import Losses
-from colorcli.train.distill import distill_losses
-from colorcli.train.lora import lora_losses, make_sheet_batch
+from colorcli.train.data.batch import Losses
+from colorcli.train.objectives import mini, published
+from colorcli.train.objectives.distill import distill_losses
+from colorcli.train.objectives.lora import lora_losses, make_sheet_batch
 from colorcli.train.recipe import StageSection
 from colorcli.train.turn import Turn
 

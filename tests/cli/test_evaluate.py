@@ -9,8 +9,8 @@ from colorcli.cli.evaluate import Pace, headings, on_a_square, that_fit
 from colorcli.cli.main import main
 from colorcli.model.weights import write_list
 from colorcli.presets import default_preset, load_preset
-from colorcli.train.archives import png_bytes, write_archives
-from colorcli.train.scores.table import METRICS, columns_of
+from colorcli.train.data.archives import png_bytes, write_archives
+from colorcli.train.evaluation.scores.table import METRICS, columns_of
 from colorcli.variants import VARIANTS
 from tests.finish.studio import face
 from tests.shot.studio import FakeColorizer, draw, draw_key

@@ -7,7 +7,7 @@ import pytest
 
 from colorcli.cli.main import main
 from colorcli.console import TrainingBar, training_progress
-from colorcli.train.progress import Lines, StageNews, StepNews
+from colorcli.train.run.progress import Lines, StageNews, StepNews
 
 RECIPE = """\
 name: two

@@ -1,6 +1,6 @@
 """Background bleaching reproduces the golden numbers."""
 
-from colorcli.train.bleaching import Thresholds, bleach
+from colorcli.train.objectives.bleaching import Thresholds, bleach
 from tests.golden.fixture import load
 
 

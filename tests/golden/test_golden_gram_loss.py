@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from colorcli.train.gram import gram_loss, gram_matrices
+from colorcli.train.objectives.gram import gram_loss, gram_matrices
 from colorcli.train.sections import GramSection
 from tests.golden.fixture import Fixture, count, load
 

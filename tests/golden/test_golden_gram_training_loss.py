@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from colorcli.model.build import Components
 from colorcli.model.unet import ColorUNet, transformer_blocks
 from colorcli.sampling import PUBLISHED_SCHEDULE
-from colorcli.train.gram import gram_blocks
-from colorcli.train.objective import (
+from colorcli.train.objectives.denoising import (
     Noised,
     Reading,
     add_noise,
@@ -19,6 +18,7 @@ from colorcli.train.objective import (
     dropped,
     strange_context,
 )
+from colorcli.train.objectives.gram import gram_blocks
 from colorcli.train.recipe import StageSection
 from colorcli.train.sections import GramSection
 from tests.golden import networks

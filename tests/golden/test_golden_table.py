@@ -144,22 +144,23 @@ TABLE: dict[str, Row] = {
         ("mask_extraction_wrapping:masks_around_a_placeholder_network",),
     ),
     "background_bleaching": Row(
-        ("train.bleaching:bleach",), ("background_bleaching:bleaching_of_a_training_batch",)
+        ("train.objectives.bleaching:bleach",), ("background_bleaching:bleaching_of_a_training_batch",)
     ),
     "gram_training_loss": Row(
-        ("train.objective:branch_losses", "train.objective:add_noise"),
+        ("train.objectives.denoising:branch_losses", "train.objectives.denoising:add_noise"),
         ("gram_training_loss:losses_and_gradients_of_both_branches",),
     ),
     "xl_training_inputs_base": Row(
-        ("train.published_stages:xl_base_inputs",), ("training_inputs:inputs_of_the_base_stage",)
+        ("train.objectives.published:xl_base_inputs",), ("training_inputs:inputs_of_the_base_stage",)
     ),
     "xl_training_inputs_adapter": Row(
-        ("train.published_stages:xl_refine_inputs", "train.objective:add_noise"),
+        ("train.objectives.published:xl_refine_inputs", "train.objectives.denoising:add_noise"),
         ("training_inputs:inputs_of_the_refinement_and_one_call_with_them",),
         exceptions={"bank.*": 5e-4},
     ),
     "gram_loss": Row(
-        ("train.gram:gram_loss", "train.gram:gram_matrices"), ("gram_loss:losses_and_matrices_of_every_setting",)
+        ("train.objectives.gram:gram_loss", "train.objectives.gram:gram_matrices"),
+        ("gram_loss:losses_and_matrices_of_every_setting",),
     ),
     # The SD2.1 model.
     "v2_sketch_encoder": Row(

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from colorcli.model.conditions import Encoders
 from colorcli.sampling import scaled_linear
-from colorcli.train.batch import PictureBatch
-from colorcli.train.bleaching import Thresholds
-from colorcli.train.objective import add_noise
-from colorcli.train.published_stages import Draws, xl_base_inputs, xl_refine_inputs
+from colorcli.train.data.batch import PictureBatch
+from colorcli.train.objectives.bleaching import Thresholds
+from colorcli.train.objectives.denoising import add_noise
+from colorcli.train.objectives.published import Draws, xl_base_inputs, xl_refine_inputs
 from tests.golden import networks
 from tests.golden.fixture import Fixture, load
 from tests.golden.test_golden_conditions import Placeholders

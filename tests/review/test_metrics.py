@@ -18,7 +18,7 @@ from colorcli.review.metrics import (
     region_score,
     true_regions,
 )
-from colorcli.train.evaluate import find_known_shots
+from colorcli.train.evaluation.evaluate import find_known_shots
 
 # Sharma, Wu, Dalal 2005, table 1: two colors in CIELAB and their difference.
 SHARMA = np.array(

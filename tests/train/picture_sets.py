@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from colorcli.train.archives import Kind, png_bytes, write_archives
-from colorcli.train.index import INDEX_FOLDER, Entry, write_index
+from colorcli.train.data.archives import Kind, png_bytes, write_archives
+from colorcli.train.data.index import INDEX_FOLDER, Entry, write_index
 
 KINDS: tuple[Kind, ...] = ("color", "sketch", "mask")
 

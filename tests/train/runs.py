@@ -7,8 +7,8 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from colorcli.train.loop import train
-from colorcli.train.progress import Lines
+from colorcli.train.run.loop import train
+from colorcli.train.run.progress import Lines
 
 RECIPE = """\
 name: tiny

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from colorcli.errors import PresetError
 from colorcli.model.build import Components
 from colorcli.model.lora import BackgroundAdapter
-from colorcli.train.grow import grow
 from colorcli.train.recipe import StageName, StageSection
+from colorcli.train.run.grow import grow
 from colorcli.train.sections import AblationSection, GramSection
 from colorcli.train.stages import STAGES, trained_modules
 from colorcli.train.turn import Turn

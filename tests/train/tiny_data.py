@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from colorcli.model.match import GEOMETRY
-from colorcli.train.batch import PictureBatch
-from colorcli.train.dataset import CharacterSet, Sample
-from colorcli.train.pairs import PairSet, RegionPair
+from colorcli.train.data.batch import PictureBatch
+from colorcli.train.data.characters import CharacterSet, Sample
+from colorcli.train.data.pairs import PairSet, RegionPair
 from colorcli.train.turn import Turn
 from tests.tiny_mini import PARTS, TAGS, TINY
 
