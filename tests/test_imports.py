@@ -31,6 +31,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
+# The same inside the trainer.
+TRAIN_LAYERS = (
+    ("sections", "recipe", "turn", "tensor_file", "drawings"), ("data",), ("objectives",), ("stages",), ("run",),
+    ("evaluation",),
+)
+TRAIN_LEVEL = {part: level for level, parts in enumerate(TRAIN_LAYERS) for part in parts}
+
 # Modules that a dry run and `--help` go through: a second of torch there is a second for every task of a farm.
 TORCH_FREE = [
     "colorcli",
@@ -117,6 +124,20 @@ def test_a_module_imports_only_parts_before_its_own(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=[module_of(path) for path in SOURCES])
 def test_every_module_belongs_to_a_known_part(path: Path) -> None:
     assert module_of(path) == "colorcli" or part_of(module_of(path)) in LEVEL
+
+
+TRAINER = [path for path in SOURCES if "train" in path.relative_to(PACKAGE).parts[:1] and path.parent != PACKAGE]
+
+
+@pytest.mark.parametrize("path", TRAINER, ids=[module_of(path) for path in TRAINER])
+def test_a_module_of_the_trainer_imports_only_parts_before_its_own(path: Path) -> None:
+    def level(module: str) -> int:
+        name = module.removeprefix("colorcli.train").strip(".").partition(".")[0]
+        return TRAIN_LEVEL[name] if name else 0
+
+    module = module_of(path)
+    known = imports_of(path.read_text(encoding="utf-8"), module, path.name == "__init__.py")
+    assert [other for _, other in known if other.startswith("colorcli.train") and level(other) > level(module)] == []
 
 
 @pytest.mark.parametrize(
