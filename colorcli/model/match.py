@@ -19,6 +19,7 @@ from colorcli.prepare.canvas import Canvas, to_canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.palette import Palette
+from colorcli.prepare.region_views import region_views
 from colorcli.prepare.regions import Regions, closed_regions, nearest_labelled
 
 Floats = NDArray[np.float32]
@@ -61,6 +62,7 @@ class RegionReadings:
     features: Tensor   # (R, C) mean features
     geometry: Tensor   # (R, GEOMETRY) middle and spread in x and y, slant, size, and how much like an ellipse it is
     cells: Tensor      # (R, rows * columns) share of the region in each cell of the canvas
+    views: Tensor      # (R, VIEWS, side, side) uint8, see `region_views`
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def key_map(parts: PartMap, key: PreparedKey) -> KeyMap:
     """Find the regions of one color in the key, and read their parts."""
     palette = key.palette
     regions, colors = color_regions(palette)
-    readings = read_regions(regions, parts, key.canvas, key.mask_canvas)
+    readings = read_regions(regions, parts, key.canvas, key.mask_canvas, key.ink)
     count, cells = len(palette.colors), parts.parts.shape[1] * parts.parts.shape[2]
     shown = np.flatnonzero(palette.index >= 0)
     numbers = cells_of(shown, key.canvas) * count + palette.index.reshape(-1)[shown]
@@ -117,8 +119,11 @@ def color_regions(palette: Palette) -> tuple[Regions, NDArray[np.int64]]:
     return Regions(labels, np.zeros((0, 0), np.float32), areas), np.array(colors, np.int64)
 
 
-def read_regions(regions: Regions, parts: PartMap, canvas: Canvas, mask: Floats) -> RegionReadings:
-    """Take the mean of the readings and of the place over each region; mask is that of the canvas, (h, w)."""
+def read_regions(regions: Regions, parts: PartMap, canvas: Canvas, mask: Floats, ink: Floats) -> RegionReadings:
+    """Take the mean of the readings and of the place over each region, and look at how it is drawn.
+
+    mask is that of the canvas, (h, w); ink that of the drawing, (H, W).
+    """
     cells = parts.parts.shape[1] * parts.parts.shape[2]
     places = np.flatnonzero(regions.labels)
     numbers = (regions.labels.reshape(-1)[places].astype(np.int64) - 1) * cells + cells_of(places, canvas)
@@ -133,6 +138,7 @@ def read_regions(regions: Regions, parts: PartMap, canvas: Canvas, mask: Floats)
         features=shares @ parts.features.flatten(1).mT,
         geometry=torch.from_numpy(_geometry(regions, canvas, mask)),
         cells=shares,
+        views=torch.from_numpy(region_views(regions, ink, _figure(mask)[3] * canvas.crop[2] / canvas.window[2])),
     )
 
 
@@ -175,7 +181,9 @@ def match_colors(
     tokens, key_tokens = region_tokens(regions), region_tokens(key.regions)
     there = [torch.ones(1, len(each), dtype=torch.bool) for each in (tokens, key_tokens)]
     device = matcher.device
-    logits = matcher(*(x[None].to(device) for x in (tokens, key_tokens, colors)), *(x.to(device) for x in there))
+    views = (x.to(device).float() / 255 for x in (regions.views, key.regions.views))
+    seen = (x[None].to(device) for x in (tokens, key_tokens, colors))
+    logits = matcher(*seen, *(x.to(device) for x in there), *views)
     return color_scores(logits[0].float().cpu(), key.region_colors, scores, float(matcher.rule_share)).argmax(1)
 
 
@@ -217,7 +225,7 @@ def paint_match(
     if not regions.count or not len(key.region_colors):
         blank = np.zeros(frame.ink_canvas.shape, np.float32)
         return Painted(np.ones((*blank.shape, 3), np.float32), blank)
-    readings = read_regions(regions, parts, frame.canvas, frame.mask_canvas)
+    readings = read_regions(regions, parts, frame.canvas, frame.mask_canvas, frame.lines.ink)
     chosen = key.palette[match_colors(parts, readings, key, matcher, rule)].numpy()  # (R, 3)
     numbers = regions.labels.reshape(-1)[nearest_labelled(regions.labels)] - 1  # (H, W)
     inside = frame.mask > 0.5

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from colorcli.images import Picture, over_paper
 from colorcli.prepare.background import Background, bleach, read_background
-from colorcli.prepare.canvas import Canvas, from_canvas, to_canvas
+from colorcli.prepare.canvas import Canvas, to_canvas
 from colorcli.prepare.frame import drawing_canvas
 from colorcli.prepare.lineart import lines_of_color
 from colorcli.prepare.masks import MARGIN, character_mask, dilate, snap_to_lines
@@ -30,7 +30,8 @@ class PreparedKey:
     canvas: Canvas
     color_canvas: Float     # (h, w, 3) 0..1, over white
     mask_canvas: Float      # (h, w)
-    ink_canvas: Float       # (h, w) the key's outlines as a frame of the same character would show them
+    ink: Float              # (H, W) the key's outlines as a frame of the same character would show them
+    ink_canvas: Float       # (h, w)
     bleached_canvas: Float  # (h, w, 3) the key with its character taken out
     grown: Float | None = None            # (H, W) the mask with a margin, if a network found it; see `bleach_mask`
     background: Background | None = None  # the picture that takes the place of the bleached key, if there is one
@@ -48,7 +49,7 @@ class PreparedKey:
     @cached_property
     def palette(self) -> Palette:
         """The flat colors of the key's character at its own size; found when first asked for, once for a shot."""
-        return find_palette(over_paper(self.picture), from_canvas(self.ink_canvas, self.canvas, 0), self.mask)
+        return find_palette(over_paper(self.picture), self.ink, self.mask)
 
 
 def prepare_key(
@@ -98,6 +99,7 @@ def prepare_key(
         canvas=canvas,
         color_canvas=color_canvas,
         mask_canvas=mask_canvas,
+        ink=lines.ink,
         ink_canvas=to_canvas(lines.ink, canvas, 0),
         bleached_canvas=bleach(
             color_canvas,

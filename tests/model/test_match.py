@@ -26,7 +26,7 @@ def prepared_key() -> PreparedKey:
     color = np.empty((SIDE, SIDE, 3), np.float32)
     color[:32], color[32:] = RED, BLUE
     ink, mask = np.zeros((SIDE, SIDE), np.float32), np.ones((SIDE, SIDE), np.float32)
-    return PreparedKey(Picture(color, None, FORMATS["png8"], 3), mask, WHOLE, color, mask, ink, color)
+    return PreparedKey(Picture(color, None, FORMATS["png8"], 3), mask, WHOLE, color, mask, ink, ink, color)
 
 
 def paint(parts: torch.Tensor, ink: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from colorcli.model.match import GEOMETRY
+from colorcli.prepare.region_views import VIEW_SIDE, VIEWS
 from colorcli.train.data.batch import PictureBatch
 from colorcli.train.data.characters import CharacterSet, Sample
 from colorcli.train.data.pairs import PairSet, RegionPair
@@ -50,6 +51,8 @@ def pairs(count: int = 4, regions: int = 6) -> PairSet:
             frame=normal(regions, token), key=normal(regions, token), color_of=torch.arange(regions) % 3,
             palette=normal(3, 3).sigmoid(), right=torch.eye(3, dtype=torch.bool).repeat(2, 1), rule=normal(regions, 3),
             pixels=torch.tensor([10, 50, 100, 200, 400, 800]),
+            views=torch.zeros(regions, VIEWS, VIEW_SIDE, VIEW_SIDE, dtype=torch.uint8),
+            key_views=torch.zeros(regions, VIEWS, VIEW_SIDE, VIEW_SIDE, dtype=torch.uint8),
         )
         for _ in range(count)
     ]

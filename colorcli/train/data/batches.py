@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colorcli.model.match import MIRRORED
+from colorcli.prepare.region_views import INK_VIEWS
 from colorcli.train.data.batch import TensorBatch
 from colorcli.train.data.characters import Pair, Sample
 from colorcli.train.data.pairs import RegionPair
 
+HIDDEN_VIEWS = 0.1  # share of pictures in whose views no ink is seen
 SHAKE = 0.1  # standard deviation of what is laid over the readings of regions
 
 
@@ -131,8 +133,8 @@ class PairBatch:
 
 def pair_batch(
     pairs: Sequence[RegionPair], rng: np.random.Generator | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Give frame tokens, key tokens, key colors in -1..1, and which of the rows are there, as `RegionMatcher` takes.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Give frame tokens, key tokens, key colors in -1..1, which rows are there, and views, as `RegionMatcher` takes.
 
     With `rng` they are mirrored, recolored and shaken at random.
     """
@@ -141,17 +143,23 @@ def pair_batch(
     frame, key = (torch.zeros(len(pairs), length, token, device=device) for length in longest)
     frame_there, key_there = (torch.zeros(len(pairs), n, dtype=torch.bool, device=device) for n in longest)
     colors = torch.zeros(len(pairs), longest[1], 3, device=device)
+    views: tuple[list[Tensor], list[Tensor]] = [], []
     for row, pair in enumerate(pairs):
         frame[row, : len(pair.frame)], frame_there[row, : len(pair.frame)] = pair.frame, True
         key[row, : len(pair.key)], key_there[row, : len(pair.key)] = pair.key, True
+        shown = [pair.views.float() / 255, pair.key_views.float() / 255]
         palette = pair.palette * 2 - 1
         if rng is not None:
             palette = palette[:, torch.from_numpy(rng.permutation(3))] * (-1.0 if rng.random() < 0.3 else 1.0)
-            for tokens in (frame[row], key[row]):
+            for which, tokens in enumerate((frame[row], key[row])):
                 if rng.random() < 0.5:
                     tokens[:, list(MIRRORED)] *= -1
+                    shown[which] = shown[which].flip(-1)
+                shown[which][:, list(INK_VIEWS)] *= rng.uniform(0.6, 1.0) if rng.random() >= HIDDEN_VIEWS else 0.0
         colors[row, : len(pair.key)] = palette[pair.color_of]
+        for each, one in zip(views, shown, strict=True):
+            each.append(one)
     if rng is not None:
         generator = torch.Generator("cpu").manual_seed(int(rng.integers(2**62)))
         frame, key = (x + SHAKE * torch.randn(x.shape, generator=generator).to(device) for x in (frame, key))
-    return frame, key, colors, frame_there, key_there
+    return frame, key, colors, frame_there, key_there, torch.cat(views[0]), torch.cat(views[1])

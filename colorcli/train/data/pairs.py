@@ -25,7 +25,7 @@ from colorcli.prepare.key import prepare_key
 from colorcli.prepare.regions import Regions, closed_regions, pixels_of_regions
 from colorcli.presets import default_preset
 from colorcli.train.data.validation import SIZE
-from colorcli.train.drawings import FAMILIES, VALIDATION_FAMILIES, design_character, draw
+from colorcli.train.drawings import VALIDATION_FAMILIES, design_character, draw
 
 FIRST_SEED = 500_000       # characters of the pairs are counted from here: the networks never learned from them
 VALIDATION_SEED = 11_900_000
@@ -46,6 +46,8 @@ class RegionPair:
     right: Tensor      # (R, K) bool
     rule: Tensor       # (R, K) the hand-made score
     pixels: Tensor     # (R,) area in the drawing
+    views: Tensor      # (R, VIEWS, side, side) uint8, see `region_views`
+    key_views: Tensor  # (S, VIEWS, side, side)
 
 
 def read_character(pipeline: ColorizePipeline, seed: int, family: str | None, frames: int) -> Iterator[RegionPair]:
@@ -81,7 +83,7 @@ def region_pair(
     parts: PartMap, regions: Regions, frame: PreparedFrame, key: KeyMap, color: NDArray[np.float32]
 ) -> RegionPair:
     """Read the regions of a frame whose true colors (H, W, 3), 0..1, are known."""
-    readings = read_regions(regions, parts, frame.canvas, frame.mask_canvas)
+    readings = read_regions(regions, parts, frame.canvas, frame.mask_canvas, frame.lines.ink)
     truth = color.reshape(-1, 3)
     medians = np.stack([np.median(truth[pixels], axis=0) for pixels in pixels_of_regions(regions)])  # (R, 3)
     true_lab, palette_lab = lab_of(medians), lab_of(key.palette.numpy())
@@ -95,6 +97,8 @@ def region_pair(
         right=torch.from_numpy(apart < SAME_COLOR),
         rule=rule_scores(parts, readings, key).half(),
         pixels=torch.from_numpy(regions.areas[1:]),
+        views=readings.views,
+        key_views=key.regions.views,
     )
 
 
@@ -149,8 +153,9 @@ def read_shard(path: Path, model: Path, seeds: Sequence[int], frames: int, valid
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     pipeline = load_pipeline(str(model.resolve()), "cpu")
-    families = list(VALIDATION_FAMILIES if validation else FAMILIES)
-    pairs = [pair for seed in seeds for pair in read_character(pipeline, seed, families[seed % len(families)], frames)]
+    held_out = list(VALIDATION_FAMILIES)
+    families = {seed: held_out[seed % len(held_out)] if validation else None for seed in seeds}
+    pairs = [pair for seed, family in families.items() for pair in read_character(pipeline, seed, family, frames)]
     tensors = {
         f"{number}.{field.name}": getattr(pair, field.name).clone().contiguous()
         for number, pair in enumerate(pairs) for field in fields(RegionPair)

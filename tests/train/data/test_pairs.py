@@ -44,11 +44,13 @@ def test_what_fills_up_a_batch_changes_nothing(pairs):
 
 
 def test_shaken_pairs_stay_the_same_pairs(pairs):
-    frame, key, colors, frame_there, key_there = pair_batch(pairs, np.random.default_rng(1))
+    frame, key, colors, frame_there, key_there, frame_views, key_views = pair_batch(pairs, np.random.default_rng(1))
     plain = pair_batch(pairs, None)
     assert torch.equal(frame_there, plain[3]) and torch.equal(key_there, plain[4])
     assert (frame - plain[0]).abs().median() < 0.2 and (key - plain[1]).abs().median() < 0.2
     assert colors.abs().max() <= 1
+    assert len(frame_views) == frame_there.sum() and len(key_views) == key_there.sum()
+    assert frame_views.min() >= 0 and frame_views.max() <= 1
 
 
 def test_a_color_of_two_regions_has_both_their_shares():

@@ -19,6 +19,7 @@ from colorcli.model.lora_merge import Lora, changed_networks
 from colorcli.model.matcher import RegionMatcher
 from colorcli.model.unet import denoise, project_context
 from colorcli.pipeline import ColorizePipeline
+from colorcli.prepare.region_views import VIEW_SIDE, VIEWS
 from colorcli.presets import LoraSettings, default_preset
 from colorcli.train.data.pairs import RegionPair
 from colorcli.train.data.sheets import Lesson, SheetBatch, SheetSet, encoded_sheets, find_sheets, without_lines
@@ -235,8 +236,10 @@ def test_the_matcher_learns_the_colors_of_a_show_and_its_own_weights_stay():
     components.freeze()
     before = {name: value.clone() for name, value in components.matcher.state_dict().items()}
     tokens = torch.randn(3, 3 + 4 + 7)
+    unseen = torch.zeros(3, VIEWS, VIEW_SIDE, VIEW_SIDE, dtype=torch.uint8)
     pair = RegionPair(frame=tokens, key=torch.randn(3, 14), color_of=torch.tensor([0, 1, 2]), palette=torch.eye(3),
-                      right=torch.eye(3)[[2, 0, 1]].bool(), rule=torch.zeros(3, 3), pixels=torch.full((3,), 99))
+                      right=torch.eye(3)[[2, 0, 1]].bool(), rule=torch.zeros(3, 3), pixels=torch.full((3,), 99),
+                      views=unseen, key_views=unseen)
     nothing = torch.zeros(1)
     batch = SheetBatch(nothing, nothing, nothing, nothing, (), None, (), 0.3, (pair,) * 4)
     options = StageSection(name="lora", steps=40, batch=4, rate=1.0, lora=LoraSection(rank=4))
