@@ -159,7 +159,7 @@ def usage_message(failure: typer.TyperException, arguments: Sequence[str]) -> tu
         words = f"there is no option {option}" + (f" for {command}" if command else "")
         if near:
             hint = f"did you mean {sorted(near)[0]}?"
-        elif command and os.path.isdir(command):  # noqa: PTH112 (pathlib is not imported for it)
+        if command and os.path.isdir(command):  # noqa: PTH112 (pathlib is not imported for it)
             hint = f"to color the folder {command} write ./{command}; {hint}"
     return words, hint
 

@@ -45,14 +45,17 @@ def pairs(count: int = 4, regions: int = 6) -> PairSet:
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
+    def views() -> Tensor:
+        shape = regions, VIEWS, VIEW_SIDE, VIEW_SIDE
+        return torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+
     found, token = PairSet([]), PARTS + TINY.channels[0] + GEOMETRY
     found.pairs = [
         RegionPair(
             frame=normal(regions, token), key=normal(regions, token), color_of=torch.arange(regions) % 3,
             palette=normal(3, 3).sigmoid(), right=torch.eye(3, dtype=torch.bool).repeat(2, 1), rule=normal(regions, 3),
             pixels=torch.tensor([10, 50, 100, 200, 400, 800]),
-            views=torch.zeros(regions, VIEWS, VIEW_SIDE, VIEW_SIDE, dtype=torch.uint8),
-            key_views=torch.zeros(regions, VIEWS, VIEW_SIDE, VIEW_SIDE, dtype=torch.uint8),
+            views=views(), key_views=views(),
         )
         for _ in range(count)
     ]
