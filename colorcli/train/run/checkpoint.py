@@ -30,6 +30,7 @@ class Place:
     scaler: Mapping[str, Any] = field(default_factory=dict)      # of fp16 losses
     line: Mapping[str, float] = field(default_factory=dict)      # of the curve at this step; empty: there is none
     drawn: Mapping[str, int] = field(default_factory=dict)       # what decides on all that is random: seed, batch, ...
+    minimized: int = 0                                           # check sum of what a stage minimizes, and how
 
 
 def named_weights(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import contextlib
 import math
 import signal
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -178,7 +179,10 @@ class StageRun:
         saved = checkpoint.restore(self.modules, optimizer)
         self.averages = Averages(self.recipe.ema, self.weights, saved)
         place = checkpoint.place()
-        self.first, self.told = place.step, dict(place.told)
+        self.minimized = zlib.crc32(self.options.model_dump_json(exclude={"steps"}).encode())
+        # Running means of losses that are no longer there would be told on for ever.
+        same = self.minimized == place.minimized
+        self.first, self.told = place.step, dict(place.told) if same else {}
         self.drawn = {"seed": self.recipe.seed, "batch": self.options.batch, "accumulation": self.recipe.accumulation,
                       "processes": accelerator.num_processes}
         changed = [f"{name} {value} instead of {place.drawn[name]}" for name, value in self.drawn.items()
@@ -303,7 +307,8 @@ class StageRun:
             if last or (recipe.validate_every and done % recipe.validate_every == 0):
                 line |= {f"check_{name}": round(value, 4) for name, value in self._validate().items()}
         if saves:
-            self._save(Place(done, self.told, self._scaler(), line, self.drawn), must=last and not stopped)
+            place = Place(done, self.told, self._scaler(), line, self.drawn, self.minimized)
+            self._save(place, must=last and not stopped)
         if line:
             left = seconds * (options.steps - done)
             try:

@@ -5,6 +5,7 @@ import itertools
 import math
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from colorcli.errors import DeviceError, OutputError, TrainingError, UsageError,
 from colorcli.train.recipe import AveragesSection, StageSection
 from colorcli.train.run.averages import Averages
 from colorcli.train.run.checkpoint import Checkpoint, Place
-from colorcli.train.run.loop import rate_at, train
+from colorcli.train.run.loop import SMOOTHING, rate_at, train
 from colorcli.train.run.prefetch import Prefetched
 from tests.train.runs import Told, curve, lend_drawings, silently, tensors, write_recipe
 
@@ -112,6 +113,22 @@ def test_a_run_whose_time_is_over_has_a_checkpoint_of_its_last_step(recipe, tmp_
     told = Told()
     train(recipe, print, device="cpu", minutes=0.05, changes=("seed=4",), progress=told)
     assert [line for line in told.lines if "goes on with seed 4 instead of 3" in line]
+
+
+def test_running_means_begin_anew_when_something_else_is_minimized(recipe, tmp_path):
+    folder = tmp_path / "tiny" / "1-autoencoder"
+
+    def mean(*changes: str) -> float:
+        silently(recipe, ("stages.autoencoder.cooling=0", *changes))
+        return Checkpoint(folder).place().told["loss"]
+
+    before = mean("stages.autoencoder.steps=2")
+    shutil.copytree(folder, tmp_path / "kept")
+    on = mean("stages.autoencoder.steps=3")
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "kept", folder)
+    anew = mean("stages.autoencoder.steps=3", "stages.autoencoder.rate=2.0e-3")   # the loss before the step is the same
+    assert on == pytest.approx(SMOOTHING * before + (1 - SMOOTHING) * anew, rel=1e-4)
 
 
 def test_a_second_run_in_the_same_folder_is_refused(recipe, tmp_path):
