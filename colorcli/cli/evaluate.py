@@ -79,7 +79,7 @@ def evaluate(
     features: Annotated[
         Path | None,
         typer.Option("--features", metavar="FILE", show_default=False, rich_help_panel=NUMBERS,
-                     help="A network for FID instead: TorchScript (.pt), ONNX, or a transformers folder."),
+                     help="A network for FID instead: an ONNX file, or a transformers folder."),
     ] = None,
     feature_size: Annotated[
         int | None,

@@ -311,7 +311,7 @@ class OnnxSession:
         """Load the network and check that a picture fits into it. Raises WeightsError, MissingExtraError."""
         with self._lock:
             if self._session is None:
-                session = _load(self.file.path, self._device)
+                session = open_session(self.file.path, self._device)
                 self._check_input(session)
                 self._outputs = [one.name for one in session.get_outputs()]
                 self._session = session
@@ -340,8 +340,8 @@ class OnnxSession:
         self._fixed = height, width
 
 
-def _load(path: Path, device: str) -> Any:
-    """Make an onnxruntime session. Raises WeightsError, MissingExtraError."""
+def open_session(path: Path, device: str) -> Any:
+    """Make an onnxruntime session of a file. Raises WeightsError, MissingExtraError."""
     try:
         import onnxruntime
     except ImportError as error:

@@ -439,8 +439,8 @@ def test_without_onnxruntime_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
 def test_a_file_that_two_settings_name_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = darkness(tmp_path / "a.onnx", gain=0.5)
     loaded: list[Path] = []
-    load = onnx_networks._load
-    monkeypatch.setattr(onnx_networks, "_load", lambda path, device: loaded.append(path) or load(path, device))
+    load = onnx_networks.open_session
+    monkeypatch.setattr(onnx_networks, "open_session", lambda path, device: loaded.append(path) or load(path, device))
     preset = Preset(masks=MaskSettings(source="network", network=str(path), key_network=str(path)))
     found = open_networks(preset)
     assert found is not None and loaded == []
@@ -464,7 +464,7 @@ def test_one_picture_at_a_time_is_in_the_memory_of_a_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = near_ink(tmp_path / "a.onnx", reach=5, inputs={"picture": (1, 3, 64, 64)})
-    load, inside, most = onnx_networks._load, [0], [0]
+    load, inside, most = onnx_networks.open_session, [0], [0]
 
     class Counts:
         def __init__(self, session: object) -> None:
@@ -480,7 +480,7 @@ def test_one_picture_at_a_time_is_in_the_memory_of_a_network(
             inside[0] -= 1
             return self.session.run(*asked)  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(onnx_networks, "_load", lambda *asked: Counts(load(*asked)))
+    monkeypatch.setattr(onnx_networks, "open_session", lambda *asked: Counts(load(*asked)))
     shared = networks(frame=path)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(shared.frame_mask, [drawing(60, 80)] * 12))
@@ -497,6 +497,6 @@ def test_threads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_the_cpu_and_cuda_are_ever_asked_for(tmp_path: Path) -> None:
-    session = onnx_networks._load(darkness(tmp_path / "a.onnx"), "auto")
+    session = onnx_networks.open_session(darkness(tmp_path / "a.onnx"), "auto")
     assert set(session.get_providers()) <= {"CPUExecutionProvider", "CUDAExecutionProvider"}
-    assert onnx_networks._load(tmp_path / "a.onnx", "cpu").get_providers() == ["CPUExecutionProvider"]
+    assert onnx_networks.open_session(tmp_path / "a.onnx", "cpu").get_providers() == ["CPUExecutionProvider"]

@@ -6,7 +6,7 @@ settings do; what a recipe may say instead is in `sections`. They train mini too
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from colorcli.train.objectives.noise import chance
 from colorcli.train.recipe import StageSection
 from colorcli.train.turn import Turn
 
+E = TypeVar("E", Encoders, SideEncoders)   # what reads the pictures of a batch
 SIDE_CANVAS = 768.0   # the side encoders are told sizes as multiples of this many pixels
 
 
@@ -197,39 +198,32 @@ def _bleached(batch: PictureBatch, draws: Draws, reference_mask: Tensor) -> tupl
 
 def xl_base_losses(components: Components, batch: PictureBatch, turn: Turn, options: StageSection) -> Losses:
     """Denoise with the line art and the reference; with the Gram loss also under a stranger's reference."""
-    return _xl_losses("xl-base", xl_base_inputs, components, batch, turn, options)
+    return _losses("xl-base", _xl, xl_base_inputs, components, batch, turn, options)
 
 
 def xl_refine_losses(components: Components, batch: PictureBatch, turn: Turn, options: StageSection) -> Losses:
     """Denoise with the background read by the ReferenceNet and the low-rank adapter."""
-    return _xl_losses("xl-refine", xl_refine_inputs, components, batch, turn, options)
+    return _losses("xl-refine", _xl, xl_refine_inputs, components, batch, turn, options)
 
 
-def _xl_losses(
-    stage: str,
-    prepare: Callable[[Encoders, PictureBatch, Draws], Prepared],
-    components: Components,
-    batch: PictureBatch,
-    turn: Turn,
-    options: StageSection,
-) -> Losses:
-    generator = turn.generator
-    encoders = xl_encoders(components, generator, tagger=options.ablation.tagger)
-    return _losses(stage, partial(prepare, encoders), components, batch, turn, generator, options)
+def _xl(components: Components, generator: torch.Generator, options: StageSection) -> Encoders:
+    return xl_encoders(components, generator, tagger=options.ablation.tagger)
 
 
 def _losses(
     stage: str,
-    prepare: Callable[[PictureBatch, Draws], Prepared],
+    encoders: Callable[[Components, torch.Generator, StageSection], E],
+    prepare: Callable[[E, PictureBatch, Draws], Prepared],
     components: Components,
     batch: PictureBatch,
     turn: Turn,
-    generator: torch.Generator,
     options: StageSection,
 ) -> Losses:
     """Draw what a stage leaves to chance, prepare the batch, and denoise it."""
+    generator = turn.generator
     chances, maps = chances_of(stage, options), len(components.unet.down_blocks) + 1
-    prepared = prepare(batch, Draws.drawn(generator, len(batch.image), maps, chances, batch.image.device))
+    draws = Draws.drawn(generator, len(batch.image), maps, chances, batch.image.device)
+    prepared = prepare(encoders(components, generator, options), batch, draws)
     return denoising_losses(
         components, prepared.latents, prepared.read, turn, generator, options, chances.reference
     )
@@ -309,27 +303,18 @@ def _canvas(batch: PictureBatch) -> tuple[int, int]:
 
 def v2_background_losses(components: Components, batch: PictureBatch, turn: Turn, options: StageSection) -> Losses:
     """Denoise with the background brought in through the skip connections and an adapter for each side of the mask."""
-    return _side_losses("v2-background", v2_background_inputs, components, batch, turn, options)
+    return _losses("v2-background", _sides, v2_background_inputs, components, batch, turn, options)
 
 
 def v2_style_losses(components: Components, batch: PictureBatch, turn: Turn, options: StageSection) -> Losses:
     """Denoise with the decoder modulated by the style of the whole reference."""
-    return _side_losses("v2-style", v2_style_inputs, components, batch, turn, options)
+    return _losses("v2-style", _sides, v2_style_inputs, components, batch, turn, options)
 
 
 def switch_losses(components: Components, batch: PictureBatch, turn: Turn, options: StageSection) -> Losses:
     """Denoise with an adapter for each side of the mask, and nothing else."""
-    return _side_losses("switch", switch_inputs, components, batch, turn, options)
+    return _losses("switch", _sides, switch_inputs, components, batch, turn, options)
 
 
-def _side_losses(
-    stage: str,
-    prepare: Callable[[SideEncoders, PictureBatch, Draws], Prepared],
-    components: Components,
-    batch: PictureBatch,
-    turn: Turn,
-    options: StageSection,
-) -> Losses:
-    generator = turn.generator
-    encoders = side_encoders(components, generator)
-    return _losses(stage, partial(prepare, encoders), components, batch, turn, generator, options)
+def _sides(components: Components, generator: torch.Generator, options: StageSection) -> SideEncoders:
+    return side_encoders(components, generator)

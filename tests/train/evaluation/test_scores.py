@@ -2,9 +2,11 @@
 
 import math
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
@@ -257,32 +259,19 @@ def test_pictures_are_shrunk_without_aliasing_and_without_rounding():
     assert (clean_square(gray(0.2), 64) == 51).all()
 
 
-class MeanColor(torch.nn.Module):
-    """A linear feature network: the mean of each channel."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.mean([2, 3])
-
-
-class Inception(torch.nn.Module):
-    """Built like the widespread Inception: its layers are asked, not itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = MeanColor()
-
-    def forward(self, x: torch.Tensor, return_features: bool = False) -> torch.Tensor:
-        return self.layers(x)
+def mean_color(path: Path, *more: onnx.NodeProto, side: int | None = None) -> Path:
+    """A network whose features are the means of the channels."""
+    shape = (1, 3, side or "height", side or "width")
+    mean = node("ReduceMean", "picture", "mean", axes=[2, 3], keepdims=0 if more else 1)
+    return save(path, [mean, *more], inputs={"picture": shape}, outputs=("features" if more else "mean",))
 
 
 @pytest.fixture(scope="session")
 def linear(tmp_path_factory):
-    path = tmp_path_factory.mktemp("features") / "linear.pt"
-    torch.jit.script(MeanColor()).save(str(path))
-    return path
+    return mean_color(tmp_path_factory.mktemp("features") / "linear.onnx")
 
 
-def test_a_torchscript_network_sees_the_values_that_it_is_said_to_want(linear):
+def test_a_network_sees_the_values_that_it_is_said_to_want(linear):
     levels = open_features(linear, 32, "0..255").features(gray(0.6))
     assert levels.tolist() == pytest.approx([153] * 3)
     assert open_features(linear, 32, "-1..1").features(gray(0.6)).tolist() == pytest.approx([0.2] * 3, abs=1e-5)
@@ -290,7 +279,7 @@ def test_a_torchscript_network_sees_the_values_that_it_is_said_to_want(linear):
     assert white.tolist() == pytest.approx([2.2489, 2.4286, 2.64], abs=1e-3)
     network = open_features(linear, 32, "0..1")
     assert network.side == 32
-    assert network.name == f"linear.pt {network.sha256[:8]}"
+    assert network.name == f"linear.onnx {network.sha256[:8]}"
 
 
 def test_fid_by_a_linear_network_is_the_closed_form_on_pictures(linear):
@@ -303,17 +292,8 @@ def test_fid_by_a_linear_network_is_the_closed_form_on_pictures(linear):
     assert set_distance(real, made).fid == pytest.approx(300, rel=1e-3)
 
 
-def test_the_widespread_inception_file_is_known_by_its_form(tmp_path):
-    torch.jit.script(Inception()).save(str(tmp_path / "inception-2015.pt"))
-    network = open_features(tmp_path / "inception-2015.pt")
-    assert network.side == 299
-    assert network.features(gray(1.0)).tolist() == pytest.approx([127 / 128] * 3)
-
-
 def test_an_onnx_network_is_read_at_its_own_size(tmp_path):
-    path = save(tmp_path / "mean.onnx", [node("ReduceMean", "picture", "mean", axes=[2, 3], keepdims=1)],
-                inputs={"picture": (1, 3, 24, 24)}, outputs=("mean",))
-    network = open_features(path, values="0..1")
+    network = open_features(mean_color(tmp_path / "mean.onnx", side=24), values="0..1")
     assert network.side == 24
     assert network.features(gray(0.4)).tolist() == pytest.approx([0.4] * 3)
 
@@ -345,33 +325,30 @@ def test_the_tagger_of_the_judge_gives_features_under_its_own_name(judge):
 
 def test_a_feature_network_that_cannot_be_used_says_why(tmp_path, linear):
     with pytest.raises(WeightsError, match="there is no feature network"):
-        open_features(tmp_path / "nowhere.pt")
-    for name in ("text.pt", "text.onnx"):
-        (tmp_path / name).write_text("no network")
-        with pytest.raises(WeightsError, match=name):
-            open_features(tmp_path / name, values="0..1")
-    torch.save({"weight": torch.zeros(2)}, tmp_path / "checkpoint.pt")
-    with pytest.raises(WeightsError, match="no TorchScript file"):
-        open_features(tmp_path / "checkpoint.pt")
+        open_features(tmp_path / "nowhere.onnx")
+    (tmp_path / "text.onnx").write_text("no network")
+    with pytest.raises(WeightsError, match=r"text\.onnx"):
+        open_features(tmp_path / "text.onnx", values="0..1")
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(WeightsError, match="weights alone"):
         open_features(tmp_path / "model.safetensors")
-    with pytest.raises(WeightsError, match="no feature network that can be read"):
-        open_features(tmp_path / "text.txt") if (tmp_path / "text.txt").write_text("x") else None
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "checkpoint.pt")
+    torch.jit.script(torch.nn.Flatten()).save(str(tmp_path / "network.ts"))
+    for name in ("checkpoint.pt", "network.ts"):   # they hold pickles, and code
+        with pytest.raises(WeightsError, match="no feature network that can be read"):
+            open_features(tmp_path / name, 16, "0..1")
     with pytest.raises(UsageError, match=r"--feature-values -2\.\.1 is nothing that pixels can be"):
         open_features(linear, 16, "-2..1")
-    with pytest.raises(UsageError, match=r"linear\.pt does not say what its pixels are"):
+    with pytest.raises(UsageError, match=r"linear\.onnx does not say what its pixels are"):
         open_features(linear)
 
 
 def test_features_that_are_no_numbers_are_refused(tmp_path):
-    class Broken(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x.mean([2, 3]) / 0 * 0
-
-    torch.jit.script(Broken()).save(str(tmp_path / "broken.pt"))
+    no_number = node("Div", "nothing nothing", "nan"), node("Add", "mean nan", "features")
+    nothing = node("Sub", "mean mean", "nothing")
+    broken = mean_color(tmp_path / "broken.onnx", nothing, *no_number)
     with pytest.raises(WeightsError, match="NaN"):
-        open_features(tmp_path / "broken.pt", 16, "0..1").features(gray(0.5))
+        open_features(broken, 16, "0..1").features(gray(0.5))
 
 
 # --- the table -----------------------------------------------------------------------------------------------------

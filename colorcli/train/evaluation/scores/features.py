@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from colorcli.errors import MissingExtraError, UsageError, WeightsError
+from colorcli.errors import UsageError, WeightsError
 from colorcli.loading import quiet_libraries
 from colorcli.model.onnx_file import read_onnx_file
-from colorcli.model.onnx_networks import thread_count
+from colorcli.model.onnx_networks import open_session
 from colorcli.model.preprocess import CLIP_MEAN, CLIP_STD
 from colorcli.train.evaluation.scores.judge import Judge
 
@@ -96,7 +96,7 @@ def tagger_features(judge: Judge) -> FeatureNetwork:
 
 
 def open_features(path: Path, side: int | None = None, values: str | None = None) -> FeatureNetwork:
-    """Open a feature network of the user's: TorchScript (.pt), ONNX, or a transformers folder with safetensors.
+    """Open a feature network of the user's: an ONNX file, or a transformers folder with safetensors.
 
     side: of the square that it sees; values: a key of VALUES. Both are asked for only where the file does not tell.
     Raises WeightsError, UsageError, MissingExtraError.
@@ -109,48 +109,21 @@ def open_features(path: Path, side: int | None = None, values: str | None = None
     if kind == ".safetensors":
         if not (path.parent / "config.json").is_file():
             raise WeightsError(f"{path} is weights alone: no config.json beside it says which network they are of",
-                               hint="keep it in its transformers folder, or take a TorchScript or ONNX file")
+                               hint="keep it in its transformers folder, or take an ONNX file")
         path, kind = path.parent, "folder"
     if kind not in OPENERS:
+        # A file of torch may hold code that is run when it is opened or asked.
         raise WeightsError(f"{path.name} is no feature network that can be read",
-                           hint="TorchScript (.pt), ONNX (.onnx), or a transformers folder with safetensors")
+                           hint="ONNX (torch.onnx.export makes one), or a transformers folder with safetensors")
     return OPENERS[kind](path, side, values)
 
 
 # --- kinds of files ------------------------------------------------------------------------------------------------
 
 
-def _open_torchscript(path: Path, side: int | None, values: str | None) -> FeatureNetwork:
-    """TorchScript holds code of its own small language and tensors; Python's pickles are not read."""
-    try:
-        module: Any = torch.jit.load(str(path), map_location="cpu").eval()
-    except (RuntimeError, ValueError, OSError) as error:
-        raise WeightsError(f"{path} is no TorchScript file: {_line(error)}",
-                           hint="a plain checkpoint is only weights: export the network with torch.jit") from error
-    arguments = {argument.name for argument in module.forward.schema.arguments}
-    if hasattr(module, "layers") and "return_features" in arguments:
-        # The widespread Inception of 2015: resized outside, its layers see (x - 128) / 128, as in arXiv:2104.11222.
-        layers = module.layers
-        return _named(path, side or INCEPTION_SIDE, values or "0..255", lambda x: layers((x - 128) / 128))
-    return _named(path, side or INCEPTION_SIDE, _said(path, values), module)
-
-
 def _open_onnx(path: Path, side: int | None, values: str | None) -> FeatureNetwork:
     file = read_onnx_file(path)
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{path} is an ONNX file, and onnxruntime is not installed", hint="pip install 'colorcli[onnx]'"
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = thread_count()
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise WeightsError(f"{path} cannot be run by onnxruntime {onnxruntime.__version__}: {_line(error)}",
-                           hint="export the network again, with an opset this onnxruntime knows") from error
+    session = open_session(path, "cpu")
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         raise WeightsError(f"{path} does not take one picture of 1x3xHxW", hint="export the network so")
@@ -202,10 +175,6 @@ def _open_folder(path: Path, side: int | None, values: str | None) -> FeatureNet
 
 
 OPENERS: dict[str, Callable[[Path, int | None, str | None], FeatureNetwork]] = {
-    ".pt": _open_torchscript,
-    ".pth": _open_torchscript,
-    ".ts": _open_torchscript,
-    ".torchscript": _open_torchscript,
     ".onnx": _open_onnx,
     "folder": _open_folder,
 }
