@@ -33,10 +33,12 @@ def find_palette(color: Floats, ink: Floats, mask: Floats) -> Palette:
     """Find the flat colors of a picture.
 
     color: (H, W, 3) 0..1. ink: (H, W) 0..1, 1 on lines. mask: (H, W) 0..1, 1 on the character. Pixels beside a line or
-    on the edge of a color are mixtures and are not counted. An empty mask gives the one color white.
+    on the edge of a color are mixtures and are not counted. A narrow field, such as a tie, that was taken for a line is
+    known by its color. An empty mask gives the one color white.
     """
     inside = (mask > 0.5) & (cv2.dilate(ink, np.ones((3, 3), np.uint8)) < 0.15)
-    flat = inside & _even(color)
+    narrow = _narrow_fields(color, ink) & (mask > 0.5) & ~inside
+    flat = (inside | narrow) & _even(color)
     if not flat.any():
         flat = inside
     if not flat.any():
@@ -63,6 +65,8 @@ def find_palette(color: Floats, ink: Floats, mask: Floats) -> Palette:
     palette = np.array(colors, np.float32)[order]
     index = np.full(ink.shape, -1, np.int32)
     index[inside] = nearest_color(color[inside], palette)
+    index[narrow] = nearest_color(color[narrow], palette)
+    index[narrow & (np.linalg.norm(lab(color) - lab(palette)[index], axis=-1) >= SAME_COLOR)] = -1
     return Palette(palette, np.array(shares, np.float32)[order], index)
 
 
@@ -72,8 +76,22 @@ def nearest_color(colors: Floats, palette: Floats) -> NDArray[np.int32]:
     return distance.argmin(1).astype(np.int32)
 
 
-def _even(color: Floats) -> NDArray[np.bool_]:
-    """Mark pixels whose 3x3 surroundings are of one color."""
-    kernel = np.ones((3, 3), np.uint8)
+def _narrow_fields(color: Floats, ink: Floats) -> NDArray[np.bool_]:
+    """Mark what is of one color over more than the width of a line, and not of the lines' color."""
+    strokes = (ink > 0.5).astype(np.uint8)
+    depth = cv2.distanceTransform(strokes, cv2.DIST_L2, 5)
+    ridge = (depth > 0) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))
+    if not ridge.any():
+        return np.zeros(ink.shape, bool)
+    width = round(2 * float(np.median(depth[ridge])) - 1)
+    side = max(3, width + 2) | 1
+    fields = cv2.dilate(_even(color, side).astype(np.uint8), np.ones((side, side), np.uint8)) > 0
+    line_color = np.median(lab(color[ridge]), axis=0)
+    return fields & (np.linalg.norm(lab(color) - line_color, axis=-1) >= SAME_COLOR)
+
+
+def _even(color: Floats, side: int = 3) -> NDArray[np.bool_]:
+    """Mark pixels whose surroundings, a square of `side` pixels, are of one color."""
+    kernel = np.ones((side, side), np.uint8)
     spread = cv2.dilate(color, kernel) - cv2.erode(color, kernel)
     return np.asarray(spread.max(-1) < 0.03)

@@ -1,9 +1,12 @@
 import cv2
 import numpy as np
 
+from colorcli.images import FORMATS, Picture
+from colorcli.prepare.lineart import lines_of_color
 from colorcli.prepare.palette import find_palette
+from colorcli.presets import LineSettings
 
-WHITE = (1.0, 1.0, 1.0)
+WHITE, JACKET, TROUSERS = (1.0, 1.0, 1.0), (0.62, 0.62, 0.62), (0.2, 0.2, 0.22)
 COLORS = ((0.8, 0.2, 0.2), (0.2, 0.6, 0.3), (0.15, 0.15, 0.5))
 
 
@@ -38,3 +41,47 @@ def test_every_counted_pixel_names_its_color():
 def test_an_empty_mask_gives_white():
     color, ink, mask = disks()
     assert np.allclose(find_palette(color, ink, np.zeros_like(mask)).colors, [WHITE])
+
+
+def a_shirt_with_a_tie(*, line: int = 2, size: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """A gray jacket, a white shirt front, a narrow tie as dark as the trousers, black outlines: color and mask."""
+    def box(left: float, top: float, right: float, bottom: float) -> tuple[tuple[int, int], tuple[int, int]]:
+        return (round(left * size), round(top * size)), (round(right * size), round(bottom * size))
+
+    color = np.ones((round(200 * size), 1280, 3), np.float32)  # lines may be as wide as in a frame of this width
+    for place, flat in ((box(40, 20, 160, 110), JACKET), (box(50, 110, 150, 180), TROUSERS),
+                        (box(80, 20, 120, 60), WHITE), (box(96, 24, 104, 90), TROUSERS)):
+        cv2.rectangle(color, *place, flat, -1)
+        cv2.rectangle(color, *place, (0.05, 0.05, 0.05), line)
+    mask = np.zeros(color.shape[:2], np.float32)
+    cv2.rectangle(mask, *box(40, 20, 160, 180), 1.0, -1)
+    return color, mask
+
+
+def lines_of(color: np.ndarray) -> np.ndarray:
+    picture = Picture(color, None, FORMATS["png8"], 3)
+    return lines_of_color(picture, LineSettings()).ink
+
+
+def test_a_narrow_dark_field_that_was_taken_for_a_line_keeps_its_color():
+    color, mask = a_shirt_with_a_tie()
+    ink = lines_of(color)
+    assert ink[50:85, 98:103].max() > 0.5  # the tie is as narrow and as dark as a line
+    palette = find_palette(color, ink, mask)
+    assert np.allclose(palette.colors[palette.index[50:85, 99:102]], TROUSERS, atol=0.01)
+
+
+def test_a_line_however_thick_the_pen_is_no_field_of_its_own_color():
+    for line in (2, 4, 6):
+        color, mask = a_shirt_with_a_tie(line=line, size=2)
+        palette = find_palette(color, lines_of(color), mask)
+        on_line = np.abs(color - 0.05).max(axis=2) < 0.01
+        assert (palette.index[on_line] == -1).all()
+        assert len(palette.colors) == 3
+
+
+def test_a_colored_line_is_no_field_either():
+    color, mask = a_shirt_with_a_tie(line=4, size=2)
+    cv2.line(color, (95, 150), (145, 150), (0.4, 0.15, 0.1), 4)  # a brown seam of the jacket
+    palette = find_palette(color, lines_of(color), mask)
+    assert len(palette.colors) == 3

@@ -26,6 +26,7 @@ from colorcli.prepare.regions import Regions, closed_regions, pixels_of_regions
 from colorcli.presets import default_preset
 from colorcli.train.data.validation import SIZE
 from colorcli.train.drawings import VALIDATION_FAMILIES, design_character, draw
+from colorcli.variants import METHOD_VERSION
 
 FIRST_SEED = 500_000       # characters of the pairs are counted from here: the networks never learned from them
 VALIDATION_SEED = 11_900_000
@@ -121,7 +122,7 @@ def read_shards(
 ) -> list[Path]:
     """Read all characters that are not read yet with the networks of a model folder, and give the shard files.
 
-    The shards of other weights lie beside them, under another digest.
+    The shards of other weights, or of another version of the method, lie beside them, under another digest.
     """
     folder = folder / _digest_of_readers(model)[:12]
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,10 +141,10 @@ def read_shards(
 
 
 def _digest_of_readers(model: Path) -> str:
-    """Tell by which weights regions are read: all of a model's but those of the matcher that learns from it."""
+    """Tell how regions are read: by all weights of a model but those of the matcher that learns from it, and how."""
     files = read_list(model).files
     names = sorted(name for name in files if name.endswith(".safetensors") and not name.startswith("matcher/"))
-    return hashlib.sha256("".join(files[name].sha256 for name in names).encode()).hexdigest()
+    return hashlib.sha256("".join([METHOD_VERSION, *(files[name].sha256 for name in names)]).encode()).hexdigest()
 
 
 def read_shard(path: Path, model: Path, seeds: Sequence[int], frames: int, validation: bool) -> None:
