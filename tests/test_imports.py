@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("farm",),
     ("review",),
     ("train",),
+    ("speed",),
     ("console", "cli"),
     ("__main__",),
 )
