@@ -1,5 +1,6 @@
 """Shots to measure on: drawings of one generated character, the same ones every time."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,3 +26,13 @@ def write_shot(folder: Path, size: tuple[int, int], frames: int) -> tuple[Path, 
             line = np.asarray(np.repeat(drawing.line[:, :, None], 3, axis=2) / 255, np.float32)
             write_picture(shot / f"walk.{number:04}.png", line, None, FORMATS["png8"])
     return shot, key
+
+
+def hold(shot: Path, times: int) -> Path:
+    """Copy a shot so that every drawing stands for `times` frames, beside it; gives the new folder."""
+    held = shot.with_name(f"{shot.name}_on_{times}")
+    held.mkdir()
+    for place, file in enumerate(sorted(shot.iterdir())):
+        for again in range(times):
+            shutil.copyfile(file, held / f"walk.{place * times + again + 1:04}.png")
+    return held

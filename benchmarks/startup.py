@@ -70,7 +70,7 @@ def measure(rounds: int, model: str, preset: str) -> dict[str, Any]:
 
 def _time_help() -> float:
     clock = time.perf_counter()
-    subprocess.run([*_command(), "--help"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*installed_command(), "--help"], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - clock
 
 
@@ -80,7 +80,7 @@ def _time_run(shot: Path, key: Path, out: Path, frames: int, model: str, preset:
     options = ["--ref", str(key), "-o", str(out), "--frames", f"1-{frames}", "--model", model, "--preset", preset]
     first: float | None = None
     clock = time.perf_counter()
-    with subprocess.Popen([*_command(), str(shot), *options, "--progress", "none"]) as process:
+    with subprocess.Popen([*installed_command(), str(shot), *options, "--progress", "none"]) as process:
         while process.poll() is None:
             if first is None and any(out.glob("*.png")):
                 first = time.perf_counter() - clock
@@ -91,7 +91,7 @@ def _time_run(shot: Path, key: Path, out: Path, frames: int, model: str, preset:
     return first or whole, whole
 
 
-def _command() -> list[str]:
+def installed_command() -> list[str]:
     """The installed command beside this Python, else the module."""
     installed = Path(sys.executable).with_name("colorcli")
     return [str(installed)] if installed.exists() else [sys.executable, "-m", "colorcli.cli.main"]

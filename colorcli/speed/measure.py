@@ -54,8 +54,9 @@ def interleaved(calls: Mapping[str, Call], rounds: int = 7, warm_up: int = 1) ->
     `warm_up` rounds that are not. Every other round goes backwards, so that none always has the same neighbor.
 
     Gives {"rounds", "load_before", "load_after", "baseline", "seconds": {name: median, shortest, longest},
-    "cpu_seconds": {name: median of the processor time, of all threads and of processes that ended in the call},
-    "ratios": {name: ratio}}, the last for all but the baseline, as `ratio` gives it.
+    "every_second": {name: the seconds of each round}, "cpu_seconds": {name: median of the processor time, of all
+    threads and of processes that ended in the call}, "ratios": {name: ratio}}, the last for all but the baseline, as
+    `ratio` gives it.
     """
     assert calls and rounds > 0, (list(calls), rounds)
     names = list(calls)
@@ -76,6 +77,7 @@ def interleaved(calls: Mapping[str, Call], rounds: int = 7, warm_up: int = 1) ->
         "load_after": load(),
         "baseline": names[0],
         "seconds": {name: summary(times) for name, times in wall.items()},
+        "every_second": {name: [round(each, 4) for each in times] for name, times in wall.items()},
         "cpu_seconds": {name: round(median(times), 4) for name, times in cpu.items()},
         "ratios": {name: ratio(wall[names[0]], wall[name]) for name in names[1:]},
     }
