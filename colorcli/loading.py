@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from colorcli.errors import DeviceError, WeightsError
-from colorcli.model.attention import best_backend
+from colorcli.model.backend import choose_backend
+from colorcli.model.compiled import compile_pays
 from colorcli.model.machine import memory_bytes, more_room, out_of_memory
 from colorcli.model.memory import Precision, choose_precision, choose_profile, free_bytes, stored_as
 from colorcli.model.published_file import read_published
@@ -30,13 +31,16 @@ def load_pipeline(
     memory: str = "auto",
     canvas_area: int | None = None,
     loras: Sequence[LoraSettings] = (),
+    compiled: str = "auto",
+    rows: float = 0,
 ) -> ColorizePipeline:
     """Load a model by name, folder or single file onto a device: "auto" (a GPU if there is one), "cpu", "cuda:1".
 
     attention: "sdpa", "xformers", or "auto": xformers where it is installed and the device is a CUDA one.
     precision: "fp32", "fp16", "bf16", or "auto", see `choose_precision`. memory: a name of `PROFILES` or "auto", see
     `choose_profile`; it is chosen for canvases of `canvas_area` pixels, None: of the model's own size.
-    loras: files that change its networks, `preset.lora`.
+    loras: files that change its networks, `preset.lora`. compiled: "on", "off", or "auto": if it pays for `rows` of the
+    network (frames times steps times branches of guidance), see `compile_pays`.
     Raises WeightsError if the weights are missing or cut off, DeviceError if there is no such device.
     """
     found = find_weights(model)
@@ -60,8 +64,10 @@ def load_pipeline(
                 pipeline = ColorizePipeline(**components)
         if loras:
             pipeline = pipeline.with_loras(loras, found)   # before parts begin to move, or to be kept in 8 bits
-        pipeline.attention = best_backend(chosen) if attention == "auto" else attention
-        return pipeline.keep_within(profile, chosen)
+        networks = [part for part in (pipeline.unet, pipeline.reference_net) if part is not None]
+        pipeline.attention = choose_backend(attention, chosen, networks, numbers.compute)
+        pays = compile_pays(family, chosen, rows, area)
+        return pipeline.keep_within(profile, chosen).compile_network(compiled == "on" or (compiled == "auto" and pays))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{found} cannot be loaded: {error}", hint="see `colorcli models verify`") from error
     except RuntimeError as error:

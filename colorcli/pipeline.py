@@ -20,16 +20,26 @@ from colorcli.errors import PresetError
 from colorcli.images import FORMATS, Picture, over_paper, read_picture
 from colorcli.model.attention import Adapter, RegionAdapter
 from colorcli.model.autoencoder import MeanColorAutoencoder, latents_of
+from colorcli.model.compiled import Regions
 from colorcli.model.condition_settings import condition_settings
 from colorcli.model.conditions import Conditions, ConditionSettings, Encoders, KeyPictures, KeyTokens
 from colorcli.model.conditions_v2 import SideEncoders, SideSettings
+from colorcli.model.decoding import CheckedDecoding
 from colorcli.model.lora import BackgroundAdapter, RegionAdapters
 from colorcli.model.lora_file import NETWORKS, open_lora
 from colorcli.model.lora_merge import Lora, changed_networks
 from colorcli.model.machine import out_of_memory, too_large
 from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
 from colorcli.model.matcher import RegionMatcher
-from colorcli.model.memory import SIZES, MemoryProfile, Phase, activations, apply_precision
+from colorcli.model.memory import (
+    SIZES,
+    MemoryProfile,
+    Phase,
+    activations,
+    apply_precision,
+    arrange,
+    decodes_in_bf16,
+)
 from colorcli.model.onnx_networks import open_networks
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
 from colorcli.model.preprocess import (
@@ -128,6 +138,7 @@ class ColorizePipeline(DiffusionPipeline):
         self.attention = "sdpa"   # a name of BACKENDS
         self.loras: tuple[LoraSettings, ...] = ()   # what the networks are changed by, see `with_loras`
         self.profile = MemoryProfile("full")
+        self.decoding = CheckedDecoding()
         self._residency: Residency | None = None   # what moves parts; None: all lie where the pipeline lies
         self.register_modules(
             vae=vae,
@@ -175,6 +186,7 @@ class ColorizePipeline(DiffusionPipeline):
         found = ColorizePipeline(**self.components | changed_networks(networks, changes))
         found.register_to_config(_name_or_path=self.name_or_path)
         found.attention, found.profile, found.loras = self.attention, self.profile, (*self.loras, *loras)
+        found.decoding = CheckedDecoding(self.decoding.fast)
         return found
 
     @property
@@ -259,6 +271,8 @@ class ColorizePipeline(DiffusionPipeline):
         """Give back what is cached on the device, and take parts from it that no running phase needs."""
         if self._residency is not None:
             self._residency.clear()
+        if self.unet.regions is not None:
+            self.unet.regions.begin_anew()
         free_caches()
 
     @torch.inference_mode()
@@ -289,7 +303,8 @@ class ColorizePipeline(DiffusionPipeline):
         return [None if shown is None else np.asarray(shown.cpu().numpy(), np.float32) for shown in maps]
 
     def describe(self) -> dict[str, str]:
-        """Tell the device, the attention backend, precision and memory, for the manifest.
+        """Tell the device, the attention backend, precision and memory, whether the network is compiled, and in what
+        pictures are decoded, for the manifest.
 
         "frames" is how many the profile would color together.
         """
@@ -301,6 +316,8 @@ class ColorizePipeline(DiffusionPipeline):
             "threads": str(torch.get_num_threads()),
             "precision": self.profile.precision.name,
             "memory": self.profile.describe(),
+            "compiled": "off" if self.unet.regions is None else self.unet.regions.describe(),
+            "decoding": self.decoding.describe(),
             "frames": str(self.profile.frames),
         }
 
@@ -311,11 +328,21 @@ class ColorizePipeline(DiffusionPipeline):
         """
         self.profile = profile
         apply_precision(self.components, profile)
+        arrange(self.components, profile, device)
+        self.decoding = CheckedDecoding(decodes_in_bf16(profile, device) and isinstance(self.vae, AutoencoderKL))
         free_caches()
         if not profile.moves:
             return self.to(device)
         networks = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
         self._residency = Residency(networks, device, profile)
+        return self
+
+    def compile_network(self, on: bool = True) -> "ColorizePipeline":
+        """Compile the blocks that the denoising network repeats, each when it is first needed; False: no more of it.
+
+        Frames are the same but for rounding. Weights in fp8 are turned into 16 bit by hooks, which are not compiled.
+        """
+        self.unet.regions = Regions() if on and self.profile.storage != "fp8" else None
         return self
 
     @property
@@ -445,6 +472,8 @@ class ColorizePipeline(DiffusionPipeline):
                 painted = self._match(frames, reference, conditions, preset)
                 shown = [picture_tensor(match.color).to(self._device) for match in painted]
                 start = torch.cat([self._latents(each, preset) for each in shown]) * scale
+        if self.unet.regions is not None:
+            self.unet.regions.begin(len(frames))
         with self._phase("denoise", *canvas):
             conditions = self._projected(conditions, len(frames))
             latents = sample(
@@ -466,25 +495,30 @@ class ColorizePipeline(DiffusionPipeline):
                 blend=_blend(conditions, preset),
             )
         with self._phase("decode", *canvas):
-            layers = self._decode(latents / scale)
+            layers = self._decode(latents / scale, reference)
             if start is not None:
                 # What the model changed is laid over the match. A region of few latents is left to the match, which
                 # knows it at full size.
                 trust = torch.cat([mask_tensor(match.cells / (match.cells + UNSURE_CELLS)) for match in painted])
                 colors = torch.cat([picture_tensor(match.color) for match in painted]).to(layers)
-                layers = colors + trust.to(layers) * (layers - self._decode(start / scale))
+                layers = colors + trust.to(layers) * (layers - self._decode(start / scale, reference))
         if preset.compat == "published":
             unit = to_8bit(layers.float().cpu()) / np.float32(255)  # (B, h, w, 3), fractions cut off
         else:
             unit = ((layers.float().clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()  # (B, h, w, 3)
         return [np.asarray(layer, np.float32) for layer in unit]
 
-    def _decode(self, latents: Tensor) -> Tensor:
+    def _decode(self, latents: Tensor, reference: Reference) -> Tensor:
         """Decode latents (B, C, h, w), not scaled, one after the other: together they gain no time and take memory."""
+
+        def decode(one: Tensor) -> Tensor:
+            if self.profile.strips and isinstance(self.vae, AutoencoderKL):
+                return decode_in_strips(self.vae, one)
+            decoded: Tensor = self.vae.decode(one).sample
+            return decoded
+
         latents = latents.to(self.vae.dtype)
-        if self.profile.strips and isinstance(self.vae, AutoencoderKL):
-            return decode_in_strips(self.vae, latents).float()
-        return torch.cat([self.vae.decode(one).sample.float() for one in latents.split(1)])
+        return torch.cat([self.decoding(decode, one, reference) for one in latents.split(1)])
 
     @torch.inference_mode()
     def conditions(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Conditions:

@@ -67,6 +67,7 @@ def color(
     precision: opt.PrecisionChoice = opt.Precision.AUTO,
     memory: opt.MemoryChoice = opt.Memory.AUTO,
     batch: opt.BatchChoice = "1",
+    compiled: opt.CompileChoice = opt.Compile.AUTO,
     progress: opt.ProgressChoice = opt.Progress.AUTO,
     dry_run: DryRun = False,
     quiet: opt.Quiet = False,
@@ -93,7 +94,7 @@ def color(
 
     from colorcli.cli.render import Machine, render
 
-    machine = Machine(device, attention.value, precision.value, memory.value, batch)
+    machine = Machine(device, attention.value, precision.value, memory.value, batch, compiled.value)
     return render(request, machine, progress=progress.value, quiet=quiet)
 
 

@@ -38,6 +38,14 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
+class Compile(StrEnum):
+    """Whether the network is compiled."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
 class Memory(StrEnum):
     """How the model is kept in memory."""
 
@@ -151,6 +159,16 @@ PrecisionChoice = Annotated[
         rich_help_panel=WHEN,
         show_default=True,
         help="auto (fp16 on a GPU, fp32 on the CPU and for mini), fp32, fp16, bf16",
+    ),
+]
+CompileChoice = Annotated[
+    Compile,
+    typer.Option(
+        "--compile",
+        metavar="NAME",
+        rich_help_panel=WHEN,
+        show_default=True,
+        help="Compile the network first, a minute or so: auto (a long shot on an NVIDIA card), on, off",
     ),
 ]
 MemoryChoice = Annotated[

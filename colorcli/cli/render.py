@@ -30,6 +30,7 @@ class Machine:
     precision: str = "auto"
     memory: str = "auto"
     batch: str = "1"   # a count, or "auto"
+    compiled: str = "auto"
 
 
 def render(request: "ShotRequest", machine: Machine, *, progress: str, quiet: bool) -> int:
@@ -46,6 +47,7 @@ def render(request: "ShotRequest", machine: Machine, *, progress: str, quiet: bo
         load = partial(
             load_engine, request.preset.model, machine.device, machine.attention, precision=machine.precision,
             memory=machine.memory, canvas_area=canvas_area(request.preset), loras=request.preset.lora,
+            compiled=machine.compiled, rows=network_rows(request.preset, left_to_color(plans)),
         )
         result = run_plans(plans, request.preset, reporter, load_colorizer=load, at_once=at_once)
     except ColorcliError as failure:
@@ -79,6 +81,18 @@ def canvas_area(preset: "Preset") -> int | None:
     return canvas.size[0] * canvas.size[1] if canvas.size else canvas.area
 
 
+def left_to_color(plans: "Sequence[ShotPlan]") -> int:
+    """Count the frames that have no picture yet, by their names alone."""
+    jobs = [job for plan in plans for job in plan.jobs if job.size is not None]
+    return sum(plans[0].request.overwrite or not job.output.exists() for job in jobs)
+
+
+def network_rows(preset: "Preset", frames: int) -> int:
+    """How often the network runs for some frames, once for each step and branch of guidance."""
+    branches = 1 + (preset.reference.guidance > 1) + (preset.sketch.guidance > 1)
+    return frames * preset.sampling.steps * branches
+
+
 def parse_batch(text: str) -> int | None:
     """Read how many frames are colored together; None: as many as fit. Raises UsageError."""
     if text == "auto":
@@ -97,11 +111,13 @@ def load_engine(
     memory: str = "auto",
     canvas_area: int | None = None,
     loras: "Sequence[LoraSettings]" = (),
+    compiled: str = "auto",
+    rows: int = 0,
 ) -> Any:
     """Load the model; only here is torch imported."""
     from colorcli.loading import load_pipeline
 
-    return load_pipeline(model, device, attention, precision, memory, canvas_area, loras)
+    return load_pipeline(model, device, attention, precision, memory, canvas_area, loras, compiled, rows)
 
 
 def summarize(result: "RunResult", plans: "Sequence[ShotPlan]", dialect: console.Dialect) -> None:

@@ -64,6 +64,9 @@ EXACT_LAYERS = ("time_embedding", "class_embedding", "conv_norm_out", "conv_out"
 # Components that compute in the precision that was asked for. All others stay in float32, as published.
 COMPUTE_PARTS = ("unet", "sketch_encoder", "reference_net", "adapter", "background_encoder", "style_encoder")
 ENCODERS = ("image_encoder", "text_encoder", "tagger", "projection")
+CONVOLUTION_PARTS = (
+    "unet", "sketch_encoder", "reference_net", "background_encoder", "style_encoder", "vae",
+)  # fmt: skip
 # Layers that are not stored in fp8: the first and last ones, what scales, and what every block adds.
 FP8_KEPT = ("norm", "conv_in", "conv_out", "time_embedding", "class_embedding", "time_emb_proj")
 FP8_PARTS = ("unet", "reference_net")
@@ -346,6 +349,24 @@ def apply_precision(components: Mapping[str, Any], profile: MemoryProfile) -> No
                 storage_dtype=torch.float8_e4m3fn, compute_dtype=profile.precision.compute,
                 skip_modules_pattern=FP8_KEPT,
             )
+
+
+def arrange(components: Mapping[str, Any], profile: MemoryProfile, device: torch.device | str) -> None:
+    """Lay the weights of convolutions out channels last where the device computes faster so: a card, in 16 bit.
+
+    The numbers stay what they are. On a CPU it was measured to be no gain.
+    """
+    if torch.device(device).type != "cuda" or profile.precision.compute == torch.float32:
+        return
+    for name in CONVOLUTION_PARTS:
+        network: Any = components.get(name)
+        if network is not None:
+            network.to(memory_format=torch.channels_last)
+
+
+def decodes_in_bf16(profile: MemoryProfile, device: torch.device | str) -> bool:
+    """Whether pictures are decoded in bf16, as long as a look at them agrees: on a card that was asked for bf16."""
+    return torch.device(device).type == "cuda" and profile.precision.compute == torch.bfloat16
 
 
 def _convert(module: nn.Module, dtype: torch.dtype, exact: Sequence[str] = ()) -> None:

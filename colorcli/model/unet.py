@@ -26,6 +26,7 @@ from colorcli.model.attention import (
     region_at,
     self_attention,
 )
+from colorcli.model.compiled import Regions
 from colorcli.model.memory import EXACT_LAYERS
 
 PLAIN = AttentionPlan()
@@ -80,6 +81,7 @@ class ColorUNet(UNet2DConditionModel, ModelMixin):
 
     _keep_in_fp32_modules: ClassVar = list(EXACT_LAYERS)   # diffusers reads it when weights are loaded in 16 bit
     recomputes = False   # in training, each transformer block is computed anew for the gradient instead of being kept
+    regions: Regions | None = None   # what calls its blocks compiled
 
     def forward(
         self,

@@ -150,6 +150,8 @@ class RunEntry(Entry):
     attention: str | None = None
     precision: str | None = Field(None, description="in which the network computes: fp32, fp16, bf16")
     memory: str | None = Field(None, description="profile by which the model was kept in memory: full, 24g, 12g, 8g")
+    compiled: str | None = Field(None, description="whether the network ran compiled: on, off, or why that failed")
+    decoding: str | None = Field(None, description="in which numbers pictures were decoded: fp32, bf16")
     batch: int | None = Field(None, description="frames that were colored together at the end of the run")
     notes: tuple[str, ...] = Field((), description="what happened on the way: the batch was halved, and why")
     versions: dict[str, str] = {}

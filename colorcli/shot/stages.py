@@ -587,6 +587,8 @@ class ShotRun:
             attention=described.get("attention"),
             precision=described.get("precision"),
             memory=described.get("memory"),
+            compiled=described.get("compiled"),
+            decoding=described.get("decoding"),
             batch=engine.batch.frames if colorizer is not None else None,
             notes=tuple(engine.batch.notes),
             versions=library_versions(),
