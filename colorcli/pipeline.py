@@ -254,7 +254,7 @@ class ColorizePipeline(DiffusionPipeline):
         together = len(sizes) == 1 and self._device.type != "cpu" and not alone
         batches = [frames] if together else [[frame] for frame in frames]
         try:
-            return [layer for batch in batches for layer in self._color(batch, reference, preset)]
+            return [layer for batch in batches for layer in self._color(batch, reference, preset)[0]]
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -266,6 +266,19 @@ class ColorizePipeline(DiffusionPipeline):
             raise torch.OutOfMemoryError(words)
         largest = max(frames, key=lambda frame: frame.canvas.size[0] * frame.canvas.size[1])
         raise too_large(largest.canvas.source, largest.canvas.size, self._device.type, self.profile.name)
+
+    @torch.inference_mode()
+    def color_next(
+        self, frame: PreparedFrame, before: Tensor | None, reference: Reference, preset: Preset
+    ) -> tuple[Floats, Tensor]:
+        """Color a frame from where the one before it ended: its layer as `color` gives it, and where it ended itself.
+
+        before: finished latents (1, C, h/8, w/8) of a canvas of the same size, of which only the last steps are made
+        (`warm_start.level`); None: it starts from noise. The run starts from noise (`sampling.start`).
+        """
+        assert preset.sampling.start == "noise", "a run from a match begins from the match"
+        layers, latents = self._color([frame], reference, preset, before)
+        return layers[0], latents
 
     def free_memory(self) -> None:
         """Give back what is cached on the device, and take parts from it that no running phase needs."""
@@ -458,16 +471,22 @@ class ColorizePipeline(DiffusionPipeline):
             None if behind is None else mask_tensor(behind.mask).to(self._device),
         )
 
-    def _color(self, frames: Sequence[PreparedFrame], reference: Reference, preset: Preset) -> list[Floats]:
-        """Color frames of one canvas size together."""
+    def _color(
+        self, frames: Sequence[PreparedFrame], reference: Reference, preset: Preset, before: Tensor | None = None
+    ) -> tuple[list[Floats], Tensor]:
+        """Color frames of one canvas size together: their layers, and their finished latents."""
         sampling, scale = preset.sampling, self.vae.config["scaling_factor"]
         canvas = frames[0].ink_canvas.shape, len(frames)
         with self._phase("read frame", *canvas):
             conditions = self._conditions(frames, reference, preset)
             key_seen = self._seen_key(frames[0], reference, preset)
         painted: list[Painted] = []
-        start = None
+        start, steps, level = before, sampling.steps, 1.0
+        if before is not None:
+            level = preset.warm_start.level
+            steps = max(1, round(sampling.steps * level))
         if sampling.start == "match":
+            level = sampling.start_level
             with self._phase("match", *canvas):
                 painted = self._match(frames, reference, conditions, preset)
                 shown = [picture_tensor(match.color).to(self._device) for match in painted]
@@ -480,23 +499,26 @@ class ColorizePipeline(DiffusionPipeline):
                 guided(
                     self.unet,
                     conditions,
-                    Guidance(preset.reference.guidance, preset.sketch.guidance, sampling.window, sampling.off_window),
+                    Guidance(
+                        preset.reference.guidance, preset.sketch.guidance, sampling.window, sampling.off_window,
+                        preset.reference.guidance_window,
+                    ),
                     levels_of(self.scheduler.config),
                     key_seen,
                 ),
                 self._noise(frames, preset),
                 sampler=sampling.sampler,
-                count=sampling.steps,
+                count=steps,
                 schedule=self.scheduler.config,
                 steps=sampling.schedule,
                 seeds=[sampling.seed] * len(frames),
                 start=start,
-                level=sampling.start_level if start is not None else 1.0,
+                level=level,
                 blend=_blend(conditions, preset),
             )
         with self._phase("decode", *canvas):
             layers = self._decode(latents / scale, reference)
-            if start is not None:
+            if start is not None and painted:
                 # What the model changed is laid over the match. A region of few latents is left to the match, which
                 # knows it at full size.
                 trust = torch.cat([mask_tensor(match.cells / (match.cells + UNSURE_CELLS)) for match in painted])
@@ -506,7 +528,7 @@ class ColorizePipeline(DiffusionPipeline):
             unit = to_8bit(layers.float().cpu()) / np.float32(255)  # (B, h, w, 3), fractions cut off
         else:
             unit = ((layers.float().clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()  # (B, h, w, 3)
-        return [np.asarray(layer, np.float32) for layer in unit]
+        return [np.asarray(layer, np.float32) for layer in unit], latents
 
     def _decode(self, latents: Tensor, reference: Reference) -> Tensor:
         """Decode latents (B, C, h, w), not scaled, one after the other: together they gain no time and take memory."""

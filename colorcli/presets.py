@@ -114,6 +114,9 @@ class ReferenceSettings(Group):
     background_strength: Unit = Field(1.0, description="strength outside the character mask")
     merge: Unit = Field(0.0, description="how much of the background's colors goes into the character (merging scale)")
     guidance: float = Field(1.0, ge=1.0, le=15.0, description="reference guidance scale; 1 is off")
+    guidance_window: tuple[Unit, Unit] = Field(
+        (0.0, 1.0), description="progress between which reference and sketch are guided; outside it a step costs half"
+    )
     padding: float = Field(
         1.0, ge=1.0, le=2.0, description="white to the left and right of the key, as a factor of its width"
     )
@@ -237,6 +240,19 @@ class SamplingSettings(Group):
     )
 
 
+class WarmStartSettings(Group):
+    """A frame begins from the finished colors of the one before it, and makes only the last steps; in single file."""
+
+    on: bool = Field(False, description="begin from the frame before, for runs that start from noise")
+    every: int = Field(
+        8, ge=2, le=1000, description="frame numbers after which a drawing starts from noise again; holds stay whole"
+    )
+    level: float = Field(
+        0.5, gt=0.0, lt=1.0, description="how much of the steps is made from the frame before; less is faster, and "
+        "leaves more of its colors where the drawing moved"
+    )
+
+
 class FinishSettings(Group):
     """How the model's colors become the final picture."""
 
@@ -288,6 +304,7 @@ class Preset(Group):
     )
     injection: InjectionSettings = InjectionSettings()
     sampling: SamplingSettings = SamplingSettings()
+    warm_start: WarmStartSettings = WarmStartSettings()
     finish: FinishSettings = FinishSettings()
     output: OutputSettings = OutputSettings()
 
@@ -447,6 +464,20 @@ def disagreements(preset: Preset, origins: Mapping[str, str] | None = None) -> l
     if sampling.window[0] > sampling.window[1]:
         disagree("sampling.window", f"begins at {sampling.window[0]:g}, after its end at {sampling.window[1]:g}",
                  "write the smaller number first")
+    guided = preset.reference.guidance_window
+    if guided[0] > guided[1]:
+        disagree("reference.guidance_window", f"begins at {guided[0]:g}, after its end at {guided[1]:g}",
+                 "write the smaller number first")
+    if preset.warm_start.on:
+        if sampling.start == "match":
+            disagree("warm_start.on", "is true, but sampling.start is match: such a run begins from the key's colors "
+                     "already, and gains nothing", "--set warm_start.on=false")
+        if preset.canvas.crop == "drawing":
+            disagree("warm_start.on", "is true, but canvas.crop is drawing: the canvas would move between the frames",
+                     "--set canvas.crop=frame")
+        if sampling.sampler == "diffusers-pndm":
+            disagree("warm_start.on", "is true, but sampling.sampler is diffusers-pndm, whose first steps lead out of "
+                     "noise", "--set sampling.sampler=dpm++2m")
     return found
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from colorcli.model.conditions import Conditions
 from colorcli.presets import SamplerName, ScheduleName, schedules_of
 from colorcli.sampling import (
     PUBLISHED_SCHEDULE,
@@ -20,6 +21,7 @@ from colorcli.sampling import (
     combine,
     denoiser,
     frame_noise,
+    guided,
     levels_of,
     make_scheduler,
     path_noise,
@@ -365,3 +367,48 @@ def test_a_start_is_what_the_first_call_sees_under_the_noise_of_its_time(sampler
     sigma = float(LEVELS.sigma_at(time))
     assert 0.05 < time / 999 < 0.75  # a share of the steps, which may lie closer at the end
     torch.testing.assert_close(x, (start + sigma * noise) / (1 + sigma**2) ** 0.5, atol=2e-3, rtol=2e-3)
+
+
+class CountingNetwork:
+    """Predicts the mean of the sketch maps and, where it sees the reference, of the context; counts its rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+    def __call__(self, x, time, y, context, maps, plan):
+        self.rows.append(len(x))
+        sees = torch.zeros(len(x))
+        sees[list(range(len(x))) if plan.seeing_rows is None else plan.seeing_rows] = 1
+        return x + maps[0].mean((1, 2, 3)).view(-1, 1, 1, 1) + (sees * context.mean()).view(-1, 1, 1, 1)
+
+
+def drawn_conditions() -> Conditions:
+    return Conditions(
+        context=torch.full((1, 2, 3), 5.0), y=None, sketch_maps=(torch.ones(1, 1, 4, 4),),
+        blank_maps=(torch.zeros(1, 1, 4, 4),), region=None,
+    )
+
+
+@pytest.mark.parametrize("sketch", [1.0, 2.0])
+def test_where_the_reference_is_not_seen_the_row_without_it_is_not_computed_and_nothing_changes(sketch):
+    network, x = CountingNetwork(), torch.randn(2, 1, 4, 4)
+    narrow = Guidance(4.0, sketch, window=(0.0, 0.5))
+    predict = guided(network, drawn_conditions(), narrow)
+    inside, outside = predict(x, 900), predict(x, 100)
+    more = 2 if sketch > 1 else 0
+    assert network.rows == [4 + more, 2 + more]
+    # By hand: the plain row says x + 1 (+ 5 with the reference), the one without a drawing x (+ 5).
+    pushed = [x + 1 + 4 * 5.0] + ([x + 5 + sketch] if more else [])
+    unseen = [x + 1] + ([x + sketch] if more else [])
+    assert torch.allclose(inside, torch.stack(pushed).mean(0), atol=1e-5)
+    assert torch.allclose(outside, torch.stack(unseen).mean(0), atol=1e-5)
+
+
+def test_outside_the_guidance_window_one_row_is_enough_and_still_sees_the_reference():
+    network, x = CountingNetwork(), torch.randn(1, 1, 4, 4)
+    predict = guided(network, drawn_conditions(), Guidance(4.0, 2.0, push_window=(0.25, 0.75)))
+    plain = [predict(x, time) for time in (999, 750, 249, 0)]
+    assert [len(one) for one in plain] == [1, 1, 1, 1]
+    predict(x, 500)
+    assert network.rows == [1, 1, 1, 1, 3]
+    assert all(torch.allclose(one, x + 1 + 5.0) for one in plain)

@@ -44,6 +44,12 @@ class Colorizer(Protocol):
         Raises FrameError if a frame cannot be colored, DeviceError if none can.
         """
 
+    def color_next(self, frame: PreparedFrame, before: Any, reference: Any, preset: Preset) -> tuple[Float, Any]:
+        """Give a frame's layer, made from where the frame before it ended, and where it ended itself.
+
+        before: what this gave for the frame before, None: the frame starts from noise. Only asked for `warm_start`.
+        """
+
     def describe(self) -> Mapping[str, Any]:
         """What is used, for the manifest: "device", "attention", "precision", "memory".
 
@@ -190,9 +196,15 @@ def recorded_settings(preset: Preset, out: Path) -> dict[str, Any]:
     return settings
 
 
-def fingerprint(settings: str, key: str, pixels: str, masks: Sequence[str], file_format: str) -> str:
-    """SHA-256 of all that decides how a frame looks. Each argument but the format is a digest itself."""
-    return sha256_of({"settings": settings, "key": key, "pixels": pixels, "masks": list(masks), "format": file_format})
+def fingerprint(
+    settings: str, key: str, pixels: str, masks: Sequence[str], file_format: str, before: str | None = None
+) -> str:
+    """SHA-256 of all that decides how a frame looks. Each argument but the format is a digest itself.
+
+    before: of the drawing whose colors the frame begins from.
+    """
+    parts = {"settings": settings, "key": key, "pixels": pixels, "masks": list(masks), "format": file_format}
+    return sha256_of(parts if before is None else parts | {"before": before})
 
 
 def variant_of(model: ModelEntry, asked: str) -> Variant:

@@ -68,6 +68,9 @@ class FrameJob:
     output: Path
     size: tuple[int, int] | None = None  # width, height in pixels; None: the file cannot be read
     masks: tuple[Path, ...] = ()         # one for each folder of masks that has this frame
+    # For warm starts the frame before it in the whole shot, asked for or not; None: there is none, or a gap. Not
+    # compared: a shot is one long chain of them.
+    before: "FrameJob | None" = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -373,6 +376,8 @@ def _plan(
                 found_masks.append(mask)
         output = out / output_name(frame.path, request.preset)
         jobs.append(FrameJob(frame.number, frame.sequence, frame.path, output, size, tuple(found_masks)))
+    if request.preset.warm_start.on:
+        jobs = _in_a_chain(jobs, shot, [listing for _, listing in folders])
     problems += _size_problems(jobs)
     problems += _missing_problems(missing)
     problems += _ignored_problems(shot)
@@ -399,6 +404,24 @@ def _plan(
         background=background,
         background_masks=background_masks,
     )
+
+
+def _in_a_chain(jobs: Sequence[FrameJob], shot: FoundShot, masks: Sequence["_MaskFolder"]) -> list[FrameJob]:
+    """The jobs, each with the frame before it, whatever part of the shot was asked for."""
+    asked = {job.source: job for job in jobs}
+    for members in shot.sequences.values():
+        numbers = [frame.number for frame in members if frame.number is not None]
+        gaps = missing_numbers(numbers)
+        before: FrameJob | None = None
+        for frame, number in zip(members, numbers, strict=True):
+            if before is not None and bisect_left(gaps, number) != bisect_left(gaps, before.number or 0):
+                before = None
+            found = tuple(mask for listing in masks if (mask := listing.mask_of(frame)) is not None)
+            job = asked.get(frame.path) or FrameJob(number, frame.sequence, frame.path, frame.path, masks=found)
+            before = replace(job, before=before)
+            if frame.path in asked:
+                asked[frame.path] = before
+    return [asked[job.source] for job in jobs]
 
 
 def output_name(source: Path, preset: Preset) -> str:

@@ -87,7 +87,7 @@ def run_plans(
                 variant_of(model, preset.model),
                 model,
                 loader,
-                Batch(at_once),
+                Batch(1 if preset.warm_start.on else at_once),   # frames that begin from each other come in single file
                 networks=networks,
                 network_entries=(*networks_used, *loras_used),
             )

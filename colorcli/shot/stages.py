@@ -53,6 +53,7 @@ from colorcli.shot.manifest import (
     write_atomically,
 )
 from colorcli.shot.plan import FrameJob, MissingFrame, ShotPlan, make_out_folder
+from colorcli.shot.warm import Chains, Drawing, WarmStarter
 from colorcli.variants import METHOD_VERSION
 
 Float = NDArray[np.float32]
@@ -129,6 +130,8 @@ class ShotRun:
         self._leaders: dict[str, FrameRecord | None] = {}  # fingerprint -> its record; None: still on its way
         self._followers: dict[str, list[_Look]] = {}       # held drawings that wait for their leader
         self._prepared_key: Future[PreparedKey] | None = None
+        self._chains: Chains | None = None   # what frames begin from; None: all from noise, or from a match
+        self._warm: WarmStarter | None = None
 
     @property
     def _ahead(self) -> int:
@@ -201,6 +204,10 @@ class ShotRun:
             for record in known
             if record.fingerprint and record.status in THERE and not self.plan.request.overwrite
         }
+        warm_start = self.engine.preset.warm_start
+        if warm_start.on:
+            self._chains = Chains(self.settings, key.digest, warm_start.every, self._known)
+            self._warm = WarmStarter(self._chains, self._lead)
         for missing in self.plan.missing[:MOST_MISSING_RECORDS]:
             self._keep(_missing_record(missing))
         while self._waiting_jobs or self._looking or self._preparing or self._finishing:
@@ -239,14 +246,10 @@ class ShotRun:
             if kept is not None:
                 return _Look(job, kept)
         picture = read_picture(job.source)
-        for path, mask in zip(job.masks, mask_pictures, strict=True):
-            if mask.size != picture.size:
-                raise FrameError(
-                    f"the mask {path} is {mask.size[0]}x{mask.size[1]}, "
-                    f"but {job.source.name} is {picture.size[0]}x{picture.size[1]}",
-                    hint="make the mask as large as the frame, or take it out of the folder",
-                )
+        _check_masks(job, picture, mask_pictures)
         pixels = picture_digest(picture)
+        if self._chains is not None:
+            self._chains.see(job, Drawing(pixels, masks, picture.size))
         file_format = format_named(self.engine.preset.output.format, picture.format)
         format_text = f"{file_format.container}/{file_format.depth}"
         record = record.model_copy(
@@ -255,7 +258,7 @@ class ShotRun:
                 "pixels_sha256": pixels,
                 "masks_sha256": masks,
                 "format": format_text,
-                "fingerprint": fingerprint(self.settings, self._key.digest, pixels, masks, format_text),
+                "fingerprint": self._fingerprint(job, pixels, masks, format_text),
                 "seconds": time.monotonic() - clock,
             }
         )
@@ -283,7 +286,7 @@ class ShotRun:
         """The record to keep if the picture in OUT is the one that would be made now."""
         if known.status not in THERE or known.output != job.output.name or not known.pixels_sha256 or not known.format:
             return None
-        wanted = fingerprint(self.settings, self._key.digest, known.pixels_sha256, masks, known.format)
+        wanted = self._fingerprint(job, known.pixels_sha256, masks, known.format)
         if known.fingerprint != wanted or known.output_sha256 is None:
             return None
         try:
@@ -292,6 +295,18 @@ class ShotRun:
         except OSError:
             return None
         return known.model_copy(update={"status": "skipped", "finished": now()})
+
+    def _fingerprint(self, job: FrameJob, pixels: str, masks: Sequence[str], file_format: str) -> str:
+        before = None if self._chains is None else self._chains.before(job)
+        return fingerprint(self.settings, self._key.digest, pixels, masks, file_format, before)
+
+    def _lead(self, job: FrameJob) -> PreparedFrame:
+        """Make a frame ready that others begin from, and that is not colored here itself. Raises FrameError."""
+        picture, masks = read_picture(job.source), [read_picture(path) for path in job.masks]
+        _check_masks(job, picture, masks)
+        engine = self.engine
+        given = [read_mask(mask) for mask in masks]
+        return prepare_frame(picture, engine.preset, engine.variant, given, engine.networks)
 
     def _decide(self, job: FrameJob, looking: Future[_Look]) -> None:
         """Skip a frame, repeat a held drawing, or send it on to be prepared."""
@@ -368,6 +383,8 @@ class ShotRun:
                 raise  # a network that finds masks or lines would fail on the other frames as well
             except Exception as error:
                 self._preparing.popleft()
+                if self._chains is not None:
+                    self._chains.give_up(look.job)
                 self._fail(look.job, error, look.record)
                 continue
             if batch and ready.prepared.canvas.size != batch[0].prepared.canvas.size:
@@ -383,8 +400,12 @@ class ShotRun:
         reference = self._reference(colorizer)
         clock = time.monotonic()
         short = False
+        made = batch
         try:
-            layers = colorizer.color([ready.prepared for ready in batch], reference, self.engine.preset)
+            if self._warm is not None:
+                layers, made = self._color_warm(batch, self._warm, reference)
+            else:
+                layers = colorizer.color([ready.prepared for ready in batch], reference, self.engine.preset)
             assert len(layers) == len(batch), (len(layers), len(batch))
         except DeviceError:
             raise
@@ -411,9 +432,23 @@ class ShotRun:
                 del rest[:few]
             return
         seconds = (time.monotonic() - clock) / len(batch)
-        for ready, layer in zip(batch, layers, strict=True):
-            slim = replace(ready, seconds=ready.seconds + seconds)
+        for ready, done, layer in zip(batch, made, layers, strict=True):
+            slim = replace(done, seconds=ready.seconds + seconds)
             self._finishing.append((ready.look, self._writing.submit(self._finish, slim, layer)))
+
+    def _color_warm(
+        self, batch: Sequence[_Ready], warm: WarmStarter, reference: Any
+    ) -> tuple[Sequence[Float], Sequence[_Ready]]:
+        """Color a frame from where the one before it ended; what it was begun from goes into its record."""
+        (ready,) = batch
+        job, record = ready.look.job, ready.look.record
+        layer, before = warm.color(job, ready.prepared, self.engine.loader.get(), reference, self.engine.preset)
+        assert record.pixels_sha256 is not None and record.format is not None
+        print_ = fingerprint(
+            self.settings, self._key.digest, record.pixels_sha256, record.masks_sha256, record.format, before
+        )
+        record = record.model_copy(update={"fingerprint": print_})
+        return [layer], [replace(ready, look=replace(ready.look, record=record))]
 
     def _smaller_batch(self, tried: int) -> None:
         """Color fewer frames together for the rest of the run; said once."""
@@ -488,6 +523,7 @@ class ShotRun:
             update={
                 "status": "held",
                 "held_from": leader.held_from or leader.output,
+                "fingerprint": leader.fingerprint,   # of what was made, which is not what was planned after a failure
                 "output_sha256": file_digest(look.job.output),
                 "seconds": round((look.record.seconds or 0.0) + time.monotonic() - clock, 3),
                 "checks": leader.checks,
@@ -516,15 +552,15 @@ class ShotRun:
             self._fail(look.job, error, look.record)
             return
         self._tell(record)
-        self._release(record)
+        self._release(record, look.record.fingerprint)
 
-    def _release(self, record: FrameRecord) -> None:
-        """Let the held drawings go that waited for this one."""
-        if record.fingerprint is None:
+    def _release(self, record: FrameRecord, planned: str | None) -> None:
+        """Let the held drawings go that waited for this one; they know it by the fingerprint it was to have."""
+        if planned is None:
             return
-        if self._leaders.get(record.fingerprint) is None:
-            self._leaders[record.fingerprint] = record
-        for follower in self._followers.pop(record.fingerprint, []):
+        if self._leaders.get(planned) is None:
+            self._leaders[planned] = record
+        for follower in self._followers.pop(planned, []):
             self._repeat(follower, record)
 
     def _fail(self, job: FrameJob, error: Exception, record: FrameRecord | None = None) -> None:
@@ -545,7 +581,7 @@ class ShotRun:
         stale: dict[str, float | bool | str] = {"older_picture": True} if job.output.exists() else {}
         record = record.model_copy(update={"status": "failed", "error": failure, "finished": now(), "checks": stale})
         self._keep(record)
-        self._release(record)
+        self._release(record, record.fingerprint)
 
     def _keep(self, record: FrameRecord) -> None:
         """Write a record into the journal, and tell it."""
@@ -639,6 +675,17 @@ class ShotRun:
 def _without_pixels(look: _Look) -> _Look:
     """The same without its picture: a held drawing that waits needs only its names."""
     return replace(look, picture=None, masks=())
+
+
+def _check_masks(job: FrameJob, picture: Picture, masks: Sequence[Picture]) -> None:
+    """Raise FrameError if a mask is not as large as its frame."""
+    for path, mask in zip(job.masks, masks, strict=True):
+        if mask.size != picture.size:
+            raise FrameError(
+                f"the mask {path} is {mask.size[0]}x{mask.size[1]}, "
+                f"but {job.source.name} is {picture.size[0]}x{picture.size[1]}",
+                hint="make the mask as large as the frame, or take it out of the folder",
+            )
 
 
 def _missing_record(missing: MissingFrame) -> FrameRecord:

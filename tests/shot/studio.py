@@ -98,6 +98,14 @@ class FakeColorizer:
             layers.append(layer * (1 - 0.5 * frame.mask_canvas[:, :, None]))
         return layers
 
+    def color_next(
+        self, frame: PreparedFrame, before: Float | None, reference: Float, preset: Preset
+    ) -> tuple[Float, Float]:
+        """Half of what it paints shines through from the frame before."""
+        (layer,) = self.color([frame], reference, preset)
+        layer = layer if before is None else (layer + before) / 2
+        return layer, layer
+
     def describe(self) -> Mapping[str, Any]:
         return {"device": "cpu", "attention": "none"}
 
