@@ -69,6 +69,12 @@ class LineSettings(Group):
     min_stroke_px: int = Field(
         4, ge=0, le=1000, description="smaller separate marks are dust, in pixels of area at source size"
     )
+    gap_px: float = Field(
+        12.0,
+        ge=0,
+        le=100,
+        description="gaps in lines up to this wide part two regions, in pixels of a frame of 1280; 0: only closed lines do",
+    )
     extractor: Literal["xdog", "highpass", "network"] = Field(
         "xdog", description="for extract: XDoG, the high-pass line filter, or the network of lines.network"
     )

@@ -12,7 +12,7 @@ from colorcli.prepare.canvas import Box, Canvas, bounds, from_canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.lineart import LineArt, alpha_is_lines
-from colorcli.prepare.regions import PAPER_BELOW, SPECK_PX, closed_regions, nearest_labelled
+from colorcli.prepare.regions import PAPER_BELOW, Regions, nearest_labelled
 from colorcli.presets import Preset
 
 Float = NDArray[np.float32]
@@ -50,22 +50,20 @@ def finish_frame(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: P
             cel = replace(cel, lines=NO_LINES)
         if preset.background.rule == "model" and not cut_out:
             cel = replace(cel, mask=np.ones_like(cel.mask))  # the model painted everywhere
-        filled = fill_character(layer, part, key, preset, scale)
+        filled = fill_character(layer, part, key, preset, _regions(frame, preset, rows, columns))
         color[rows, columns], cover[rows, columns] = _lay(cel, filled, None if cut_out else behind)
     return _settle_alpha(color, cover if cut_out else None, frame, preset)
 
 
-def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Preset, scale: float) -> Float:
+def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Preset, regions: Regions) -> Float:
     """Give the color under the lines, (H, W, 3), by the preset's `fill`; it runs on past the character's edge.
 
-    scale: size of the whole frame relative to one whose longer side is 1280 pixels.
+    regions: those of the drawing, at its size.
     """
     settings = preset.finish
     full = from_canvas(layer, frame.canvas, 1)
     if settings.fill == "model":
         return full
-    mask = np.ones_like(frame.mask) if preset.background.rule == "model" else frame.mask
-    regions = closed_regions(frame.lines.ink, mask, SPECK_PX * max(1.0, scale))
     if not regions.count:
         return full
     blur_px = BLEED * canvas_pixel(frame.canvas)
@@ -79,7 +77,20 @@ def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, preset:
         colors[1:] = snap_to_palette(colors[1:], key.palette.colors, settings.palette_reach)
     labels = regions.labels.reshape(-1)[nearest_labelled(regions.labels)]
     filled = np.take(colors, labels, axis=0)
-    return filled if regions is whole else soften_borders(filled, labels, whole.labels)
+    open_lines = frame.gap_px > 0
+    return soften_borders(filled, labels, whole.labels) if open_lines or regions is not whole else filled
+
+
+def _regions(frame: PreparedFrame, preset: Preset, rows: slice, columns: slice) -> Regions:
+    """Give the regions that are filled, of a part of the frame that holds them all."""
+    regions = frame.regions
+    if preset.background.rule == "model":
+        regions = frame.regions_in(np.ones_like(frame.mask))
+    return Regions(
+        np.ascontiguousarray(regions.labels[rows, columns]),
+        np.ascontiguousarray(regions.depth[rows, columns]),
+        regions.areas,
+    )
 
 
 def canvas_pixel(canvas: Canvas) -> float:

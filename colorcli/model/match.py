@@ -20,7 +20,7 @@ from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.palette import Palette
 from colorcli.prepare.region_views import region_views
-from colorcli.prepare.regions import Regions, closed_regions, nearest_labelled
+from colorcli.prepare.regions import Regions, nearest_labelled
 
 Floats = NDArray[np.float32]
 
@@ -221,7 +221,7 @@ def paint_match(
 
     The regions are found at the size of the drawing, where thin lines still close. Color runs on under the lines.
     """
-    regions = closed_regions(frame.lines.ink, frame.mask)
+    regions = frame.regions
     if not regions.count or not len(key.region_colors):
         blank = np.zeros(frame.ink_canvas.shape, np.float32)
         return Painted(np.ones((*blank.shape, 3), np.float32), blank)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from colorcli.prepare.canvas import (
 from colorcli.prepare.lineart import LineArt, read_lines
 from colorcli.prepare.masks import character_mask, snap_to_lines
 from colorcli.prepare.networks import Networks, asked_of
+from colorcli.prepare.regions import SPECK_PX, Regions, closed_regions
 from colorcli.presets import Preset
 from colorcli.variants import Variant
 
@@ -36,6 +38,17 @@ class PreparedFrame:
     canvas: Canvas
     ink_canvas: Float    # (h, w) 0 paper .. 1 line
     mask_canvas: Float   # (h, w)
+    gap_px: float = 0.0  # gaps in lines up to this wide part two regions, in pixels of a frame of 1280
+
+    @cached_property
+    def regions(self) -> Regions:
+        """The regions of the character at the size of the drawing; found when first asked for."""
+        return self.regions_in(self.mask)
+
+    def regions_in(self, mask: Float) -> Regions:
+        """Find the regions inside another mask, (H, W)."""
+        scale = max(1.0, max(self.picture.size) / 1280)
+        return closed_regions(self.lines.ink, mask, SPECK_PX * scale, self.gap_px * scale)
 
 
 def prepare_frame(
@@ -72,6 +85,7 @@ def prepare_frame(
         canvas=canvas,
         ink_canvas=ink_canvas,
         mask_canvas=to_canvas(mask, canvas, 0),
+        gap_px=preset.lines.gap_px,
     )
 
 

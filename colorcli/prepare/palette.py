@@ -65,8 +65,10 @@ def find_palette(color: Floats, ink: Floats, mask: Floats) -> Palette:
     palette = np.array(colors, np.float32)[order]
     index = np.full(ink.shape, -1, np.int32)
     index[inside] = nearest_color(color[inside], palette)
-    index[narrow] = nearest_color(color[narrow], palette)
-    index[narrow & (np.linalg.norm(lab(color) - lab(palette)[index], axis=-1) >= SAME_COLOR)] = -1
+    if narrow.any():
+        numbers = nearest_color(color[narrow], palette)
+        away = np.linalg.norm(lab(color[narrow]) - lab(palette)[numbers], axis=-1)
+        index[narrow] = np.where(away < SAME_COLOR, numbers, -1)
     return Palette(palette, np.array(shares, np.float32)[order], index)
 
 

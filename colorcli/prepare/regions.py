@@ -12,6 +12,9 @@ Labels = NDArray[np.int32]
 PAPER_BELOW = 0.15     # ink above this parts two regions
 SLIVER_BELOW = 0.4     # between two strokes closer than this lets bare paper show, ink below this is still a region
 SPECK_PX = 6           # smaller regions are holes where strokes cross; they take a neighbor's color
+GAP_SHARES = (0.25, 0.4, 0.67, 1.0)  # of the widest gap: a small gap is found before the room behind it is too narrow
+ROOM = 1.5             # beside a gap it is at least this many times as wide as in it, on both sides
+SMALLEST_ROOM_PX = 40  # and there is at least this much room
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,12 @@ class Regions:
         return len(self.areas) - 1
 
 
-def closed_regions(ink: Float, mask: Float, speck_px: float = SPECK_PX) -> Regions:
+def closed_regions(ink: Float, mask: Float, speck_px: float = SPECK_PX, gap_px: float = 0.0) -> Regions:
     """Find the 4-connected pieces of paper inside the mask.
 
     ink, mask: (H, W) in 0..1. A region has bare paper, and all the lighter pixels between the same dark strokes belong
     to it; a sliver too narrow to show bare paper is a region as well. Less than `speck_px` pixels are none.
+    gap_px: pieces that are joined only through gaps up to this wide are regions of their own, see `close_gaps`.
     """
     inside = cv2.compare(mask, 0.5, cv2.CMP_GT)
     bare = cv2.bitwise_and(cv2.compare(ink, PAPER_BELOW, cv2.CMP_LT), inside)
@@ -59,7 +63,70 @@ def closed_regions(ink: Float, mask: Float, speck_px: float = SPECK_PX) -> Regio
         labels.reshape(-1)[edges] = np.where(here == there, labels.reshape(-1)[near], only[here])
     areas = np.bincount(labels.reshape(-1), minlength=1)
     areas[0] = 0
-    return Regions(labels, depth, areas)
+    regions = Regions(labels, depth, areas)
+    return close_gaps(regions, gap_px) if gap_px > 0 else regions
+
+
+def close_gaps(regions: Regions, gap_px: float) -> Regions:
+    """Part regions where a ball of a gap's width gets stuck between two rooms: where an outline was left open.
+
+    gap_px: width of the widest gap that is closed. After the trapped balls of Zhang et al. 2009 (Vectorizing Cartoon
+    Animations): the balls' places are read off the distance to the nearest line, for several sizes of ball. Both sides
+    of a gap have to be clearly wider than it, so that a limb that narrows stays whole. The new border runs where it is
+    as far to the one room as to the other.
+    """
+    rows, columns = np.flatnonzero(regions.labels.any(axis=1)), np.flatnonzero(regions.labels.any(axis=0))
+    if not len(rows):
+        return regions
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    labels, depth = np.ascontiguousarray(regions.labels[box]), np.ascontiguousarray(regions.depth[box])
+    rooms, home = labels, np.arange(regions.count + 1)  # numbers of rooms, and the region that each is in
+    for share in GAP_SHARES:
+        reach = share * gap_px / 2
+        count, found, stats, _ = cv2.connectedComponentsWithStats(
+            cv2.compare(depth, reach, cv2.CMP_GT), connectivity=4, ltype=cv2.CV_32S
+        )
+        deep = np.flatnonzero(depth > reach)
+        inside = np.zeros(count, np.int64)
+        inside[found.reshape(-1)[deep]] = rooms.reshape(-1)[deep]
+        roomy = np.zeros(count, bool)
+        roomy[found[depth >= ROOM * reach]] = True
+        roomy &= (stats[:, cv2.CC_STAT_AREA] >= SMALLEST_ROOM_PX) & (inside > 0)
+        parted = np.bincount(inside[roomy], minlength=len(home)) > 1
+        new = np.flatnonzero(roomy & parted[inside])
+        if not len(new):
+            continue
+        numbers = np.zeros(count, np.int32)
+        numbers[new] = len(home) + np.arange(len(new))
+        home = np.concatenate([home, home[inside[new]]])
+        rooms = np.where(parted[rooms], numbers[found], rooms).astype(np.int32)
+    if len(home) == regions.count + 1:
+        return regions
+    return _grow_back(regions, box, rooms, home)
+
+
+def _grow_back(regions: Regions, box: tuple[slice, slice], rooms: Labels, home: NDArray[np.int64]) -> Regions:
+    """Give every pixel of a parted region to the nearest of the region's rooms.
+
+    rooms: (h, w) numbers of the rooms in a box of the drawing. home: the region of each.
+    """
+    there = np.unique(rooms[rooms > 0])
+    labels, count = regions.labels.copy(), regions.count
+    part = labels[box]
+    for region in np.unique(home[there[there > regions.count]]):
+        own = there[home[there] == region]
+        inside = regions.labels[box] == region
+        left, top, width, height = cv2.boundingRect(inside.astype(np.uint8))
+        here = np.s_[top : top + height, left : left + width]
+        seeds = np.where(inside[here], rooms[here], 0)
+        numbers = np.zeros(len(home), np.int32)
+        numbers[own] = [region, *(count + 1 + np.arange(len(own) - 1))]
+        count += len(own) - 1
+        nearest = seeds.reshape(-1)[nearest_labelled(seeds)]
+        part[here] = np.where(inside[here], numbers[nearest], part[here])
+    areas = np.bincount(labels.reshape(-1), minlength=count + 1)
+    areas[0] = 0
+    return Regions(labels, regions.depth, areas)
 
 
 def nearest_labelled(labels: Labels) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from colorcli.prepare.regions import closed_regions, nearest_labelled
+from colorcli.prepare.regions import closed_regions, nearest_labelled, pixels_of_regions
 
 EVERYWHERE = np.ones((60, 80), np.float32)
 
@@ -61,3 +61,46 @@ def test_every_pixel_knows_the_nearest_region():
     labels[:, 0], labels[:, 9] = 1, 2
     nearest = labels.reshape(-1)[nearest_labelled(labels)]
     assert (nearest[:, :5] == 1).all() and (nearest[:, 5:] == 2).all()
+
+
+def a_wall_with_a_gap(gap: int) -> np.ndarray:
+    """Two rooms of 120x100 and 79x100 pixels, and a wall of 2 pixels with an opening between them."""
+    ink = np.zeros((100, 201), np.float32)
+    ink[:, 120:122] = 1
+    ink[50 : 50 + gap, 120:122] = 0
+    return ink
+
+
+def test_a_gap_in_a_line_is_closed_up_to_its_widest():
+    for gap in (2, 3, 6, 9, 12):
+        ink = a_wall_with_a_gap(gap)
+        assert closed_regions(ink, np.ones_like(ink)).count == 1
+        regions = closed_regions(ink, np.ones_like(ink), gap_px=12)
+        assert regions.count == 2
+        assert (regions.labels[:, :115] == regions.labels[0, 0]).all()
+        assert (regions.labels[:, 127:] == regions.labels[0, -1]).all()
+
+
+def test_a_door_is_no_gap():
+    ink = a_wall_with_a_gap(20)
+    assert closed_regions(ink, np.ones_like(ink), gap_px=12).count == 1
+
+
+def test_closing_gaps_leaves_no_pixel_without_a_region():
+    ink = a_wall_with_a_gap(8)
+    open_, closed = (closed_regions(ink, np.ones_like(ink), gap_px=gap) for gap in (0, 12))
+    assert ((open_.labels > 0) == (closed.labels > 0)).all()
+    assert closed.areas.sum() == open_.areas.sum() == sum(len(pixels) for pixels in pixels_of_regions(closed))
+
+
+def test_a_limb_that_narrows_stays_whole():
+    ink = np.ones((100, 300), np.float32)
+    cv2.fillPoly(ink, [np.array([(10, 10), (10, 60), (290, 38), (290, 32)])], 0)
+    assert closed_regions(ink, np.ones_like(ink), gap_px=12).count == 1
+
+
+def test_only_the_region_with_the_gap_is_parted():
+    ink = np.concatenate([a_wall_with_a_gap(0), np.ones((2, 201), np.float32), a_wall_with_a_gap(6)])
+    open_, closed = (closed_regions(ink, np.ones_like(ink), gap_px=gap) for gap in (0, 12))
+    assert (open_.count, closed.count) == (3, 4)
+    assert (closed.labels[:100] == open_.labels[:100]).all()

@@ -22,7 +22,7 @@ from colorcli.model.weights import read_list
 from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import prepare_key
-from colorcli.prepare.regions import Regions, closed_regions, pixels_of_regions
+from colorcli.prepare.regions import Regions, pixels_of_regions
 from colorcli.presets import default_preset
 from colorcli.train.data.validation import SIZE
 from colorcli.train.drawings import VALIDATION_FAMILIES, design_character, draw
@@ -73,7 +73,7 @@ def read_character(pipeline: ColorizePipeline, seed: int, family: str | None, fr
         frame = prepare_frame(
             _picture(cv2.cvtColor(drawing.line, cv2.COLOR_GRAY2RGB), drawing.mask), preset, variant
         )
-        regions = closed_regions(frame.lines.ink, frame.mask)
+        regions = frame.regions
         if 0 < regions.count <= MOST_REGIONS:
             parts = pipeline.read_parts(frame, reference, preset)
             color = np.asarray(drawing.color, np.float32) / np.float32(255)

@@ -305,7 +305,7 @@ def without_lines(color: Float, ink: Float, mask: Float) -> Float:
 
 def _regions(parts: PartMap, frame: PreparedFrame, key: KeyMap, color: Picture) -> RegionPair | None:
     """Read the regions of a frame beside those of a key; None where one of them has none, or too many."""
-    regions = closed_regions(frame.lines.ink, frame.mask)
+    regions = frame.regions
     if not (0 < regions.count <= MOST_REGIONS and 0 < len(key.region_colors) <= MOST_REGIONS):
         return None
     return region_pair(parts, regions, frame, key, over_paper(color))
