@@ -6,7 +6,7 @@ and nothing is kept in the modules between calls, so two frames can never distur
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,6 +15,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 BANK_THRESHOLD = 0.05  # mask above this reads the frame itself, the rest the bank; the published readers know no other
+GATHERED_FROM = 128    # queries of a row; where rows have different masks and fewer, all of them reading both is faster
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,14 @@ class AttentionPlan:
     bank: what the decoder reads in self-attention, one entry for each of its transformer blocks; empty: nothing.
     adapters: low-rank changes of the cross-attentions, one for each transformer block in order; empty: none.
     sides: what the decoder of a network with side encoders takes from them.
-    seeing_rows: rows of the batch that see the context; the others have an all-zero one, whose attention is its bias
-    exactly. None: all rows.
+    seeing_rows: rows of the batch that see the context, ascending; the others have an all-zero one, whose attention is
+    its bias exactly. None: all rows.
+    alike: for each row the first one with the same latents, time, vector condition and sketch maps: what comes before
+    the first cross-attention is computed once for both. None: each row by itself.
+    layers: the region at the sizes of the maps, filled in by the calls; given where many calls have one region. None:
+    resized in each call.
+
+    A bank, hints and styles may have a row for each frame: they are read by the rows of all branches.
     """
 
     region: Region | None = None
@@ -131,6 +138,8 @@ class AttentionPlan:
     adapters: Sequence[Adapter | RegionAdapter | None] = ()
     sides: SideFeatures = NO_SIDES
     seeing_rows: Sequence[int] | None = None
+    alike: Sequence[int] | None = None
+    layers: "LayerRegions | None" = None
     backend: str = "sdpa"
 
     def __post_init__(self) -> None:
@@ -138,19 +147,48 @@ class AttentionPlan:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which queries are inside, of one map size; made once a call and shared by all its blocks."""
+class Group:
+    """Rows of a batch that have one mask, and which queries of them are inside it and which outside."""
 
-    inside: Tensor                                # (B or 1, N) bool
-    split: tuple[Tensor, Tensor] | None = field(default=None)  # indices inside and outside, if all rows have one mask
+    rows: Sequence[int] | None   # ascending; None: all
+    inside: Tensor               # (n,) numbers of queries
+    outside: Tensor              # (N - n,)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which queries are inside, of one map size; made once and shared by all blocks."""
+
+    inside: Tensor              # (B or 1, N) bool
+    groups: tuple[Group, ...]   # together they have every row; none on the meta device, which knows no numbers
 
     @staticmethod
     def of(mask: Tensor, threshold: float | Tensor) -> "Selection":
         """Select where `mask` (B or 1, N) is above the threshold, one for all rows or (B,)."""
         inside = mask > (threshold[:, None] if isinstance(threshold, Tensor) else threshold)
-        if inside.shape[0] > 1:
-            return Selection(inside)
-        return Selection(inside, (inside[0].nonzero().flatten(), (~inside[0]).nonzero().flatten()))
+        return Selection(inside, _groups(inside))
+
+    def of_rows(self, rows: Sequence[int]) -> "Selection":
+        """Select the same in some of the rows."""
+        return self if self.inside.shape[0] == 1 else Selection.of(take(self.inside, rows), 0)
+
+
+def _groups(inside: Tensor) -> tuple[Group, ...]:
+    """Put rows (B, N) bool with the same queries inside together: the branches of guidance have the masks in common."""
+    if inside.is_meta:
+        return ()
+    there = inside.cpu()
+    found: dict[bytes, list[int]] = {}
+    for row, queries in enumerate(there):
+        found.setdefault(queries.numpy().tobytes(), []).append(row)
+    return tuple(
+        Group(
+            None if len(found) == 1 else rows,
+            there[rows[0]].nonzero().flatten().to(inside.device),
+            (~there[rows[0]]).nonzero().flatten().to(inside.device),
+        )
+        for rows in found.values()
+    )
 
 
 @dataclass(frozen=True)
@@ -163,10 +201,38 @@ class LayerRegion:
     bank: Selection        # by BANK_THRESHOLD
 
 
+LayerRegions = dict[tuple[int, int, bool], LayerRegion]   # by height, width, and whether of the seeing rows only
+
+
 def region_at(region: Region, height: int, width: int) -> LayerRegion:
     """Resize a region to a map of (height, width) tokens."""
     mask = layer_mask(region.mask, height, width).flatten(1)  # (B or 1, N)
     return LayerRegion(region, mask, Selection.of(mask, region.threshold), Selection.of(mask, BANK_THRESHOLD))
+
+
+def region_of_rows(layer: LayerRegion, rows: Sequence[int]) -> LayerRegion:
+    """Give the region of some of its rows."""
+    if layer.mask.shape[0] == 1:
+        return layer
+    return LayerRegion(layer.region, take(layer.mask, rows), layer.context.of_rows(rows), layer.bank.of_rows(rows))
+
+
+def runs_of(rows: Sequence[int]) -> list[tuple[int, int]]:
+    """Join row numbers to the fewest stretches of consecutive ones, (start, end) each, in their order."""
+    found: list[tuple[int, int]] = []
+    for row in rows:
+        if found and row == found[-1][1]:
+            found[-1] = found[-1][0], row + 1
+        else:
+            found.append((row, row + 1))
+    return found
+
+
+def take(x: Tensor, rows: Sequence[int]) -> Tensor:
+    """Give rows of x (B, ...), any of them any number of times; without a copy where they are consecutive."""
+    # Slices, not an index: its numbers would have to be brought to the device, and be waited for.
+    pieces = [x[start:end] for start, end in runs_of(rows)]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces) if pieces else x[:0]
 
 
 def layer_mask(mask: Tensor, height: int, width: int) -> Tensor:
@@ -198,8 +264,17 @@ def best_backend(device: torch.device | str) -> str:
 
 
 def attend(q: Tensor, kv: KeyValues, heads: int, backend: str = "sdpa") -> Tensor:
-    """Let queries (B, N, C) read keys and values (B or 1, M, C); heads are contiguous channel groups."""
-    rows = q.shape[0]
+    """Let queries (B, N, C) read keys and values (B, 1 or B / n, M, C); heads are contiguous channel groups.
+
+    With B / n rows of keys, query row i reads row i % (B / n): that of its frame, if the rows go branch after branch.
+    """
+    rows, frames = q.shape[0], kv.keys.shape[0]
+    if 1 < frames < rows:
+        assert rows % frames == 0, (rows, frames)
+        # The branches as further queries of one frame, so that the keys, which are more, need not be repeated.
+        together = q.unflatten(0, (-1, frames)).transpose(0, 1).flatten(1, 2)  # (frames, branches * N, C)
+        read = attend(together, kv, heads, backend).unflatten(1, (rows // frames, -1))
+        return read.transpose(0, 1).flatten(0, 1)
     keys, values = (x.expand(rows, -1, -1).unflatten(-1, (heads, -1)) for x in (kv.keys, kv.values))
     chosen = BACKENDS[backend if q.is_cuda else "sdpa"]
     return chosen(q.unflatten(-1, (heads, -1)), keys, values).flatten(2)
@@ -212,14 +287,36 @@ def attend_selected(
 
     Equal to one attention over both with a bias of 0 and minus infinity, which would be (N, 2N) numbers for each row.
     """
-    if selection.split is None:
+    if len(selection.groups) != 1 and q.shape[1] < GATHERED_FROM or not selection.groups:
         chosen = selection.inside[..., None]  # (B, N, 1)
         return torch.where(chosen, attend(q, inside, heads, backend), attend(q, outside, heads, backend))
     out = torch.empty_like(q)
-    for index, source in zip(selection.split, (inside, outside), strict=True):
-        if index.numel():
-            out[:, index] = attend(q[:, index], source, heads, backend)
+    for group in selection.groups:
+        queries = q if group.rows is None else take(q, group.rows)
+        for index, source in ((group.inside, inside), (group.outside, outside)):
+            if not index.numel():
+                continue
+            seen = source_of_rows(source, group.rows, len(q))
+            assert isinstance(seen, KeyValues)
+            read = attend(queries[:, index], seen, heads, backend)
+            if group.rows is None:
+                out[:, index] = read
+            else:
+                for row, result in zip(group.rows, read, strict=True):
+                    out[row, index] = result
     return out
+
+
+def source_of_rows(source: Source, rows: Sequence[int] | None, batch: int) -> Source:
+    """Give what some rows of a batch read of a source that may have one row, or one for each frame; see `attend`."""
+    frames = (source.keys if isinstance(source, KeyValues) else source).shape[0]
+    if rows is None or frames == 1:
+        return source
+    assert batch % frames == 0, (batch, frames)
+    read = [row % frames for row in rows]
+    each = sorted(set(read))
+    # Branch after branch, as `attend` takes them, or a row for each where not every frame has all branches there.
+    return rows_of(source, each if read == each * (len(read) // len(each)) else read)
 
 
 def project(attn: Attention, source: Source, adapter: Adapter | RegionAdapter | None = None) -> KeyValues:
@@ -269,17 +366,17 @@ def _keep_own(attn: Attention, q: Tensor, own: KeyValues, read: Tensor, plan: At
     rows, fidelity = list(plan.injection.own_rows), plan.injection.fidelity
     if not rows or fidelity <= 1e-5:
         return read
-    alone = attend(q[rows], KeyValues(own.keys[rows], own.values[rows]), attn.heads, plan.backend)
+    alone = attend(take(q, rows), KeyValues(take(own.keys, rows), take(own.values, rows)), attn.heads, plan.backend)
     mixed = read.clone()
-    mixed[rows] = fidelity * alone + (1 - fidelity) * read[rows]
+    mixed[rows] = fidelity * alone + (1 - fidelity) * take(read, rows)
     return mixed
 
 
 def _beside(first: KeyValues, second: KeyValues) -> KeyValues:
     rows = max(first.keys.shape[0], second.keys.shape[0])
     return KeyValues(*(
-        torch.cat([a.expand(rows, -1, -1), b.expand(rows, -1, -1)], dim=1)
-        for a, b in ((first.keys, second.keys), (first.values, second.values))
+        torch.cat([x.expand(rows, -1, -1) if len(x) == 1 else x.repeat(rows // len(x), 1, 1) for x in pair], dim=1)
+        for pair in ((first.keys, second.keys), (first.values, second.values))
     ))
 
 
@@ -292,19 +389,55 @@ def cross_attention(
     layer: LayerRegion | None = None,
     adapter: Adapter | RegionAdapter | None = None,
 ) -> Tensor:
-    """Let x (B, N, C), the block's normalised input, read the context (B or 1, M, D).
+    """Let x (B, N, C), the block's normalised input, read the context (B or 1, M, D): all rows see it.
 
     The result is multiplied by `strength` before the output projection, whose bias is not scaled. With a region the
     context's first half is the reference and its second half the background.
     """
-    if plan.seeing_rows is None:
-        return finish(attn, strength * _read_context(attn, x, context, plan, layer, adapter))
-    rows = list(plan.seeing_rows)
-    read = x.new_zeros(x.shape[0], x.shape[1], attn.to_out[0].in_features)
-    if rows:
-        seen, region = _rows_of(context, rows), _layer_rows(layer, rows)
-        read[rows] = strength * _read_context(attn, x[rows], seen, plan, region, adapter)
-    return finish(attn, read)
+    return finish(attn, strength * _read_context(attn, x, context, plan, layer, adapter))
+
+
+def reads_nothing_of_zeros(attn: Attention) -> bool:
+    """Tell whether an all-zero context leaves nothing but the bias of the output projection.
+
+    A bias of the key and value layers would be read instead.
+    """
+    return attn.to_k.bias is None and attn.to_v.bias is None
+
+
+def unseen(attn: Attention, x: Tensor, rows: int) -> Tensor:
+    """Give what an all-zero context adds, (rows, N, C), to a batch like x: (B, N, C)."""
+    assert reads_nothing_of_zeros(attn), "keys and values of zeros are not zero"
+    bias = attn.to_out[0].bias
+    shape = rows, x.shape[1], attn.to_out[0].out_features
+    return x.new_zeros(shape) if bias is None else bias.to(x.dtype).expand(shape)
+
+
+def beside_unseen(attn: Attention, seen: Tensor, rows: Sequence[int], batch: int) -> Tensor:
+    """Put what the seeing rows have read, (n, N, C), into a batch whose other rows see an all-zero context."""
+    pieces, done = [], 0
+    at = 0
+    for start, end in runs_of(rows):
+        if start > done:
+            pieces.append(unseen(attn, seen, start - done))
+        pieces.append(seen[at : at + end - start])
+        at, done = at + end - start, end
+    if batch > done:
+        pieces.append(unseen(attn, seen, batch - done))
+    return torch.cat(pieces)
+
+
+def with_zeros(
+    attn: Attention, context: Source, rows: Sequence[int], batch: int, adapter: Adapter | RegionAdapter | None
+) -> KeyValues:
+    """Give the keys and values (batch, M, C) of a context that only some rows see; that of the others is all zeros."""
+    known = project(attn, context, adapter)
+    nothing = project(attn, known.keys.new_zeros(1, known.keys.shape[1], attn.to_k.in_features))
+    seen = [row in rows for row in range(batch)]
+    return KeyValues(*(
+        torch.cat([(x if len(x) == 1 else x[row : row + 1]) if sees else zeros for row, sees in enumerate(seen)])
+        for x, zeros in ((known.keys, nothing.keys), (known.values, nothing.values))
+    ))
 
 
 def _read_context(
@@ -353,14 +486,8 @@ def _halves(kv: KeyValues) -> tuple[KeyValues, KeyValues]:
     return KeyValues(front_k, front_v), KeyValues(back_k, back_v)
 
 
-def _rows_of(context: Source, rows: list[int]) -> Source:
+def rows_of(context: Source, rows: Sequence[int]) -> Source:
+    """Give the context of some rows; one row is that of all."""
     if isinstance(context, KeyValues):
-        return KeyValues(*(x if x.shape[0] == 1 else x[rows] for x in (context.keys, context.values)))
-    return context if context.shape[0] == 1 else context[rows]
-
-
-def _layer_rows(layer: LayerRegion | None, rows: list[int]) -> LayerRegion | None:
-    if layer is None or layer.mask.shape[0] == 1:
-        return layer
-    inside = Selection(layer.context.inside[rows])
-    return LayerRegion(layer.region, layer.mask[rows], inside, Selection(layer.bank.inside[rows]))
+        return KeyValues(*(x if x.shape[0] == 1 else take(x, rows) for x in (context.keys, context.values)))
+    return context if context.shape[0] == 1 else take(context, rows)

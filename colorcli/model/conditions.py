@@ -188,14 +188,10 @@ def branch_rows(conditions: Conditions, branches: Sequence[str], frames: int, *,
 
     branches: of "cond", "uncond_reference" (no reference) and "uncond_sketch" (an empty sheet).
     sees_reference: False where no row sees the reference (outside the guidance window).
+    The rows are the same in every step: lay them out once.
     """
     def repeated(x: Tensor) -> Tensor:
         return x if x.shape[0] == 1 else x.repeat(len(branches), *[1] * (x.dim() - 1))
-
-    def repeated_source(source: Source) -> Source:
-        if isinstance(source, KeyValues):
-            return KeyValues(repeated(source.keys), repeated(source.values))
-        return repeated(source)
 
     context = conditions.context
     given = repeated(context) if isinstance(context, Tensor) else [
@@ -208,17 +204,19 @@ def branch_rows(conditions: Conditions, branches: Sequence[str], frames: int, *,
         b * frames + i for b, branch in enumerate(branches) for i in range(frames)
         if sees_reference and branch != "uncond_reference"
     ]
+    # Until they read the context, branches with the same lines are the same.
+    drawn = ["uncond_sketch" if branch == "uncond_sketch" else "line art" for branch in branches]
+    alike = [drawn.index(lines) * frames + i for lines in drawn for i in range(frames)]
     region, y = conditions.region, None if conditions.y is None else repeated(conditions.y)
-    sides = SideFeatures(
-        [repeated_source(hint) for hint in conditions.sides.hints], [repeated(x) for x in conditions.sides.styles]
-    )
     return Rows(given, maps, y, AttentionPlan(
         region=None if region is None else replace(region, mask=repeated(region.mask)),
         strengths=conditions.strengths,
-        bank=[repeated_source(source) for source in conditions.bank],
+        bank=conditions.bank,
         adapters=conditions.adapters,
-        sides=sides,
+        sides=replace(conditions.sides, styles=[repeated(x) for x in conditions.sides.styles]),
         seeing_rows=None if len(seeing) == len(branches) * frames else seeing,
+        alike=None if len(set(drawn)) == len(branches) else alike,
+        layers={},
         backend=conditions.backend,
     ))
 

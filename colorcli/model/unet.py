@@ -19,12 +19,21 @@ from colorcli.model.attention import (
     AttentionPlan,
     KeyValues,
     LayerRegion,
+    LayerRegions,
     RegionAdapter,
     Source,
+    beside_unseen,
     cross_attention,
     project,
+    reads_nothing_of_zeros,
     region_at,
+    region_of_rows,
+    rows_of,
     self_attention,
+    source_of_rows,
+    take,
+    unseen,
+    with_zeros,
 )
 from colorcli.model.compiled import Regions
 from colorcli.model.memory import EXACT_LAYERS
@@ -156,7 +165,8 @@ def denoise(
     of the encoder, before these are stored for the decoder; empty adds nothing.
     observe: is told intermediate tensors as they come: "input.n" (before a map is added), "middle", "output.n", and,
     for transformer block i from 0, "norm1.i" (its self-attention's input), "self.i" and "cross.i" (what its attentions
-    add) and "block.i" (its output tokens).
+    add) and "block.i" (its output tokens). Before the first cross-attention, rows that the plan calls alike are told
+    once.
 
     The blocks may be of another precision than the embeddings and the last layers (`memory.apply_precision`): inputs of
     any precision are taken, and the result has that of the last layer.
@@ -167,6 +177,7 @@ def denoise(
     x = walk.middle(x, emb)
     for level in range(len(unet.up_blocks)):
         x = walk.decoder_level(level, x, skips, emb)
+    assert len(x) == len(sample), "rows are told apart by the first cross-attention, and there is none"
     return unet.conv_out(unet.conv_act(unet.conv_norm_out(x.to(unet.conv_out.weight.dtype))))
 
 
@@ -389,11 +400,27 @@ class _Walk:
         self.observe = observe
         self.block = 0
         self.decoder_start = decoder_start(unet)
-        self.regions: dict[tuple[int, int], LayerRegion] = {}
+        self.regions: LayerRegions = {} if plan.layers is None else plan.layers
+        # Before the first cross-attention there are only the rows that differ: which these are, and where each row is.
+        alike = range(0) if plan.alike is None else plan.alike
+        self.apart = [row for row, first in enumerate(alike) if row == first]
+        self.places = [self.apart.index(first) for first in alike]
 
     def tell(self, name: str, x: Tensor) -> None:
         if self.observe is not None:
             self.observe(name, x)
+
+    def together(self, x: Tensor) -> Tensor:
+        """Give those rows of x that differ before the first cross-attention."""
+        return take(x, self.apart) if self.apart and x.shape[0] == len(self.places) else x
+
+    def all_rows(self, x: Tensor) -> Tensor:
+        """Give all rows of x, if it has only those that differ."""
+        return take(x, self.places) if self.places and x.shape[0] < len(self.places) else x
+
+    def beside(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Give the rows of a tensor that go with x."""
+        return self.together(rows) if x.shape[0] < rows.shape[0] else rows
 
     def embed(self, sample: Tensor, timestep: Tensor | float) -> Tensor:
         times = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device).expand(sample.shape[0])
@@ -412,16 +439,16 @@ class _Walk:
 
         def store(x: Tensor, takes_map: bool) -> Tensor:
             self.tell(f"input.{len(skips)}", x)
-            x = x + maps.pop(0).to(x.dtype) if takes_map and maps else x
+            x = x + self.beside(x, maps.pop(0)).to(x.dtype) if takes_map and maps else x
             skips.append(x)
             return x
 
         skips: list[Tensor] = []
-        x = store(unet.conv_in(sample.to(self.dtype)), True)
+        x = store(unet.conv_in(self.together(sample).to(self.dtype)), True)
         for level, block in enumerate(unet.down_blocks):
             attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)
             for i, (resnet, attention) in enumerate(zip(block.resnets, attentions, strict=True)):
-                x = resnet(x, emb)
+                x = resnet(x, self.beside(x, emb))
                 if attention is not None:
                     x = self.transformer(attention, x)
                 is_last = level == len(unet.down_blocks) - 1 and i == len(block.resnets) - 1
@@ -455,19 +482,25 @@ class _Walk:
 
     def warped(self, number: int, skip: Tensor) -> Tensor:
         """Let a skip connection (B, C, h, w) read the background's hints where the character is not."""
+        skip = self.all_rows(skip)
         if not self.plan.sides.hints:
             return skip
         height, width = skip.shape[2:]
-        layer = self.region(height, width)
+        layer, _ = self.region(height, width)
         assert layer is not None, "hints of the background are read outside a region"
         tokens, hint = skip.flatten(2).mT, self.plan.sides.hints[number]
         warp = self.unet.warp_modules[number]
-        if layer.context.split is None:
+        if not layer.context.groups:
             changed = torch.where(layer.context.inside[..., None], tokens, warp(tokens, hint, self.plan.backend))
-        else:
-            outside = layer.context.split[1]
-            changed = tokens.clone()
-            changed[:, outside] = warp(tokens[:, outside], hint, self.plan.backend)
+            return changed.mT.unflatten(2, (height, width))
+        changed = tokens.clone()
+        for group in layer.context.groups:
+            rows = range(len(tokens)) if group.rows is None else group.rows
+            if group.outside.numel():
+                seen = source_of_rows(hint, group.rows, len(tokens))
+                read = warp(take(tokens, rows)[:, group.outside], seen, self.plan.backend)
+                for row, result in zip(rows, read, strict=True):
+                    changed[row, group.outside] = result
         return changed.mT.unflatten(2, (height, width))
 
     def styled(self, number: int, x: Tensor, emb: Tensor) -> Tensor:
@@ -484,20 +517,21 @@ class _Walk:
         tokens = attention.proj_in(flat) if linear else flat  # (B, N, C)
         for block in attention.transformer_blocks:
             tokens = self.transformer_block(block, tokens, height, width)
+        x = self.all_rows(x)
         if linear:
             return attention.proj_out(tokens).mT.unflatten(2, (height, width)) + x
         return attention.proj_out(tokens.mT.unflatten(2, (height, width))) + x
 
     def transformer_block(self, block: BasicTransformerBlock, x: Tensor, height: int, width: int) -> Tensor:
-        i, layer = self.block, self.region(height, width)
+        i, layers = self.block, self.region(height, width)
         self.block += 1
         if not (getattr(self.unet, "recomputes", False) and torch.is_grad_enabled()):
-            return self.run_block(block, i, x, layer, self.tell)
+            return self.run_block(block, i, x, layers, self.tell)
         names: list[str] = []
 
         def run(x: Tensor) -> tuple[Tensor, ...]:
             seen: dict[str, Tensor] = {}
-            out = self.run_block(block, i, x, layer, seen.__setitem__)
+            out = self.run_block(block, i, x, layers, seen.__setitem__)
             names[:] = seen
             return out, *seen.values()
 
@@ -508,30 +542,57 @@ class _Walk:
         return out
 
     def run_block(
-        self, block: BasicTransformerBlock, i: int, x: Tensor, layer: LayerRegion | None, tell: Observer
+        self,
+        block: BasicTransformerBlock,
+        i: int,
+        x: Tensor,
+        layers: tuple[LayerRegion | None, LayerRegion | None],
+        tell: Observer,
     ) -> Tensor:
         plan = self.plan
         own = block.norm1(x)
         tell(f"norm1.{i}", own)
         bank: Source | None = plan.bank[i - self.decoder_start] if plan.bank and i >= self.decoder_start else None
         stored = plan.injection.stored[i] if plan.injection is not None else None
-        added = self_attention(block.attn1, own, plan, bank, stored, layer)
+        added = self_attention(block.attn1, own, plan, bank, stored, layers[0])
         tell(f"self.{i}", added)
         x = x + added
         if block.attn2 is not None:
-            strength = plan.strengths if isinstance(plan.strengths, int | float) else plan.strengths[i]
-            context = self.context if isinstance(self.context, Tensor) else self.context[i]
-            adapter = plan.adapters[i] if plan.adapters else None
-            added = cross_attention(block.attn2, block.norm2(x), context, strength, plan, layer, adapter)
+            added = self.read_context(block, i, x, layers)
             tell(f"cross.{i}", added)
-            x = x + added
+            x = self.all_rows(x) + added
         x = x + block.ff(block.norm3(x))
         tell(f"block.{i}", x)
         return x
 
-    def region(self, height: int, width: int) -> LayerRegion | None:
-        if self.plan.region is None:
-            return None
-        if (height, width) not in self.regions:
-            self.regions[height, width] = region_at(self.plan.region, height, width)
-        return self.regions[height, width]
+    def read_context(
+        self, block: BasicTransformerBlock, i: int, x: Tensor, layers: tuple[LayerRegion | None, LayerRegion | None]
+    ) -> Tensor:
+        """Give what cross-attention adds to all rows (B, N, C); x may still have only those that differ."""
+        plan, attn, (layer, seeing) = self.plan, block.attn2, layers
+        strength = plan.strengths if isinstance(plan.strengths, int | float) else plan.strengths[i]
+        context: Source = self.context if isinstance(self.context, Tensor) else self.context[i]
+        adapter = plan.adapters[i] if plan.adapters else None
+        rows, count = plan.seeing_rows, len(self.places) or len(x)
+        if rows is not None and not reads_nothing_of_zeros(attn):
+            context, rows = with_zeros(attn, context, rows, count, adapter), None
+        if rows is None:
+            return cross_attention(attn, block.norm2(self.all_rows(x)), context, strength, plan, layer, adapter)
+        if not rows:
+            return unseen(attn, x, count)
+        # The rows that see are few of those that differ, or all of them.
+        places = [self.places[row] for row in rows] if len(x) < count else rows
+        tokens = block.norm2(take(x, places))
+        read = cross_attention(attn, tokens, rows_of(context, rows), strength, plan, seeing, adapter)
+        return beside_unseen(attn, read, rows, count)
+
+    def region(self, height: int, width: int) -> tuple[LayerRegion | None, LayerRegion | None]:
+        """Give the region at the size of a map: of all rows, and of those that see the context."""
+        plan, regions = self.plan, self.regions
+        if plan.region is None:
+            return None, None
+        if (height, width, False) not in regions:
+            layer = regions[height, width, False] = region_at(plan.region, height, width)
+            rows = plan.seeing_rows
+            regions[height, width, True] = layer if not rows else region_of_rows(layer, rows)
+        return regions[height, width, False], regions[height, width, True]

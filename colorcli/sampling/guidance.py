@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from colorcli.model.attention import Injection
-from colorcli.model.conditions import Conditions, branch_rows
+from colorcli.model.conditions import Conditions, Rows, branch_rows
 from colorcli.sampling.injection import ReferenceOnly, seen_of_key
 from colorcli.sampling.levels import TRAINING_STEPS, NoiseLevels
 
@@ -78,18 +78,25 @@ def guided(
     reference_only: ReferenceOnly | None = None,
 ) -> Predictor:
     """Make the guided prediction of the frames of `conditions`; `levels` are needed for reference-only attention."""
+    laid_out: dict[tuple[tuple[str, ...], int, bool], Rows] = {}
+
+    def rows_of(branches: tuple[str, ...], frames: int, seen: bool) -> Rows:
+        wanted = branches, frames, seen
+        if wanted not in laid_out:
+            laid_out[wanted] = branch_rows(conditions, branches, frames, sees_reference=seen)
+        return laid_out[wanted]
 
     def predict(x: Tensor, time: float) -> Tensor:
         seen = guidance.sees_reference(time)
         reads_key = reference_only is not None and reference_only.is_read(time)
         branches = guidance.rows_at(time, reads_key=reads_key)
-        rows = branch_rows(conditions, branches, len(x), sees_reference=seen)
+        rows = rows_of(branches, len(x), seen)
         plan = rows.plan
         if reference_only is not None and reads_key:
             assert levels is not None
             own = range(len(x), 2 * len(x)) if "uncond_reference" in branches else ()
             stored = seen_of_key(unet, rows, len(branches) * len(x), time, levels, reference_only)
-            plan = replace(plan, bank=(), injection=Injection(stored, reference_only.fidelity, own))
+            plan = replace(plan, bank=(), alike=None, injection=Injection(stored, reference_only.fidelity, own))
         out = unet(x.repeat(len(branches), 1, 1, 1), time, rows.y, rows.context, rows.sketch_maps, plan)
         if branches == ("cond",):
             return out

@@ -39,5 +39,5 @@ def seen_of_key(
     signal = float(levels.alphas_cumprod[round(time)])
     noised = signal**0.5 * reference_only.latents + (1 - signal) ** 0.5 * reference_only.noise
     maps = [x.expand(count, -1, -1, -1) for x in reference_only.sketch_maps]
-    plan = replace(rows.plan, bank=())
+    plan = replace(rows.plan, bank=(), alike=None)   # every row's inputs are wanted
     return self_attention_inputs(unet, noised.expand(count, -1, -1, -1), time, rows.y, rows.context, maps, plan)
