@@ -28,6 +28,7 @@ CONTAINERS: dict[str, Container] = {
 EXTENSIONS: dict[Container, str] = {"png": ".png", "tiff": ".tif", "tga": ".tga", "jpeg": ".jpg", "exr": ".exr"}
 DEPTHS: dict[str, Depth] = {"uint8": "uint8", "uint16": "uint16", "half": "half", "float": "float"}
 LEVELS = {"uint8": 255, "uint16": 65535}
+PNG_FILTER_SUB = 0x10   # libpng's number
 PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 
 
@@ -362,10 +363,12 @@ def _write_pixels(path: Path, pixels: NDArray[Any], container: Container, depth:
         spec.attribute("oiio:UnassociatedAlpha", 1)
         spec.attribute("oiio:ColorSpace", "srgb_rec709_scene")
     if container == "png":
-        spec.attribute("png:compressionLevel", 3)
+        # Differences to the left and runs of equal ones: a third of the time that the library's own choice takes, which
+        # tries five filters on every row, and no larger for drawn or noisy color (`python -m benchmarks.encoding`).
+        spec.attribute("png:filter", PNG_FILTER_SUB)
+        spec.attribute("compression", "rle")
     if container == "tiff":
         spec.attribute("compression", "zip")
-        spec.attribute("tiff:zipquality", 3)
     output = oiio.ImageOutput.create({"tiff": "tiff", "tga": "targa", "exr": "openexr"}.get(container, container))
     assert output is not None, container
     done = output.open(str(path), spec) and output.write_image(pixels)
