@@ -200,6 +200,12 @@ class LayerRegion:
     context: Selection     # by the region's own threshold
     bank: Selection        # by BANK_THRESHOLD
 
+    @property
+    def indices(self) -> list[Tensor]:
+        """The tensors whose sizes depend on the mask."""
+        groups = (*self.context.groups, *self.bank.groups)
+        return [index for group in groups for index in (group.inside, group.outside)]
+
 
 LayerRegions = dict[tuple[int, int, bool], LayerRegion]   # by height, width, and whether of the seeing rows only
 

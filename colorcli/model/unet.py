@@ -4,6 +4,7 @@ The stock network has no way in at the four places where the maps belong, so `de
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +12,7 @@ import torch
 from diffusers import Transformer2DModel, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -103,7 +105,8 @@ class ColorUNet(UNet2DConditionModel, ModelMixin):
         observe: Observer | None = None,
     ) -> Tensor:
         """Predict from noisy latents; see `denoise`."""
-        return denoise(self, sample, timestep, y, context, sketch_maps, plan, observe)
+        with nullcontext() if self.regions is None else self.regions.room():
+            return denoise(self, sample, timestep, y, context, sketch_maps, plan, observe)
 
 
 Context = Tensor | Sequence[KeyValues]  # tokens, or the keys and values of every transformer block in order
@@ -381,6 +384,75 @@ def encoder_features(
     return features
 
 
+LayerPair = tuple[LayerRegion | None, LayerRegion | None]   # of all rows, and of those that see the context
+
+
+@dataclass(frozen=True)
+class BlockReads:
+    """What one transformer block reads beside its own tokens; of `plan` what is the same for all blocks.
+
+    places: where each row is among those that differ before the first cross-attention; empty: all rows are there.
+    """
+
+    context: Source | None
+    strength: float
+    adapter: Adapter | RegionAdapter | None
+    bank: Source | None
+    stored: Tensor | None
+    layers: LayerPair
+    places: Sequence[int]
+    plan: AttentionPlan
+
+
+def _unheard(name: str, features: Tensor) -> None:
+    """An observer for those who have none."""
+
+
+def transform(block: BasicTransformerBlock, x: Tensor, reads: BlockReads, tell: Observer = _unheard) -> Tensor:
+    """Run one transformer block on tokens x (B, N, C), which may be only the rows that differ; gives all rows."""
+    own = block.norm1(x)
+    tell("norm1", own)
+    added = self_attention(block.attn1, own, reads.plan, reads.bank, reads.stored, reads.layers[0])
+    tell("self", added)
+    x = x + added
+    if block.attn2 is not None:
+        added = _read_context(block, x, reads)
+        tell("cross", added)
+        x = _all_rows(x, reads.places) + added
+    x = x + block.ff(block.norm3(x))
+    tell("block", x)
+    return x
+
+
+def _read_context(block: BasicTransformerBlock, x: Tensor, reads: BlockReads) -> Tensor:
+    """Give what cross-attention adds to all rows (B, N, C); x may still have only those that differ."""
+    plan, attn, places, (layer, seeing) = reads.plan, block.attn2, reads.places, reads.layers
+    context, strength, adapter = reads.context, reads.strength, reads.adapter
+    assert context is not None, "the network reads a context"
+    rows, count = plan.seeing_rows, len(places) or x.shape[0]
+    if rows is not None and not reads_nothing_of_zeros(attn):
+        context, rows = with_zeros(attn, context, rows, count, adapter), None
+    if rows is None:
+        return cross_attention(attn, block.norm2(_all_rows(x, places)), context, strength, plan, layer, adapter)
+    if not rows:
+        return unseen(attn, x, count)
+    # The rows that see are few of those that differ, or all of them.
+    tokens = block.norm2(take(x, [places[row] for row in rows] if x.shape[0] < count else rows))
+    read = cross_attention(attn, tokens, rows_of(context, rows), strength, plan, seeing, adapter)
+    return beside_unseen(attn, read, rows, count)
+
+
+def _all_rows(x: Tensor, places: Sequence[int]) -> Tensor:
+    """Give all rows of x, if it has only those that differ."""
+    return take(x, places) if places and x.shape[0] < len(places) else x
+
+
+def residual(resnet: ResnetBlock2D, x: Tensor, emb: Tensor) -> Tensor:
+    """Run one residual block on a map x (B, C, h, w)."""
+    done: Tensor = resnet(x, emb)
+    return done
+
+
 class _Walk:
     """One call of the network: counts its blocks, and holds what all of them share."""
 
@@ -416,7 +488,7 @@ class _Walk:
 
     def all_rows(self, x: Tensor) -> Tensor:
         """Give all rows of x, if it has only those that differ."""
-        return take(x, self.places) if self.places and x.shape[0] < len(self.places) else x
+        return _all_rows(x, self.places)
 
     def beside(self, x: Tensor, rows: Tensor) -> Tensor:
         """Give the rows of a tensor that go with x."""
@@ -448,7 +520,7 @@ class _Walk:
         for level, block in enumerate(unet.down_blocks):
             attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)
             for i, (resnet, attention) in enumerate(zip(block.resnets, attentions, strict=True)):
-                x = resnet(x, self.beside(x, emb))
+                x = self.run(residual, resnet, x, self.beside(x, emb))
                 if attention is not None:
                     x = self.transformer(attention, x)
                 is_last = level == len(unet.down_blocks) - 1 and i == len(block.resnets) - 1
@@ -459,9 +531,9 @@ class _Walk:
 
     def middle(self, x: Tensor, emb: Tensor) -> Tensor:
         first, *others = self.unet.mid_block.resnets
-        x = first(x, emb)
+        x = self.run(residual, first, x, emb)
         for attention, resnet in zip(self.unet.mid_block.attentions, others, strict=True):
-            x = resnet(self.transformer(attention, x), emb)
+            x = self.run(residual, resnet, self.transformer(attention, x), emb)
         self.tell("middle", x)
         return x
 
@@ -470,7 +542,7 @@ class _Walk:
         attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)
         for i, (resnet, attention) in enumerate(zip(block.resnets, attentions, strict=True)):
             number = level * len(block.resnets) + i
-            x = resnet(torch.cat([x, self.warped(number, skips.pop())], dim=1), emb)
+            x = self.run(residual, resnet, torch.cat([x, self.warped(number, skips.pop())], dim=1), emb)
             if attention is not None:
                 x = self.transformer(attention, x)
             if i == len(block.resnets) - 1:
@@ -542,51 +614,30 @@ class _Walk:
         return out
 
     def run_block(
-        self,
-        block: BasicTransformerBlock,
-        i: int,
-        x: Tensor,
-        layers: tuple[LayerRegion | None, LayerRegion | None],
-        tell: Observer,
+        self, block: BasicTransformerBlock, i: int, x: Tensor, layers: LayerPair, tell: Observer
     ) -> Tensor:
         plan = self.plan
-        own = block.norm1(x)
-        tell(f"norm1.{i}", own)
-        bank: Source | None = plan.bank[i - self.decoder_start] if plan.bank and i >= self.decoder_start else None
-        stored = plan.injection.stored[i] if plan.injection is not None else None
-        added = self_attention(block.attn1, own, plan, bank, stored, layers[0])
-        tell(f"self.{i}", added)
-        x = x + added
-        if block.attn2 is not None:
-            added = self.read_context(block, i, x, layers)
-            tell(f"cross.{i}", added)
-            x = self.all_rows(x) + added
-        x = x + block.ff(block.norm3(x))
-        tell(f"block.{i}", x)
-        return x
+        reads = BlockReads(
+            context=None if block.attn2 is None else self.context if isinstance(self.context, Tensor)
+            else self.context[i],
+            strength=plan.strengths if isinstance(plan.strengths, int | float) else plan.strengths[i],
+            adapter=plan.adapters[i] if plan.adapters else None,
+            bank=plan.bank[i - self.decoder_start] if plan.bank and i >= self.decoder_start else None,
+            stored=plan.injection.stored[i] if plan.injection is not None else None,
+            layers=layers,
+            places=self.places,
+            plan=plan,
+        )
+        if self.observe is None:
+            return self.run(transform, block, x, reads)
+        return transform(block, x, reads, lambda name, features: tell(f"{name}.{i}", features))
 
-    def read_context(
-        self, block: BasicTransformerBlock, i: int, x: Tensor, layers: tuple[LayerRegion | None, LayerRegion | None]
-    ) -> Tensor:
-        """Give what cross-attention adds to all rows (B, N, C); x may still have only those that differ."""
-        plan, attn, (layer, seeing) = self.plan, block.attn2, layers
-        strength = plan.strengths if isinstance(plan.strengths, int | float) else plan.strengths[i]
-        context: Source = self.context if isinstance(self.context, Tensor) else self.context[i]
-        adapter = plan.adapters[i] if plan.adapters else None
-        rows, count = plan.seeing_rows, len(self.places) or len(x)
-        if rows is not None and not reads_nothing_of_zeros(attn):
-            context, rows = with_zeros(attn, context, rows, count, adapter), None
-        if rows is None:
-            return cross_attention(attn, block.norm2(self.all_rows(x)), context, strength, plan, layer, adapter)
-        if not rows:
-            return unseen(attn, x, count)
-        # The rows that see are few of those that differ, or all of them.
-        places = [self.places[row] for row in rows] if len(x) < count else rows
-        tokens = block.norm2(take(x, places))
-        read = cross_attention(attn, tokens, rows_of(context, rows), strength, plan, seeing, adapter)
-        return beside_unseen(attn, read, rows, count)
+    def run(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
+        """Call one of the functions that the network repeats, compiled if it is set up so and nobody watches."""
+        compiler: Regions | None = getattr(self.unet, "regions", None)
+        return function(*args) if compiler is None or self.observe is not None else compiler(function, *args)
 
-    def region(self, height: int, width: int) -> tuple[LayerRegion | None, LayerRegion | None]:
+    def region(self, height: int, width: int) -> LayerPair:
         """Give the region at the size of a map: of all rows, and of those that see the context."""
         plan, regions = self.plan, self.regions
         if plan.region is None:
@@ -594,5 +645,7 @@ class _Walk:
         if (height, width, False) not in regions:
             layer = regions[height, width, False] = region_at(plan.region, height, width)
             rows = plan.seeing_rows
-            regions[height, width, True] = layer if not rows else region_of_rows(layer, rows)
+            seeing = regions[height, width, True] = layer if not rows else region_of_rows(layer, rows)
+            if getattr(self.unet, "regions", None) is not None:
+                self.unet.regions.sizes_vary([*layer.indices, *seeing.indices])
         return regions[height, width, False], regions[height, width, True]
