@@ -490,6 +490,8 @@ class ColorizePipeline(DiffusionPipeline):
             level = sampling.start_level
             with self._phase("match", *canvas):
                 painted = self._match(frames, reference, conditions, preset)
+                if steps == 0:
+                    return [match.color for match in painted], torch.empty(0)
                 shown = [picture_tensor(match.color).to(self._device) for match in painted]
                 start = torch.cat([self._latents(each, preset) for each in shown]) * scale
         if self.unet.regions is not None:

@@ -229,7 +229,8 @@ class SamplingSettings(Group):
         "automatic", description="how the steps are spread over the noise levels; automatic: what suits the sampler"
     )
     steps: int = Field(
-        1, ge=1, le=100, description="steps out of noise; more is slower and finer; dpm-adaptive chooses them itself"
+        1, ge=0, le=100, description="steps out of noise; more is slower and finer; dpm-adaptive chooses them itself; "
+        "0: the match as it is"
     )
     seed: int = Field(
         7, ge=0, lt=2**32, description="the same noise for every frame of the shot keeps the color steady"
@@ -457,6 +458,9 @@ def disagreements(preset: Preset, origins: Mapping[str, str] | None = None) -> l
     elif sampling.sampler == "diffusers-pndm" and sampling.steps < LEAST_PNDM_STEPS:
         disagree("sampling.steps", f"is {sampling.steps}, but diffusers-pndm needs {LEAST_PNDM_STEPS} or more",
                  f"--set sampling.steps={LEAST_PNDM_STEPS}")
+    if sampling.start == "noise" and sampling.steps == 0:
+        disagree("sampling.steps", "is 0, but sampling.start is noise, which nothing would then be made of",
+                 "--set sampling.steps=12")
     if sampling.start == "match" and sampling.steps / sampling.start_level > TRAINING_STEPS:
         disagree("sampling.start_level", f"is {sampling.start_level:g}, and {sampling.steps} steps in it are more than "
                  "the noise schedule has", "--set sampling.steps=12")
