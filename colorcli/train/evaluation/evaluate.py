@@ -260,6 +260,17 @@ class _Key:
     digest: str
 
 
+@dataclass(frozen=True)
+class _Finished:
+    """A frame that the next may begin from."""
+
+    drawing: str            # digest of its pixels
+    stretch: int            # number of the stretch of frames that begin from each other
+    size: tuple[int, int]   # of the canvas
+    layer: Float
+    end: Any                # where it ended, for `Colorizer.color_next`
+
+
 @dataclass
 class _Tally:
     """What adds up over the frames of one row."""
@@ -274,6 +285,7 @@ class _Tally:
     seconds: float = 0.0
     network: float = 0.0
     before: tuple[Float, NDArray[np.bool_], Float] | None = None
+    finished: _Finished | None = None
 
 
 class _Run:
@@ -372,6 +384,20 @@ class _Run:
             self._keys.popitem(last=False)
         return self._keys[owner]
 
+    def _layer_from_before(
+        self, place: int, picture: Picture, frame: PreparedFrame, key: _Key, tally: _Tally
+    ) -> Float:
+        """Color a frame from the one before it, as a shot whose first frame is number 1 would be."""
+        drawing, last = picture_digest(picture), tally.finished
+        if last is not None and last.drawing == drawing:
+            return last.layer
+        stretch, size = (place + 1) // self.preset.warm_start.every, frame.canvas.size
+        follows = last is not None and (last.stretch, last.size) == (stretch, size)
+        before = last.end if follows and last is not None else None
+        layer, end = self.colorizer.color_next(frame, before, key.reference, self.preset)
+        tally.finished = _Finished(drawing, stretch, size, layer, end)
+        return layer
+
     def _masks(self, mask: Float | None) -> list[Float]:
         """A mask that a file tells counts where the preset leaves the choice."""
         return [mask] if mask is not None and self.preset.masks.source in ("auto", "files") else []
@@ -392,7 +418,10 @@ class _Run:
         picture = known.line()
         frame = prepare_frame(picture, preset, self.variant, self._masks(known.mask()), self.networks)
         inside = time.perf_counter()
-        layer = self.colorizer.color([frame], key.reference, preset)[0]
+        if preset.warm_start.on:
+            layer = self._layer_from_before(place[1], picture, frame, key, tally)
+        else:
+            layer = self.colorizer.color([frame], key.reference, preset)[0]
         network = time.perf_counter() - inside
         color, alpha = finish_frame(layer, frame, key.prepared, preset)
         if folder is not None:
