@@ -93,8 +93,9 @@ class _Look:
 
     job: FrameJob
     record: FrameRecord             # what is known of it so far
-    picture: Picture | None = None  # None: up to date, or it cannot be read
+    picture: Picture | None = None  # None: up to date, a copy, or it cannot be read
     masks: tuple[Float, ...] = ()
+    copy: bool = False              # the file of an earlier frame, byte for byte: it was not decoded again
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ class ShotRun:
         self._finishing: deque[tuple[_Look, Future[FrameRecord]]] = deque()
         self._leaders: dict[str, FrameRecord | None] = {}  # fingerprint -> its record; None: still on its way
         self._followers: dict[str, list[_Look]] = {}       # held drawings that wait for their leader
+        self._places = {job.output: place for place, job in enumerate(plan.jobs)}
+        self._decoded: dict[tuple[str, ...], FrameRecord] = {}  # file and masks -> the record of its first frame
         self._prepared_key: Future[PreparedKey] | None = None
         self._chains: Chains | None = None   # what frames begin from; None: all from noise, or from a match
         self._warm: WarmStarter | None = None
@@ -224,7 +227,7 @@ class ShotRun:
             while self._waiting_jobs and len(self._looking) < self._ahead:
                 job = self._waiting_jobs.popleft()
                 self._looking.append((job, self._reading.submit(self._look, job)))
-            if len(self._preparing) >= self._ahead or not self._looking[0][1].done():
+            if max(len(self._preparing), len(self._finishing)) >= self._ahead or not self._looking[0][1].done():
                 return
             self._decide(*self._looking.popleft())
 
@@ -245,6 +248,10 @@ class ShotRun:
             kept = self._up_to_date(known, job, masks)
             if kept is not None:
                 return _Look(job, kept)
+        file = (source, *masks, job.source.suffix)
+        copied = self._copied(job, file, record.model_copy(update={"source_sha256": source}))
+        if copied is not None:
+            return _Look(job, copied.model_copy(update={"seconds": time.monotonic() - clock}), copy=True)
         picture = read_picture(job.source)
         _check_masks(job, picture, mask_pictures)
         pixels = picture_digest(picture)
@@ -267,7 +274,19 @@ class ShotRun:
             kept = self._up_to_date(known.model_copy(update={"source_sha256": source}), job, masks)
             if kept is not None:
                 return _Look(job, kept)
+        self._decoded[file] = record
         return _Look(job, record, picture, tuple(read_mask(mask) for mask in mask_pictures))
+
+    def _copied(self, job: FrameJob, file: tuple[str, ...], record: FrameRecord) -> FrameRecord | None:
+        """The record of a frame whose file was decoded for an earlier one that is to look the same; None: decode it."""
+        first = self._decoded.get(file)
+        if first is None or self._places[job.output.with_name(first.output or "")] > self._places[job.output]:
+            return None   # the earlier frame is decided first, and this one can only wait for such a one
+        assert first.pixels_sha256 is not None and first.format is not None
+        print_ = self._fingerprint(job, first.pixels_sha256, first.masks_sha256, first.format)
+        same = ("pixels_sha256", "masks_sha256", "format", "fingerprint")
+        found = record.model_copy(update={name: getattr(first, name) for name in same})
+        return found if print_ == first.fingerprint else None
 
     def _begun(self, job: FrameJob) -> FrameRecord:
         """The record of a frame of which nothing is done yet."""
@@ -317,7 +336,7 @@ class ShotRun:
         except Exception as error:
             self._fail(job, error)
             return
-        if look.picture is None:
+        if look.picture is None and not look.copy:
             self._keep(look.record)
             if look.record.fingerprint:
                 self._leaders.setdefault(look.record.fingerprint, look.record)
@@ -370,6 +389,7 @@ class ShotRun:
             self._fill()
             if self._looking:
                 self._decide(*self._looking.popleft())
+            self._collect(all_of_them=False)
         return at_once
 
     def _color_next(self, at_once: int) -> None:
@@ -507,7 +527,8 @@ class ShotRun:
             record = look.record.model_copy(update={"error": leader.error, "held_from": leader.output})
             self._keep(record.model_copy(update={"finished": now()}))
             return
-        self._finishing.append((_without_pixels(look), self._writing.submit(self._copy, look, leader)))
+        look = _without_pixels(look)   # a slow disk must not fill the memory with drawings that are only copied
+        self._finishing.append((look, self._writing.submit(self._copy, look, leader)))
 
     def _copy(self, look: _Look, leader: FrameRecord) -> FrameRecord:
         """Runs in a writing thread. Raises OutputError."""
