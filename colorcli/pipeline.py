@@ -29,7 +29,18 @@ from colorcli.model.lora import BackgroundAdapter, RegionAdapters
 from colorcli.model.lora_file import NETWORKS, open_lora
 from colorcli.model.lora_merge import Lora, changed_networks
 from colorcli.model.machine import out_of_memory, too_large
-from colorcli.model.match import KeyMap, Painted, PartMap, key_map, paint_match, part_map
+from colorcli.model.match import (
+    KeyMap,
+    Match,
+    Painted,
+    PartMap,
+    key_map,
+    match_frame,
+    paint,
+    paint_match,
+    part_map,
+    unpainted,
+)
 from colorcli.model.matcher import RegionMatcher
 from colorcli.model.memory import (
     SIZES,
@@ -60,6 +71,7 @@ from colorcli.model.sketch_encoder import PyramidSketchEncoder, SketchEncoder
 from colorcli.model.text_manipulation import TextEdit, WordEdit, similarity_pictures
 from colorcli.model.unet import ColorUNet, Context, project_bank, project_context
 from colorcli.model.vae_tiles import decode_in_strips, encode_in_strips
+from colorcli.model.votes import voted
 from colorcli.model.weights import weights_folder
 from colorcli.model.words import WordReader, read_tokenizer
 from colorcli.prepare.canvas import from_canvas
@@ -242,8 +254,16 @@ class ColorizePipeline(DiffusionPipeline):
             return replace(reference, match=self._read_key_parts(key, reference, preset))
 
     @torch.inference_mode()
-    def color(self, frames: Sequence[PreparedFrame], reference: Reference, preset: Preset) -> list[Floats]:
+    def color(
+        self,
+        frames: Sequence[PreparedFrame],
+        reference: Reference,
+        preset: Preset,
+        votes: Sequence[Sequence[Match | None]] = (),
+    ) -> list[Floats]:
         """Give the color layer (h, w, 3), 0..1, without lines, of each frame, at the size of its canvas.
+
+        votes: for each frame its own ballot and those of the drawings around it, see `ballot`; none: it stands alone.
 
         The frames are colored together if their canvases are of one size, one by one on a CPU, where a batch is no
         faster and would move the last bits. Raises torch.OutOfMemoryError if there is no room for so many together, and
@@ -254,7 +274,11 @@ class ColorizePipeline(DiffusionPipeline):
         together = len(sizes) == 1 and self._device.type != "cpu" and not alone
         batches = [frames] if together else [[frame] for frame in frames]
         try:
-            return [layer for batch in batches for layer in self._color(batch, reference, preset)[0]]
+            polls = [votes] if together else [[each] for each in votes] or [()] * len(frames)
+            return [
+                layer for batch, poll in zip(batches, polls, strict=True)
+                for layer in self._color(batch, reference, preset, votes=poll)[0]
+            ]
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -293,6 +317,17 @@ class ColorizePipeline(DiffusionPipeline):
         """Paint the color match (h, w, 3), 0..1: the key's colors on the frame's closed regions, by part and place."""
         with self._phase("match", frame.ink_canvas.shape):
             return self._match([frame], reference, self._conditions([frame], reference, preset), preset)[0].color
+
+    @torch.inference_mode()
+    def ballot(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Match | None:
+        """Tell what a frame has to say on the colors of its regions, and of the same regions in the drawings around.
+
+        None: it has no regions, or the key has none. For runs that start from the match.
+        """
+        assert reference.match is not None, "the key was read for a run that starts from noise"
+        if not frame.regions.count or not len(reference.match.region_colors):
+            return None
+        return match_frame(self.read_parts(frame, reference, preset), frame, reference.match, self.matcher)
 
     @torch.inference_mode()
     def read_parts(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> PartMap:
@@ -473,7 +508,12 @@ class ColorizePipeline(DiffusionPipeline):
         )
 
     def _color(
-        self, frames: Sequence[PreparedFrame], reference: Reference, preset: Preset, before: Tensor | None = None
+        self,
+        frames: Sequence[PreparedFrame],
+        reference: Reference,
+        preset: Preset,
+        before: Tensor | None = None,
+        votes: Sequence[Sequence[Match | None]] = (),
     ) -> tuple[list[Floats], Tensor]:
         """Color frames of one canvas size together: their layers, and their finished latents."""
         sampling, scale = preset.sampling, self.vae.config["scaling_factor"]
@@ -489,7 +529,7 @@ class ColorizePipeline(DiffusionPipeline):
         if sampling.start == "match":
             level = sampling.start_level
             with self._phase("match", *canvas):
-                painted = self._match(frames, reference, conditions, preset)
+                painted = self._match(frames, reference, conditions, preset, votes)
                 if steps == 0:
                     return [match.color for match in painted], torch.empty(0)
                 shown = [picture_tensor(match.color).to(self._device) for match in painted]
@@ -597,9 +637,19 @@ class ColorizePipeline(DiffusionPipeline):
         return ReferenceOnly(latents, noise, maps, injection.fidelity, injection.start)
 
     def _match(
-        self, frames: Sequence[PreparedFrame], reference: Reference, conditions: Conditions, preset: Preset
+        self,
+        frames: Sequence[PreparedFrame],
+        reference: Reference,
+        conditions: Conditions,
+        preset: Preset,
+        votes: Sequence[Sequence[Match | None]] = (),
     ) -> list[Painted]:
         assert reference.match is not None, "the key was read for a run that starts from noise"
+        if votes:
+            return [
+                unpainted(frame) if own is None else paint(frame, reference.match, voted(own, others))
+                for frame, (own, *others) in zip(frames, votes, strict=True)
+            ]
         maps = self._part_maps(frames, conditions, preset)
         return [
             paint_match(parts, frame, reference.match, self.matcher) for parts, frame in zip(maps, frames, strict=True)
