@@ -174,8 +174,26 @@ def denoise(
     The blocks may be of another precision than the embeddings and the last layers (`memory.apply_precision`): inputs of
     any precision are taken, and the result has that of the last layer.
     """
-    walk = _Walk(unet, y, context, plan, observe)
-    emb = walk.embed(sample, timestep)
+    emb = embedding(unet, sample, timestep, y)
+    return denoise_embedded(unet, sample, emb, context, sketch_maps, plan, observe)
+
+
+def embedding(unet: UNet2DConditionModel, sample: Tensor, timestep: Tensor | float, y: Tensor | None) -> Tensor:
+    """Give what all residual blocks read of the time and the vector condition, (B, 4 * first width); see `denoise`."""
+    return _Walk(unet, y, (), PLAIN, None).embed(sample, timestep)
+
+
+def denoise_embedded(
+    unet: UNet2DConditionModel,
+    sample: Tensor,
+    emb: Tensor,
+    context: Context,
+    sketch_maps: Sequence[Tensor] = (),
+    plan: AttentionPlan = PLAIN,
+    observe: Observer | None = None,
+) -> Tensor:
+    """Do what `denoise` does, for what `embedding` gave: the part of a call that is worth another engine."""
+    walk = _Walk(unet, None, context, plan, observe)
     x, skips = walk.encoder(sample, emb, sketch_maps)
     x = walk.middle(x, emb)
     for level in range(len(unet.up_blocks)):
