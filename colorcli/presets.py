@@ -73,7 +73,7 @@ class LineSettings(Group):
         12.0,
         ge=0,
         le=100,
-        description="gaps in lines up to this wide part two regions, in pixels of a frame of 1280; 0: only closed lines do",
+        description="gaps in lines up to this wide part two regions, in pixels of a frame of 1280; 0: none do",
     )
     extractor: Literal["xdog", "highpass", "network"] = Field(
         "xdog", description="for extract: XDoG, the high-pass line filter, or the network of lines.network"
@@ -260,6 +260,13 @@ class WarmStartSettings(Group):
     )
 
 
+class SteadySettings(Group):
+    """The drawings around a frame have a say in the color of each of its regions, so that a shot does not flicker."""
+
+    on: bool = Field(False, description="decide colors with the drawings around, for runs that start from the match")
+    reach: int = Field(12, ge=1, le=100, description="how many drawings before and after have a say; holds count once")
+
+
 class FinishSettings(Group):
     """How the model's colors become the final picture."""
 
@@ -312,6 +319,7 @@ class Preset(Group):
     injection: InjectionSettings = InjectionSettings()
     sampling: SamplingSettings = SamplingSettings()
     warm_start: WarmStartSettings = WarmStartSettings()
+    steady: SteadySettings = SteadySettings()
     finish: FinishSettings = FinishSettings()
     output: OutputSettings = OutputSettings()
 
@@ -478,6 +486,9 @@ def disagreements(preset: Preset, origins: Mapping[str, str] | None = None) -> l
     if guided[0] > guided[1]:
         disagree("reference.guidance_window", f"begins at {guided[0]:g}, after its end at {guided[1]:g}",
                  "write the smaller number first")
+    if preset.steady.on and sampling.start != "match":
+        disagree("steady.on", "is true, but sampling.start is noise: such a run has no regions to vote on",
+                 "--set steady.on=false")
     if preset.warm_start.on:
         if sampling.start == "match":
             disagree("warm_start.on", "is true, but sampling.start is match: such a run begins from the key's colors "

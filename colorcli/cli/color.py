@@ -62,6 +62,7 @@ def color(
     preset: opt.PresetName = "cel",
     overrides: opt.Set = None,
     model: opt.Model = None,
+    steady: opt.Steady = None,
     device: opt.Device = "auto",
     attention: opt.AttentionChoice = opt.Attention.AUTO,
     precision: opt.PrecisionChoice = opt.Precision.AUTO,
@@ -85,7 +86,7 @@ def color(
         out=out,
         overwrite=overwrite,
         preset=preset,
-        overrides=with_short_cuts(overrides or (), model, image_format),
+        overrides=with_short_cuts(overrides or (), model, image_format, steady),
     )
     if dry_run:
         from colorcli.cli.dry_run import show_plan
@@ -104,11 +105,15 @@ def subcommands(context: typer.Context) -> tuple[str, ...]:
     return tuple(group.commands) if group else ()
 
 
-def with_short_cuts(overrides: Sequence[str], model: str | None, image_format: opt.Format | None) -> list[str]:
-    """The overrides of --set, with --model and --format, which are short for a setting each, on top."""
+def with_short_cuts(
+    overrides: Sequence[str], model: str | None, image_format: opt.Format | None = None, steady: bool | None = None
+) -> list[str]:
+    """The overrides of --set, with --model, --format and --steady, which are short for a setting each, on top."""
     short_cuts = [f"model={model}"] if model else []
     if image_format:
         short_cuts.append(f"output.format={image_format.value}")
+    if steady is not None:
+        short_cuts.append(f"steady.on={str(steady).lower()}")
     return [*overrides, *short_cuts]
 
 

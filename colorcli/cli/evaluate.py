@@ -118,6 +118,7 @@ def evaluate(
     preset: opt.PresetName = "cel",
     overrides: opt.Set = None,
     model: opt.Model = None,
+    steady: opt.Steady = None,
     device: opt.Device = "auto",
     attention: opt.AttentionChoice = opt.Attention.AUTO,
     verbose: opt.Verbose = 0,
@@ -148,7 +149,7 @@ def evaluate(
     drawn = source in GENERATED and not source.exists()
     of_set = not drawn and is_training_set(source)
     chosen = metrics_named(metrics, default_metrics(of_set))
-    settings = load_preset(preset, with_short_cuts(overrides or (), model, None), family_of)
+    settings = load_preset(preset, with_short_cuts(overrides or (), model, steady=steady), family_of)
     instruments = Instruments(judge, features, feature_size, feature_values, clip)
     plan = Plan(chosen, cross, shuffled or of_set, shift)
     told: dict[str, Any] = {"kind": "training set" if of_set else "shots", "name": source.name, "limit": limit}

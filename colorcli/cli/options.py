@@ -131,6 +131,15 @@ Set = Annotated[
         help="Change one setting: sampling.steps=12 (colorcli presets keys). Repeatable.",
     ),
 ]
+Steady = Annotated[
+    bool | None,
+    typer.Option(
+        "--steady/--no-steady",
+        rich_help_panel=HOW,
+        show_default=False,
+        help="Let the drawings around a frame have a say in its colors, so that a shot does not flicker.",
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(

@@ -170,21 +170,38 @@ def region_tokens(regions: RegionReadings) -> Tensor:
     return torch.cat([regions.parts.clamp_min(1e-6).sqrt(), regions.features, regions.geometry], dim=1)
 
 
-def match_colors(
-    frame: PartMap, regions: RegionReadings, key: KeyMap, matcher: RegionMatcher | None = None, rule: MatchRule = RULE
-) -> Tensor:
-    """Give the number of the key's palette color for each region of the frame, (R,)."""
-    scores = rule_scores(frame, regions, key, rule)
+@dataclass(frozen=True)
+class Match:
+    """How well each color of the key suits each region of a frame."""
+
+    regions: RegionReadings
+    scores: Tensor   # (R, K) logarithms, not normalised
+
+    @property
+    def chosen(self) -> Tensor:
+        """Number of the palette color that suits each region best, (R,)."""
+        return self.scores.argmax(1)
+
+
+def match_frame(
+    parts: PartMap, frame: PreparedFrame, key: KeyMap, matcher: RegionMatcher | None = None, rule: MatchRule = RULE
+) -> Match:
+    """Compare the regions of a frame with those of the key.
+
+    The regions are found at the size of the drawing, where thin lines still close. Frame and key must have some.
+    """
+    readings = read_regions(frame.regions, parts, frame.canvas, frame.mask_canvas, frame.lines.ink)
+    scores = rule_scores(parts, readings, key, rule)
     if matcher is None:
-        return scores.argmax(1)
+        return Match(readings, scores)
     colors = key.palette[key.region_colors] * 2 - 1  # (S, 3)
-    tokens, key_tokens = region_tokens(regions), region_tokens(key.regions)
+    tokens, key_tokens = region_tokens(readings), region_tokens(key.regions)
     there = [torch.ones(1, len(each), dtype=torch.bool) for each in (tokens, key_tokens)]
     device = matcher.device
-    views = (x.to(device).float() / 255 for x in (regions.views, key.regions.views))
+    views = (x.to(device).float() / 255 for x in (readings.views, key.regions.views))
     seen = (x[None].to(device) for x in (tokens, key_tokens, colors))
     logits = matcher(*seen, *(x.to(device) for x in there), *views)
-    return color_scores(logits[0].float().cpu(), key.region_colors, scores, float(matcher.rule_share)).argmax(1)
+    return Match(readings, color_scores(logits[0].float().cpu(), key.region_colors, scores, float(matcher.rule_share)))
 
 
 def rule_scores(frame: PartMap, regions: RegionReadings, key: KeyMap, rule: MatchRule = RULE) -> Tensor:
@@ -217,22 +234,27 @@ class Painted:
 def paint_match(
     parts: PartMap, frame: PreparedFrame, key: KeyMap, matcher: RegionMatcher | None = None, rule: MatchRule = RULE
 ) -> Painted:
-    """Paint the frame's canvas with the matched colors.
+    """Paint the frame's canvas with the colors that suit its regions best."""
+    if not frame.regions.count or not len(key.region_colors):
+        return unpainted(frame)
+    return paint(frame, key, match_frame(parts, frame, key, matcher, rule).chosen)
 
-    The regions are found at the size of the drawing, where thin lines still close. Color runs on under the lines.
-    """
-    regions = frame.regions
-    if not regions.count or not len(key.region_colors):
-        blank = np.zeros(frame.ink_canvas.shape, np.float32)
-        return Painted(np.ones((*blank.shape, 3), np.float32), blank)
-    readings = read_regions(regions, parts, frame.canvas, frame.mask_canvas, frame.lines.ink)
-    chosen = key.palette[match_colors(parts, readings, key, matcher, rule)].numpy()  # (R, 3)
+
+def paint(frame: PreparedFrame, key: KeyMap, chosen: Tensor) -> Painted:
+    """Paint the frame's canvas with a palette color for each of its regions, (R,). Color runs on under the lines."""
+    regions, colors = frame.regions, key.palette[chosen].numpy()  # (R, 3)
     numbers = regions.labels.reshape(-1)[nearest_labelled(regions.labels)] - 1  # (H, W)
     inside = frame.mask > 0.5
-    color = np.where(inside[..., None], chosen[numbers], np.float32(1)).astype(np.float32)
+    color = np.where(inside[..., None], colors[numbers], np.float32(1)).astype(np.float32)
     areas = regions.areas[1:] * (frame.canvas.window[2] / frame.canvas.crop[2]) ** 2 / CELL**2
     cells = np.where(inside, areas[numbers], 0).astype(np.float32)
     return Painted(to_canvas(color, frame.canvas, 1.0), to_canvas(cells, frame.canvas, 0.0))
+
+
+def unpainted(frame: PreparedFrame) -> Painted:
+    """Give a white canvas: there is nothing to paint, or no color to paint it with."""
+    blank = np.zeros(frame.ink_canvas.shape, np.float32)
+    return Painted(np.ones((*blank.shape, 3), np.float32), blank)
 
 
 def cells_of(places: NDArray[np.int64], canvas: Canvas) -> NDArray[np.int64]:

@@ -38,11 +38,17 @@ class Colorizer(Protocol):
     def encode_reference(self, key: PreparedKey, preset: Preset) -> Any:
         """Read the key once for a whole shot."""
 
-    def color(self, frames: Sequence[PreparedFrame], reference: Any, preset: Preset) -> Sequence[Float]:
+    def color(
+        self, frames: Sequence[PreparedFrame], reference: Any, preset: Preset, votes: Sequence[Sequence[Any]] = ()
+    ) -> Sequence[Float]:
         """Give a color layer (h, w, 3) in 0..1 at canvas size for each frame, each independent of the others.
 
+        votes: for each frame its own ballot and those of the drawings around it. Only given for `steady`.
         Raises FrameError if a frame cannot be colored, DeviceError if none can.
         """
+
+    def ballot(self, frame: PreparedFrame, reference: Any, preset: Preset) -> Any:
+        """Tell what a frame has to say on the colors of the drawings around it, and on its own. Asked for `steady`."""
 
     def color_next(self, frame: PreparedFrame, before: Any, reference: Any, preset: Preset) -> tuple[Float, Any]:
         """Give a frame's layer, made from where the frame before it ended, and where it ended itself.
@@ -197,14 +203,21 @@ def recorded_settings(preset: Preset, out: Path) -> dict[str, Any]:
 
 
 def fingerprint(
-    settings: str, key: str, pixels: str, masks: Sequence[str], file_format: str, before: str | None = None
+    settings: str,
+    key: str,
+    pixels: str,
+    masks: Sequence[str],
+    file_format: str,
+    before: str | None = None,
+    around: str | None = None,
 ) -> str:
     """SHA-256 of all that decides how a frame looks. Each argument but the format is a digest itself.
 
-    before: of the drawing whose colors the frame begins from.
+    before: of the drawing whose colors the frame begins from. around: of the drawings that have a say in its colors.
     """
     parts = {"settings": settings, "key": key, "pixels": pixels, "masks": list(masks), "format": file_format}
-    return sha256_of(parts if before is None else parts | {"before": before})
+    others = {"before": before, "around": around}
+    return sha256_of(parts | {name: digest for name, digest in others.items() if digest is not None})
 
 
 def variant_of(model: ModelEntry, asked: str) -> Variant:

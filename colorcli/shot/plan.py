@@ -103,6 +103,8 @@ class ShotPlan:
     range: FrameRange | None = None
     background: Path | None = None              # the picture that `background.image` names
     background_masks: tuple[Path, ...] = ()     # masks named like the background
+    # For steady colors: all numbered frames of the shot, asked for or not, sequence by sequence.
+    sequences: tuple[tuple[FrameJob, ...], ...] = ()
 
     @property
     def journal_name(self) -> str:
@@ -376,8 +378,11 @@ def _plan(
                 found_masks.append(mask)
         output = out / output_name(frame.path, request.preset)
         jobs.append(FrameJob(frame.number, frame.sequence, frame.path, output, size, tuple(found_masks)))
+    sequences: list[list[FrameJob]] = []
+    if request.preset.warm_start.on or request.preset.steady.on:
+        sequences = _whole_sequences(jobs, shot, [listing for _, listing in folders])
     if request.preset.warm_start.on:
-        jobs = _in_a_chain(jobs, shot, [listing for _, listing in folders])
+        jobs = _in_a_chain(jobs, sequences)
     problems += _size_problems(jobs)
     problems += _missing_problems(missing)
     problems += _ignored_problems(shot)
@@ -403,24 +408,36 @@ def _plan(
         range=frame_range,
         background=background,
         background_masks=background_masks,
+        sequences=tuple(tuple(sequence) for sequence in sequences),
     )
 
 
-def _in_a_chain(jobs: Sequence[FrameJob], shot: FoundShot, masks: Sequence["_MaskFolder"]) -> list[FrameJob]:
-    """The jobs, each with the frame before it, whatever part of the shot was asked for."""
+def _whole_sequences(
+    jobs: Sequence[FrameJob], shot: FoundShot, masks: Sequence["_MaskFolder"]
+) -> list[list[FrameJob]]:
+    """All numbered frames of a shot in order, sequence by sequence, whatever part of it was asked for."""
     asked = {job.source: job for job in jobs}
-    for members in shot.sequences.values():
-        numbers = [frame.number for frame in members if frame.number is not None]
-        gaps = missing_numbers(numbers)
+
+    def job_of(frame: FrameFile) -> FrameJob:
+        found = tuple(mask for listing in masks if (mask := listing.mask_of(frame)) is not None)
+        return asked.get(frame.path) or FrameJob(frame.number, frame.sequence, frame.path, frame.path, masks=found)
+
+    return [[job_of(frame) for frame in members if frame.number is not None] for members in shot.sequences.values()]
+
+
+def _in_a_chain(jobs: Sequence[FrameJob], sequences: Sequence[Sequence[FrameJob]]) -> list[FrameJob]:
+    """The jobs, each with the frame before it."""
+    asked = {job.source: job for job in jobs}
+    for sequence in sequences:
+        gaps = missing_numbers([job.number for job in sequence if job.number is not None])
         before: FrameJob | None = None
-        for frame, number in zip(members, numbers, strict=True):
+        for job in sequence:
+            number = job.number or 0
             if before is not None and bisect_left(gaps, number) != bisect_left(gaps, before.number or 0):
                 before = None
-            found = tuple(mask for listing in masks if (mask := listing.mask_of(frame)) is not None)
-            job = asked.get(frame.path) or FrameJob(number, frame.sequence, frame.path, frame.path, masks=found)
             before = replace(job, before=before)
-            if frame.path in asked:
-                asked[frame.path] = before
+            if job.source in asked:
+                asked[job.source] = before
     return [asked[job.source] for job in jobs]
 
 

@@ -26,6 +26,7 @@ from colorcli.images import Picture, file_digest, format_named, picture_digest, 
 from colorcli.model.machine import more_room, out_of_memory, too_large
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
+from colorcli.shot.drawings import Drawing, Drawings
 from colorcli.shot.engine import (
     Colorizer,
     Engine,
@@ -53,7 +54,8 @@ from colorcli.shot.manifest import (
     write_atomically,
 )
 from colorcli.shot.plan import FrameJob, MissingFrame, ShotPlan, make_out_folder
-from colorcli.shot.warm import Chains, Drawing, WarmStarter
+from colorcli.shot.steady import Neighbors, Poll
+from colorcli.shot.warm import Chains, WarmStarter
 from colorcli.variants import METHOD_VERSION
 
 Float = NDArray[np.float32]
@@ -133,6 +135,9 @@ class ShotRun:
         self._places = {job.output: place for place, job in enumerate(plan.jobs)}
         self._decoded: dict[tuple[str, ...], FrameRecord] = {}  # file and masks -> the record of its first frame
         self._prepared_key: Future[PreparedKey] | None = None
+        self._drawings: Drawings | None = None     # for frames that depend on others
+        self._neighbors: Neighbors | None = None   # who has a say in a frame's colors; None: nobody
+        self._poll: Poll | None = None
         self._chains: Chains | None = None   # what frames begin from; None: all from noise, or from a match
         self._warm: WarmStarter | None = None
 
@@ -207,10 +212,15 @@ class ShotRun:
             for record in known
             if record.fingerprint and record.status in THERE and not self.plan.request.overwrite
         }
-        warm_start = self.engine.preset.warm_start
-        if warm_start.on:
-            self._chains = Chains(self.settings, key.digest, warm_start.every, self._known)
-            self._warm = WarmStarter(self._chains, self._lead)
+        warm_start, steady = self.engine.preset.warm_start, self.engine.preset.steady
+        if warm_start.on or steady.on:
+            self._drawings = Drawings(self._known)
+        if warm_start.on and self._drawings is not None:
+            self._chains = Chains(self.settings, key.digest, warm_start.every, self._drawings)
+            self._warm = WarmStarter(self._chains, self._drawings, self._lead)
+        if steady.on and self._drawings is not None:
+            self._neighbors = Neighbors(self.plan.sequences, self._drawings, steady.reach)
+            self._poll = Poll(self._neighbors, self._drawings, self._lead, self._reading, 2 * steady.reach + 2)
         for missing in self.plan.missing[:MOST_MISSING_RECORDS]:
             self._keep(_missing_record(missing))
         while self._waiting_jobs or self._looking or self._preparing or self._finishing:
@@ -255,8 +265,8 @@ class ShotRun:
         picture = read_picture(job.source)
         _check_masks(job, picture, mask_pictures)
         pixels = picture_digest(picture)
-        if self._chains is not None:
-            self._chains.see(job, Drawing(pixels, masks, picture.size))
+        if self._drawings is not None:
+            self._drawings.see(job, Drawing(pixels, masks, picture.size))
         file_format = format_named(self.engine.preset.output.format, picture.format)
         format_text = f"{file_format.container}/{file_format.depth}"
         record = record.model_copy(
@@ -317,10 +327,11 @@ class ShotRun:
 
     def _fingerprint(self, job: FrameJob, pixels: str, masks: Sequence[str], file_format: str) -> str:
         before = None if self._chains is None else self._chains.before(job)
-        return fingerprint(self.settings, self._key.digest, pixels, masks, file_format, before)
+        around = None if self._neighbors is None else self._neighbors.digest(job)
+        return fingerprint(self.settings, self._key.digest, pixels, masks, file_format, before, around)
 
     def _lead(self, job: FrameJob) -> PreparedFrame:
-        """Make a frame ready that others begin from, and that is not colored here itself. Raises FrameError."""
+        """Make a frame ready that others depend on, and that is not colored now itself. Raises FrameError."""
         picture, masks = read_picture(job.source), [read_picture(path) for path in job.masks]
         _check_masks(job, picture, masks)
         engine = self.engine
@@ -403,8 +414,8 @@ class ShotRun:
                 raise  # a network that finds masks or lines would fail on the other frames as well
             except Exception as error:
                 self._preparing.popleft()
-                if self._chains is not None:
-                    self._chains.give_up(look.job)
+                if self._chains is not None and self._drawings is not None:
+                    self._drawings.give_up(look.job)
                 self._fail(look.job, error, look.record)
                 continue
             if batch and ready.prepared.canvas.size != batch[0].prepared.canvas.size:
@@ -424,6 +435,8 @@ class ShotRun:
         try:
             if self._warm is not None:
                 layers, made = self._color_warm(batch, self._warm, reference)
+            elif self._poll is not None:
+                layers = self._color_steadily(batch, self._poll, reference)
             else:
                 layers = colorizer.color([ready.prepared for ready in batch], reference, self.engine.preset)
             assert len(layers) == len(batch), (len(layers), len(batch))
@@ -469,6 +482,13 @@ class ShotRun:
         )
         record = record.model_copy(update={"fingerprint": print_})
         return [layer], [replace(ready, look=replace(ready.look, record=record))]
+
+    def _color_steadily(self, batch: Sequence[_Ready], poll: Poll, reference: Any) -> Sequence[Float]:
+        """Color frames with colors that the drawings around them have a say in."""
+        colorizer, preset = self.engine.loader.get(), self.engine.preset
+        frames = [ready.prepared for ready in batch]
+        votes = [poll.votes(ready.look.job, ready.prepared, colorizer, reference, preset) for ready in batch]
+        return colorizer.color(frames, reference, preset, votes)
 
     def _smaller_batch(self, tried: int) -> None:
         """Color fewer frames together for the rest of the run; said once."""

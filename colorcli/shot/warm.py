@@ -7,49 +7,31 @@ a frame begins from and was not colored by the same process is colored again, wi
 """
 
 import logging
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colorcli.errors import DeviceError, FrameError, WeightsError
-from colorcli.images import file_digest, picture_digest, read_picture, read_size
+from colorcli.errors import DeviceError, WeightsError
 from colorcli.model.machine import out_of_memory
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.presets import Preset
+from colorcli.shot.drawings import Drawings
 from colorcli.shot.engine import Colorizer, fingerprint
-from colorcli.shot.manifest import FrameRecord
 from colorcli.shot.plan import FrameJob
 
 Float = NDArray[np.float32]
-RecordKey = tuple[str, int | str]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """What decides how a drawing is colored, beside what it begins from."""
-
-    pixels: str             # digest
-    masks: tuple[str, ...]  # digests
-    size: tuple[int, int]   # width, height
 
 
 class Chains:
     """What each frame of a shot begins from. Any thread may ask."""
 
-    def __init__(self, settings: str, key: str, every: int, known: Mapping[RecordKey, FrameRecord]) -> None:
-        """settings, key: digests that are part of every fingerprint. known: records of earlier runs, which save reading
-        the pictures that they know."""
-        self._settings, self._key, self._every, self._known = settings, key, every, known
-        self._drawings: dict[str, Future[Drawing | None]] = {}  # by the name of the source
-        self._failed: set[Drawing] = set()
-        self._lock = threading.Lock()
+    def __init__(self, settings: str, key: str, every: int, drawings: Drawings) -> None:
+        """settings, key: digests that are part of every fingerprint."""
+        self._settings, self._key, self._every, self._drawings = settings, key, every, drawings
 
     def before(self, job: FrameJob) -> str | None:
         """Fingerprint of the drawing whose colors a frame begins from; None: it starts from noise."""
@@ -75,56 +57,18 @@ class Chains:
 
     def print_of(self, job: FrameJob, before: str | None) -> str:
         """Fingerprint of a drawing that was begun from another; its file's format does not count."""
-        drawing = self.drawing(job)
+        drawing = self._drawings.of(job)
         assert drawing is not None, job.name
         return fingerprint(self._settings, self._key, drawing.pixels, drawing.masks, "", before)
 
-    def see(self, job: FrameJob, drawing: Drawing) -> None:
-        """Learn what is on a frame that was read anyway."""
-        with self._lock:
-            if job.source.name not in self._drawings:
-                self._drawings[job.source.name] = Future()
-                self._drawings[job.source.name].set_result(drawing)
-
-    def give_up(self, job: FrameJob) -> None:
-        """Take a frame for a gap: it could not be colored."""
-        drawing = self.drawing(job)
-        if drawing is not None:
-            self._failed.add(drawing)
-
-    def drawing(self, job: FrameJob) -> Drawing | None:
-        """What is on a frame; None: it cannot be read, or could not be colored."""
-        name = job.source.name
-        with self._lock:
-            mine = name not in self._drawings
-            answer = self._drawings.setdefault(name, Future())
-        if mine:
-            try:
-                answer.set_result(self._read(job))
-            except Exception:
-                answer.set_result(None)  # it is told where the frame itself is colored
-        drawing = answer.result()
-        return None if drawing in self._failed else drawing
-
-    def _read(self, job: FrameJob) -> Drawing:
-        pictures = [read_picture(path) for path in job.masks]
-        size = job.size or read_size(job.source)
-        if any(mask.size != size for mask in pictures):
-            raise FrameError(f"{job.source.name} and its masks are not of one size")
-        masks = tuple(picture_digest(mask) for mask in pictures)
-        known = self._known.get((job.sequence, job.number if job.number is not None else job.name))
-        if known is not None and known.pixels_sha256 and known.source_sha256 == file_digest(job.source):
-            return Drawing(known.pixels_sha256, masks, size)
-        return Drawing(picture_digest(read_picture(job.source)), masks, size)
-
     def _first_of_hold(self, job: FrameJob) -> FrameJob:
-        drawing = self.drawing(job)
-        while job.before is not None and drawing is not None and self.drawing(job.before) == drawing:
+        drawing = self._drawings.of(job)
+        while job.before is not None and drawing is not None and self._drawings.of(job.before) == drawing:
             job = job.before
         return job
 
     def _follows(self, job: FrameJob, last: FrameJob) -> bool:
-        one, two = self.drawing(last), self.drawing(job)
+        one, two = self._drawings.of(last), self._drawings.of(job)
         return one is not None and two is not None and one.size == two.size
 
     def _stretch(self, job: FrameJob) -> int:
@@ -135,9 +79,9 @@ class Chains:
 class WarmStarter:
     """Colors frames in order, each from where the one before it ended; it remembers only the last."""
 
-    def __init__(self, chains: Chains, prepare: Callable[[FrameJob], PreparedFrame]) -> None:
+    def __init__(self, chains: Chains, drawings: Drawings, prepare: Callable[[FrameJob], PreparedFrame]) -> None:
         """prepare: reads a frame that was not asked for and makes it ready. Raises FrameError."""
-        self._chains, self._prepare = chains, prepare
+        self._chains, self._drawings, self._prepare = chains, drawings, prepare
         self._last: tuple[str, Any] | None = None  # fingerprint of a drawing, and where it ended
 
     def color(
@@ -156,7 +100,7 @@ class WarmStarter:
                 if out_of_memory(error):
                     raise
                 log.warning("%s cannot be colored, and the frames behind it begin anew: %s", lead.name, error)
-                self._chains.give_up(lead)
+                self._drawings.give_up(lead)
         return self._color(job, frame, colorizer, reference, preset)
 
     def _still_to_color(self, leads: Sequence[FrameJob]) -> Sequence[FrameJob]:
@@ -179,7 +123,7 @@ class WarmStarter:
         try:
             layer, end = colorizer.color_next(frame, start, reference, preset)
         except Exception:
-            self._chains.give_up(job)
+            self._drawings.give_up(job)
             raise
         self._last = self._chains.print_of(job, before), end
         return layer, before

@@ -78,6 +78,7 @@ class FakeColorizer:
     colored: int = 0
     encoded: int = 0
     asked: int = 0
+    balloted: int = 0
     before_color: Callable[[int], None] = lambda count: None  # called with the count of frames asked for so far
     threads: set[str] = field(default_factory=set)
 
@@ -86,7 +87,14 @@ class FakeColorizer:
         mean: Float = key.color_canvas[key.mask_canvas > 0.5].reshape(-1, 3).mean(axis=0)
         return mean
 
-    def color(self, frames: Sequence[PreparedFrame], reference: Float, preset: Preset) -> list[Float]:
+    def color(
+        self,
+        frames: Sequence[PreparedFrame],
+        reference: Float,
+        preset: Preset,
+        votes: Sequence[Sequence[float]] = (),
+    ) -> list[Float]:
+        """With votes every canvas is a little darker, by their mean."""
         self.asked += len(frames)
         self.before_color(self.asked - len(frames))
         self.threads.add(threading.current_thread().name)
@@ -96,7 +104,14 @@ class FakeColorizer:
             layer = np.empty((*frame.ink_canvas.shape, 3), np.float32)
             layer[:] = reference
             layers.append(layer * (1 - 0.5 * frame.mask_canvas[:, :, None]))
+        for number, heard in enumerate(votes):
+            layers[number] = layers[number] * (1 - sum(heard) / len(heard))
         return layers
+
+    def ballot(self, frame: PreparedFrame, reference: Float, preset: Preset) -> float:
+        """Tells where the box is: how far down its ink begins, 0..1."""
+        self.balloted += 1
+        return float(np.flatnonzero(frame.lines.ink.any(axis=1))[0]) / len(frame.lines.ink)
 
     def color_next(
         self, frame: PreparedFrame, before: Float | None, reference: Float, preset: Preset

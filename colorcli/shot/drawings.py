@@ -1,0 +1,71 @@
+"""What is drawn on the frames of a shot, for frames that depend on others beside themselves."""
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from colorcli.errors import FrameError
+from colorcli.images import file_digest, picture_digest, read_picture, read_size
+from colorcli.shot.manifest import FrameRecord
+from colorcli.shot.plan import FrameJob
+
+RecordKey = tuple[str, int | str]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What decides how a drawing is colored, beside the frames that it depends on."""
+
+    pixels: str             # digest
+    masks: tuple[str, ...]  # digests
+    size: tuple[int, int]   # width, height
+
+
+class Drawings:
+    """What is on each frame of a shot, read when first asked for. Any thread may ask."""
+
+    def __init__(self, known: Mapping[RecordKey, FrameRecord]) -> None:
+        """known: records of earlier runs, which save reading the pictures that they know."""
+        self._known = known
+        self._read_so_far: dict[str, Future[Drawing | None]] = {}  # by the name of the source
+        self._failed: set[Drawing] = set()
+        self._lock = threading.Lock()
+
+    def see(self, job: FrameJob, drawing: Drawing) -> None:
+        """Learn what is on a frame that was read anyway."""
+        with self._lock:
+            if job.source.name not in self._read_so_far:
+                self._read_so_far[job.source.name] = Future()
+                self._read_so_far[job.source.name].set_result(drawing)
+
+    def give_up(self, job: FrameJob) -> None:
+        """Take a frame for one that is not there: it could not be colored."""
+        drawing = self.of(job)
+        if drawing is not None:
+            self._failed.add(drawing)
+
+    def of(self, job: FrameJob) -> Drawing | None:
+        """What is on a frame; None: it cannot be read, or could not be colored."""
+        name = job.source.name
+        with self._lock:
+            mine = name not in self._read_so_far
+            answer = self._read_so_far.setdefault(name, Future())
+        if mine:
+            try:
+                answer.set_result(self._read(job))
+            except Exception:
+                answer.set_result(None)  # it is told where the frame itself is colored
+        drawing = answer.result()
+        return None if drawing in self._failed else drawing
+
+    def _read(self, job: FrameJob) -> Drawing:
+        pictures = [read_picture(path) for path in job.masks]
+        size = job.size or read_size(job.source)
+        if any(mask.size != size for mask in pictures):
+            raise FrameError(f"{job.source.name} and its masks are not of one size")
+        masks = tuple(picture_digest(mask) for mask in pictures)
+        known = self._known.get((job.sequence, job.number if job.number is not None else job.name))
+        if known is not None and known.pixels_sha256 and known.source_sha256 == file_digest(job.source):
+            return Drawing(known.pixels_sha256, masks, size)
+        return Drawing(picture_digest(read_picture(job.source)), masks, size)
