@@ -1,7 +1,7 @@
 """`ColorizePipeline`: from a key and line art to color layers, as a diffusers pipeline."""
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +52,7 @@ from colorcli.model.memory import (
     decodes_in_bf16,
 )
 from colorcli.model.onnx_networks import open_networks
+from colorcli.model.openvino_networks import OpenVinoNetworks
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
 from colorcli.model.preprocess import (
     clip_pixels,
@@ -148,6 +149,7 @@ class ColorizePipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         self.attention = "sdpa"   # a name of BACKENDS
+        self.engine: OpenVinoNetworks | None = None   # what runs the networks instead of torch, see `use_engine`
         self.loras: tuple[LoraSettings, ...] = ()   # what the networks are changed by, see `with_loras`
         self.profile = MemoryProfile("full")
         self.decoding = CheckedDecoding()
@@ -361,6 +363,7 @@ class ColorizePipeline(DiffusionPipeline):
         return {
             "device": name,
             "attention": self.attention,
+            "engine": "torch" if self.engine is None else self.engine.describe(),
             "threads": str(torch.get_num_threads()),
             "precision": self.profile.precision.name,
             "memory": self.profile.describe(),
@@ -384,6 +387,19 @@ class ColorizePipeline(DiffusionPipeline):
         networks = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
         self._residency = Residency(networks, device, profile)
         return self
+
+    def use_engine(self, engine: OpenVinoNetworks | None) -> "ColorizePipeline":
+        """Let another engine run the networks that a frame goes through; None: torch again.
+
+        Layers are the same but for rounding. The engine was made of the networks of this pipeline.
+        """
+        assert self._residency is None and self._device.type == "cpu", "the engine runs on the CPU"
+        self.engine = engine
+        return self
+
+    @property
+    def _denoiser(self) -> Callable[..., Tensor]:
+        return self.unet if self.engine is None else self.engine.denoise
 
     def compile_network(self, on: bool = True) -> "ColorizePipeline":
         """Compile the blocks that the denoising network repeats, each when it is first needed; False: no more of it.
@@ -468,10 +484,13 @@ class ColorizePipeline(DiffusionPipeline):
         return self.adapter.adapters(preset.background.adapter)
 
     def _tagger_tokens(self, picture: Tensor) -> Tensor:
-        return self.tagger(tagger_pixels(picture, self.tagger.config["image_size"]).to(self.tagger.dtype))
+        pixels = tagger_pixels(picture, self.tagger.config["image_size"]).to(self.tagger.dtype)
+        return self.tagger(pixels) if self.engine is None else self.engine.tagger(pixels)
 
     def _latents(self, picture: Tensor, preset: Preset) -> Tensor:
         """Encode a picture (B, 3, h, w): (B, C, h/8, w/8), not scaled; of a distribution its mode."""
+        if self.engine is not None:
+            return self.engine.encode(picture)
         picture = picture.to(self.vae.dtype)
         if self.profile.strips and isinstance(self.vae, AutoencoderKL):
             encoded: Any = AutoencoderKLOutput(encode_in_strips(self.vae, picture))
@@ -483,6 +502,8 @@ class ColorizePipeline(DiffusionPipeline):
 
     def _sketch_maps(self, sketch: Tensor, preset: Preset) -> Sequence[Tensor]:
         """Encode line art (B, 3, h, w)."""
+        if self.engine is not None:
+            return self.engine.sketch(sketch)
         sketch = sketch.to(self.sketch_encoder.dtype)
         if preset.compat == "published" and isinstance(self.sketch_encoder, SketchEncoder):
             return self.sketch_encoder(sketch, rope="cosine")
@@ -540,7 +561,7 @@ class ColorizePipeline(DiffusionPipeline):
             conditions = self._projected(conditions, len(frames))
             latents = sample(
                 guided(
-                    self.unet,
+                    self._denoiser,
                     conditions,
                     Guidance(
                         preset.reference.guidance, preset.sketch.guidance, sampling.window, sampling.off_window,
@@ -577,6 +598,8 @@ class ColorizePipeline(DiffusionPipeline):
         """Decode latents (B, C, h, w), not scaled, one after the other: together they gain no time and take memory."""
 
         def decode(one: Tensor) -> Tensor:
+            if self.engine is not None:
+                return self.engine.decode(one)
             if self.profile.strips and isinstance(self.vae, AutoencoderKL):
                 return decode_in_strips(self.vae, one)
             decoded: Tensor = self.vae.decode(one).sample
@@ -675,7 +698,9 @@ class ColorizePipeline(DiffusionPipeline):
 
     @property
     def _reader(self) -> PartReader:
-        return PartReader(self.unet, self._tagger_tokens, self.feature_head, self.map_head, self.token_head)
+        return PartReader(
+            self.unet, self._tagger_tokens, self.feature_head, self.map_head, self.token_head, self._denoiser
+        )
 
 
 def _blend(conditions: Conditions, preset: Preset) -> Blend | None:

@@ -25,6 +25,7 @@ class PartReader:
     feature_head: FeaturePartHead
     map_head: MapPartHead
     token_head: TokenPartHead
+    denoise: Callable[..., Tensor] | None = None   # what runs the network; None: the network itself
 
     def read(self, shown: Tensor, conditions: Conditions, latents: Tensor, time: int) -> tuple[Tensor, Tensor]:
         """Give the weighted mean of the three readings' probabilities, (B, parts, h/8, w/8), on the CPU.
@@ -35,7 +36,8 @@ class PartReader:
         """
         seen = Sighting(last_features(self.unet))
         plan = AttentionPlan(backend=conditions.backend)
-        self.unet(latents, float(time), conditions.y, conditions.context, conditions.sketch_maps, plan, seen)
+        run = self.denoise or self.unet
+        run(latents, float(time), conditions.y, conditions.context, conditions.sketch_maps, plan, seen)
         by_network = self.feature_head(seen.features.float()).softmax(1)  # (B, parts, h/8, w/8)
         by_lines = self.map_head([level.float() for level in conditions.sketch_maps])[0].softmax(1)
         by_tagger = self.token_head.part_logits(self.tagger(shown).float()).softmax(1)  # (B, parts, rows, columns)

@@ -28,7 +28,8 @@ from colorcli.variants import METHOD_VERSION, VARIANTS, Variant
 Float = NDArray[np.float32]
 
 LIBRARIES = (
-    "torch", "diffusers", "transformers", "numpy", "OpenImageIO", "opencv-python-headless", "fileseq", "onnxruntime"
+    "torch", "diffusers", "transformers", "numpy", "OpenImageIO", "opencv-python-headless", "fileseq", "onnxruntime",
+    "openvino",
 )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ class Colorizer(Protocol):
         """
 
     def describe(self) -> Mapping[str, Any]:
-        """What is used, for the manifest: "device", "attention", "precision", "memory".
+        """What is used, for the manifest: "device", "attention", "engine", "precision", "memory".
 
         "frames": how many frames it would take together, where nothing else is asked for.
         """

@@ -148,6 +148,7 @@ class RunEntry(Entry):
     exit_code: int
     device: str | None = Field(None, description="null: nothing was left to color")
     attention: str | None = None
+    engine: str | None = Field(None, description="what ran the networks: torch, or openvino and its version")
     precision: str | None = Field(None, description="in which the network computes: fp32, fp16, bf16")
     memory: str | None = Field(None, description="profile by which the model was kept in memory: full, 24g, 12g, 8g")
     compiled: str | None = Field(None, description="whether the network ran compiled: on, off, or why that failed")

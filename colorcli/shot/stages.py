@@ -662,6 +662,7 @@ class ShotRun:
             exit_code=exit_code,
             device=described.get("device"),
             attention=described.get("attention"),
+            engine=described.get("engine"),
             precision=described.get("precision"),
             memory=described.get("memory"),
             compiled=described.get("compiled"),
