@@ -15,6 +15,8 @@ from colorcli.model.backend import choose_backend
 from colorcli.model.compiled import compile_pays
 from colorcli.model.machine import memory_bytes, more_room, out_of_memory
 from colorcli.model.memory import Precision, choose_precision, choose_profile, free_bytes, stored_as
+from colorcli.model.openvino_export import TORCH, check_export, find_engine
+from colorcli.model.openvino_networks import open_openvino
 from colorcli.model.published_file import read_published
 from colorcli.model.single_file import SUFFIX, read_header
 from colorcli.model.weights import family_of, find_weights, require_whole, towers_for
@@ -33,6 +35,7 @@ def load_pipeline(
     loras: Sequence[LoraSettings] = (),
     compiled: str = "auto",
     rows: float = 0,
+    engine: str = TORCH,
 ) -> ColorizePipeline:
     """Load a model by name, folder or single file onto a device: "auto" (a GPU if there is one), "cpu", "cuda:1".
 
@@ -41,11 +44,17 @@ def load_pipeline(
     `choose_profile`; it is chosen for canvases of `canvas_area` pixels, None: of the model's own size.
     loras: files that change its networks, `preset.lora`. compiled: "on", "off", or "auto": if it pays for `rows` of the
     network (frames times steps times branches of guidance), see `compile_pays`.
+    engine: "torch", "openvino", or the folder of an export: then the device is the CPU, and the precision fp32.
     Raises WeightsError if the weights are missing or cut off, DeviceError if there is no such device.
     """
     found = find_weights(model)
     if found.is_dir():
         require_whole(found)   # a single file is checked while it is read
+    export = find_engine(engine)
+    if engine != TORCH:
+        device, precision, memory, compiled = "cpu", "fp32", "full", "off"
+        if export is not None:
+            check_export(export, require_whole(found), len(loras))
     chosen = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if chosen.startswith("cuda") and not torch.cuda.is_available():
         raise DeviceError(f"there is no device {chosen} here", hint="--device cpu, or see `colorcli doctor`")
@@ -67,7 +76,9 @@ def load_pipeline(
         networks = [part for part in (pipeline.unet, pipeline.reference_net) if part is not None]
         pipeline.attention = choose_backend(attention, chosen, networks, numbers.compute)
         pays = compile_pays(family, chosen, rows, area)
-        return pipeline.keep_within(profile, chosen).compile_network(compiled == "on" or (compiled == "auto" and pays))
+        pipeline = pipeline.keep_within(profile, chosen)
+        pipeline.compile_network(compiled == "on" or (compiled == "auto" and pays))
+        return pipeline if engine == TORCH else pipeline.use_engine(open_openvino(pipeline, export))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{found} cannot be loaded: {error}", hint="see `colorcli models verify`") from error
     except RuntimeError as error:

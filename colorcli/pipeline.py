@@ -52,6 +52,7 @@ from colorcli.model.memory import (
     decodes_in_bf16,
 )
 from colorcli.model.onnx_networks import open_networks
+from colorcli.model.openvino_export import check_engine_settings
 from colorcli.model.openvino_networks import OpenVinoNetworks
 from colorcli.model.parts import FeaturePartHead, MapPartHead, TokenPartHead
 from colorcli.model.preprocess import (
@@ -234,6 +235,8 @@ class ColorizePipeline(DiffusionPipeline):
         preset = preset or default_preset(self.variant)
         check_for_variant(preset, self.variant)
         self._check_loras(preset)
+        if self.engine is not None:
+            check_engine_settings(preset, self.variant.name)
         if not isinstance(key, PreparedKey):
             image = preset.background.image
             behind = None if image is None else read_picture(Path(image))

@@ -69,6 +69,7 @@ def color(
     memory: opt.MemoryChoice = opt.Memory.AUTO,
     batch: opt.BatchChoice = "1",
     compiled: opt.CompileChoice = opt.Compile.AUTO,
+    engine: opt.EngineChoice = "torch",
     progress: opt.ProgressChoice = opt.Progress.AUTO,
     dry_run: DryRun = False,
     quiet: opt.Quiet = False,
@@ -95,7 +96,7 @@ def color(
 
     from colorcli.cli.render import Machine, render
 
-    machine = Machine(device, attention.value, precision.value, memory.value, batch, compiled.value)
+    machine = Machine(device, attention.value, precision.value, memory.value, batch, compiled.value, engine)
     return render(request, machine, progress=progress.value, quiet=quiet)
 
 

@@ -170,6 +170,16 @@ PrecisionChoice = Annotated[
         help="auto (fp16 on a GPU, fp32 on the CPU and for mini), fp32, fp16, bf16",
     ),
 ]
+EngineChoice = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="NAME|DIR",
+        rich_help_panel=WHEN,
+        show_default=True,
+        help="What runs the networks: torch, openvino (on the CPU), or the folder of `colorcli models export`",
+    ),
+]
 CompileChoice = Annotated[
     Compile,
     typer.Option(

@@ -31,6 +31,7 @@ class Machine:
     memory: str = "auto"
     batch: str = "1"   # a count, or "auto"
     compiled: str = "auto"
+    engine: str = "torch"   # or "openvino", or the folder of an export
 
 
 def render(request: "ShotRequest", machine: Machine, *, progress: str, quiet: bool) -> int:
@@ -39,6 +40,7 @@ def render(request: "ShotRequest", machine: Machine, *, progress: str, quiet: bo
     from colorcli.shot.run import run_plans
 
     check_engine(machine.device, machine.attention, machine.precision)
+    check_networks_engine(request.preset, machine)
     at_once = parse_batch(machine.batch)
     dialect = console.dialect_named(progress, quiet)
     try:
@@ -48,6 +50,7 @@ def render(request: "ShotRequest", machine: Machine, *, progress: str, quiet: bo
             load_engine, request.preset.model, machine.device, machine.attention, precision=machine.precision,
             memory=machine.memory, canvas_area=canvas_area(request.preset), loras=request.preset.lora,
             compiled=machine.compiled, rows=network_rows(request.preset, left_to_color(plans)),
+            engine=machine.engine,
         )
         result = run_plans(plans, request.preset, reporter, load_colorizer=load, at_once=at_once)
     except ColorcliError as failure:
@@ -73,6 +76,20 @@ def check_engine(device: str, attention: str, precision: str = "auto") -> None:
                 "--attention xformers needs the package xformers, which is not installed",
                 hint="pip install xformers, or leave --attention out",
             )
+
+
+def check_networks_engine(preset: "Preset", machine: Machine) -> None:
+    """Raise what is wrong with --engine before anything is loaded: the other options, the preset, the export."""
+    if machine.engine == "torch":
+        return
+    from colorcli.model import openvino_export as exported
+    from colorcli.model.weights import family_of, find_weights, require_whole
+
+    exported.check_engine_machine(machine.engine, machine.device, machine.precision, machine.attention, machine.compiled)
+    export = exported.find_engine(machine.engine)
+    exported.check_engine_settings(preset, family_of(preset.model))
+    if export is not None:
+        exported.check_export(export, require_whole(find_weights(preset.model)), len(preset.lora))
 
 
 def canvas_area(preset: "Preset") -> int | None:
@@ -113,11 +130,12 @@ def load_engine(
     loras: "Sequence[LoraSettings]" = (),
     compiled: str = "auto",
     rows: int = 0,
+    engine: str = "torch",
 ) -> Any:
     """Load the model; only here is torch imported."""
     from colorcli.loading import load_pipeline
 
-    return load_pipeline(model, device, attention, precision, memory, canvas_area, loras, compiled, rows)
+    return load_pipeline(model, device, attention, precision, memory, canvas_area, loras, compiled, rows, engine)
 
 
 def summarize(result: "RunResult", plans: "Sequence[ShotPlan]", dialect: console.Dialect) -> None:

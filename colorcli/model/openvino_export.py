@@ -57,7 +57,7 @@ def require_openvino() -> None:
                                 hint="pip install 'colorcli[openvino]'")
 
 
-def check_engine_name(engine: str) -> Export | None:
+def find_engine(engine: str) -> Export | None:
     """Look at what was typed for --engine: `torch`, `openvino`, or the folder of an export, which is given.
 
     Raises UsageError, MissingExtraError, and WeightsError for a folder that is damaged.
