@@ -93,3 +93,18 @@ def test_a_model_that_is_not_there_is_refused_with_the_nearest_name():
     with pytest.raises(WeightsError) as refused:
         load_pipeline("mimi")
     assert "mini" in (refused.value.hint or "")
+
+
+def test_without_a_step_the_layer_is_the_color_match(mini, frames, reference):
+    none = Preset.model_validate({"sampling": {"steps": 0}})
+    rows: list[int] = []
+    hook = mini.vae.decoder.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
+    layer = mini.color(frames[:1], reference, none)[0]
+    hook.remove()
+    assert np.array_equal(layer, mini.match(frames[0], reference, none))
+    assert not rows   # nothing was in latents that had to be decoded
+
+
+def test_a_warm_start_is_refused_where_a_run_begins_from_the_match(mini, frames, reference):
+    with pytest.raises(AssertionError, match="match"):
+        mini.color_next(frames[0], None, reference, QUICK)

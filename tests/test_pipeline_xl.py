@@ -17,7 +17,7 @@ from colorcli.model.conditions import ConditionSettings, KeyPictures, frame_cond
 from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
-from colorcli.presets import Preset
+from colorcli.presets import Preset, load_preset
 from colorcli.sampling import Guidance, frame_noise, guided, sample
 from colorcli.variants import VARIANTS
 from tests import tiny_xl
@@ -225,3 +225,37 @@ def test_a_saved_adapter_model_colors_as_before(xlv2, frames, tmp_path):
 def test_a_color_match_is_refused_by_a_model_without_one(xl):
     with pytest.raises(PresetError, match="mini"):
         xl.encode_reference(key(preset()), preset(sampling={"start": "match"}))
+
+
+WARM: dict[str, Any] = {"canvas": {"crop": "frame"}, "sampling": {"steps": 8}, "warm_start": {"on": True, "level": 0.5}}
+
+
+def test_a_first_frame_is_colored_as_ever_and_the_next_makes_half_the_steps_of_where_it_ended(xl, frames):
+    settings = preset(**WARM)
+    reference = xl.encode_reference(key(settings), settings)
+    with calls_of(xl.unet.conv_in) as calls:
+        first, end = xl.color_next(frames[0], None, reference, settings)
+        cold = len(calls)
+        second, _ = xl.color_next(frames[1], end, reference, settings)
+    assert (cold, len(calls) - cold) == (8, 4)
+    assert np.array_equal(first, xl.color(frames[:1], reference, settings)[0])
+    # What comes before shines through, the more the fewer steps are made.
+    other = xl.color_next(frames[1], -end, reference, settings)[0]
+    weaker = preset(**{**WARM, "warm_start": {"on": True, "level": 0.9}})
+    late, early = (np.abs(xl.color_next(frames[1], end, reference, each)[0]
+                          - xl.color_next(frames[1], -end, reference, each)[0]).mean() for each in (settings, weaker))
+    assert not np.array_equal(second, other)
+    assert late > early
+
+
+@pytest.mark.parametrize(("name", "cold", "warm"), [("xl", 40, None), ("xl-fast", 18, None), ("xl-turbo", 12, 4)])
+def test_the_fast_presets_compute_as_few_rows_as_they_say(xl, frames, name, cold, warm):
+    settings = load_preset(name, ["canvas.size=[128, 128]"])
+    reference = xl.encode_reference(key(settings), settings)
+    with calls_of(xl.unet) as calls:
+        _, end = xl.color_next(frames[0], None, reference, settings)
+    assert sum(len(given[0]) for given in calls) == cold
+    if warm is not None:
+        with calls_of(xl.unet) as calls:
+            xl.color_next(frames[1], end, reference, settings)
+        assert sum(len(given[0]) for given in calls) == warm

@@ -33,7 +33,10 @@ def refusal(name: str, *overrides: str) -> PresetError:
     return caught.value
 
 
-SHIPPED = ["cel", "draft", "keep-background", "papers", "pencil", "published", "soft", "xl", "xl-draft"]
+SHIPPED = [
+    "cel", "draft", "fast", "keep-background", "papers", "pencil", "published", "soft", "turbo", "xl", "xl-draft",
+    "xl-fast", "xl-turbo",
+]  # fmt: skip
 
 
 def test_the_presets_that_are_shipped_begin_with_cel() -> None:
@@ -47,7 +50,7 @@ def test_every_shipped_preset_is_valid_and_says_what_it_is_for(name: str) -> Non
 
 
 @pytest.mark.parametrize("model", sorted(VARIANTS))
-@pytest.mark.parametrize("name", [name for name in SHIPPED if not name.startswith(("xl", "papers"))])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if not name.startswith(("xl", "papers", "fast", "turbo"))])
 def test_a_shipped_preset_leaves_how_the_picture_is_drawn_to_the_model(name: str, model: str) -> None:
     explained = explain_preset(name, [f"model={model}"])
     how = {path: origin for path, origin in explained.origins.items() if path.startswith("sampling.")}
@@ -292,6 +295,16 @@ def test_every_setting_has_a_meaning_and_a_default_that_it_allows() -> None:
          "--set sampling.start=noise"),
         (["sampling.sampler=diffusers-pndm", "sampling.start=noise", "sampling.steps=3"], "needs 4 or more",
          "--set sampling.steps=4"),
+        (["reference.guidance_window=[0.8, 0.2]"], "begins at 0.8, after its end at 0.2",
+         "write the smaller number first"),
+        (["sampling.start=noise", "sampling.steps=0"], "which nothing would then be made of",
+         "--set sampling.steps=12"),
+        (["warm_start.on=true", "canvas.crop=frame"], "such a run begins from the key's colors already",
+         "--set warm_start.on=false"),
+        (["warm_start.on=true", "sampling.start=noise"], "the canvas would move between the frames",
+         "--set canvas.crop=frame"),
+        (["warm_start.on=true", "sampling.start=noise", "canvas.crop=frame", "sampling.sampler=diffusers-pndm",
+          "sampling.steps=9"], "whose first steps lead out of noise", "--set sampling.sampler=dpm++2m"),
         (["sampling.window=[0.8, 0.2]"], "begins at 0.8, after its end at 0.2", "write the smaller number first"),
     ],
 )

@@ -1,0 +1,199 @@
+"""What the fast presets cost and gain: `python -m benchmarks.presets [--data FOLDER]`.
+
+Every preset colors the same shots in turns. Beside its seconds stand the rows of the network that a frame takes, how
+far its pictures are from those of the default, and how right and how steady its colors are. The shots are generated
+ones, of styles that are never trained on, in which limbs move; --data adds real ones, laid out as `colorcli evaluate`
+reads them.
+
+The large model's weights are not part of colorcli. How its presets draw is measured on mini instead, run as they run
+xl: from noise, with guidance. That tells what the steps, the guidance window and the warm start cost, on this model.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.machine import equivalence, load, machine, note, ratio, report, summary
+
+WAYS = ("sampling.", "reference.guidance", "warm_start.")  # settings by which an xl preset draws, whatever the model
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to color, and the way that it is compared with."""
+
+    name: str
+    baseline: str
+    overrides: tuple[str, ...]   # on top of the preset
+    preset: str = "cel"
+
+
+@dataclass
+class Found:
+    """What was measured of one way."""
+
+    seconds: list[float] = field(default_factory=list)   # a frame, for each shot
+    rows: int = 0                                        # of the network, over all frames
+    frames: int = 0
+    made: list[Any] = field(default_factory=list)
+    scores: list[tuple[int, dict[str, Any]]] = field(default_factory=list)   # regions of a shot, its scores
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--characters", type=int, default=6, help="generated shots")
+    parser.add_argument("--frames", type=int, default=7, help="frames of each: 1 to 7 are one stretch of a warm start")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="real shots to measure on, too")
+    parser.add_argument("--only", default="", metavar="WORDS", help="ways whose names hold one of these words")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    options = parser.parse_args()
+    words = tuple(options.only.split())
+    report(measure(options.characters, options.frames, options.data, options.device, words), options.json)
+
+
+def ways() -> list[Way]:
+    """Give every way that is measured, each baseline before those that are compared with it."""
+    as_xl = _drawn_as("xl")
+    ordinary = (*as_xl, "sampling.sampler=dpm++2m")   # adds no noise on the way, so that other steps can be compared
+    single = {
+        "8 steps": ["sampling.steps=8"],
+        "12 steps": ["sampling.steps=12"],
+        "guided to 0.5": ["reference.guidance_window=[0, 0.5]"],
+        "guided from 0.2 to 0.7": ["reference.guidance_window=[0.2, 0.7]"],
+        "guided from 0.5": ["reference.guidance_window=[0.5, 1]"],
+        "reference seen to 0.5": ["sampling.window=[0, 0.5]"],
+        "warm start 0.3": ["warm_start.on=true", "warm_start.level=0.3"],
+        "warm start 0.5": ["warm_start.on=true", "warm_start.level=0.5"],
+    }
+    return [
+        Way("cel", "cel", ()),
+        *(Way(name, "cel", (), name) for name in ("draft", "fast", "turbo")),
+        Way("xl", "xl", tuple(as_xl), "soft"),
+        *(Way(name, "xl", tuple(_drawn_as(name)), "soft") for name in ("xl-draft", "xl-fast", "xl-turbo")),
+        Way("xl dpm++2m", "xl dpm++2m", ordinary, "soft"),
+        *(Way(f"xl {name}", "xl dpm++2m", (*ordinary, *more), "soft") for name, more in single.items()),
+    ]
+
+
+def measure(characters: int, frames: int, data: Path | None, device: str, words: Sequence[str] = ()) -> dict[str, Any]:
+    """Color all shots in every way, and put the numbers of each kind of shot together."""
+    from colorcli.loading import load_pipeline
+    from colorcli.train.data.validation import write_validation_shots
+    from colorcli.train.evaluation.truths import find_known_shots, first_frames
+
+    chosen = [way for way in ways() if not words or any(word in way.name for word in words)]
+    chosen = [way for way in ways() if way in chosen or any(way.name == other.baseline for other in chosen)]
+    pipeline = load_pipeline("mini", device)
+    result: dict[str, Any] = {
+        "benchmark": "presets", "model": "mini", "device": str(pipeline.device), "machine": machine(),
+        "overrides": {way.name: [way.preset, *way.overrides] for way in chosen},
+    }
+    with tempfile.TemporaryDirectory(prefix="colorcli-bench-") as name:
+        write_validation_shots(Path(name), characters, frames, moving=True)
+        result["generated"] = compared(color(find_known_shots(Path(name)), chosen, pipeline), chosen)
+    if data is not None:
+        real = find_known_shots(data)
+        result["data"] = compared(color(first_frames(real, frames * len(real)), chosen, pipeline), chosen)
+    result["load_after"] = load()
+    for kind in ("generated", "data"):
+        if kind in result:
+            note(f"\n{kind}\n{table(result[kind])}")
+    return result
+
+
+def color(shots: Sequence[Any], chosen: Sequence[Way], pipeline: Any) -> dict[str, Found]:
+    """Color every shot in every way; the ways take turns, every other shot backwards."""
+    from colorcli.presets import load_preset
+    from colorcli.train.evaluation.evaluate import Observers, Plan, evaluate
+    from colorcli.train.evaluation.truths import first_frames
+
+    presets = {way.name: load_preset(way.preset, way.overrides) for way in chosen}
+    found = {way.name: Found() for way in chosen}
+    for name in presets:   # the first frame warms up
+        evaluate(first_frames(shots[:1], 1), presets[name], pipeline.variant, pipeline)
+    for number, shot in enumerate(shots):
+        for name in list(presets) if number % 2 == 0 else reversed(presets):
+            mine = found[name]
+            with counted_rows(pipeline.unet) as rows:
+                kept = Observers(frame=lambda result, mine=mine: mine.made.append(result.made))
+                (row,) = evaluate([shot], presets[name], pipeline.variant, pipeline, Plan(), observers=kept).rows
+            mine.seconds.append(float(row.scores["seconds_per_frame"] or 0))
+            mine.rows, mine.frames = mine.rows + sum(rows), mine.frames + row.frames
+            mine.scores.append((row.regions, dict(row.scores)))
+            note(f"{shot.name}, {name}: {mine.seconds[-1]:.2f} s a frame, load {load()}")
+    return found
+
+
+@contextmanager
+def counted_rows(network: Any) -> Iterator[list[int]]:
+    """Count the rows of every call of the network inside."""
+    rows: list[int] = []
+    hook = network.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
+    try:
+        yield rows
+    finally:
+        hook.remove()
+
+
+def compared(found: dict[str, Found], chosen: Sequence[Way]) -> dict[str, Any]:
+    """Give the numbers of every way, beside those of its baseline."""
+    numbers: dict[str, Any] = {}
+    for way in chosen:
+        mine, baseline = found[way.name], found[way.baseline]
+        regions = sum(count for count, _ in mine.scores)
+        pooled = {
+            score: round(sum(count * scores[score] for count, scores in mine.scores) / regions, 4)
+            for score in ("accuracy", "area_accuracy")
+        }
+        numbers[way.name] = {
+            "baseline": way.baseline,
+            "frames": mine.frames,
+            "seconds_per_frame": summary(mine.seconds),
+            "ratio": ratio(baseline.seconds, mine.seconds),
+            "network_rows_per_frame": round(mine.rows / mine.frames, 2),
+            "equivalence": equivalence(baseline.made, mine.made),
+            **pooled,
+            "flicker": round(fmean(scores["flicker"] for _, scores in mine.scores), 3),
+        }
+    return numbers
+
+
+def table(numbers: dict[str, Any]) -> str:
+    """Lay the numbers out as a table for the documentation."""
+    lines = ["| preset | s a frame | times as fast | network rows | max difference | ΔE p99 | accuracy | by area | "
+             "flicker |", "|" + "---|" * 9]
+    for name, of in numbers.items():
+        alike = of["equivalence"]
+        cells = (
+            name, f"{of['seconds_per_frame']['median']:.2f}", f"{of['ratio']['median']:.2f}",
+            f"{of['network_rows_per_frame']:g}", f"{alike['max_difference']:.2f}", f"{alike['delta_e_p99']:.1f}",
+            f"{of['accuracy']:.3f}", f"{of['area_accuracy']:.3f}", f"{of['flicker']:.2f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _drawn_as(preset: str) -> list[str]:
+    """Settings that have mini draw as a preset has xl draw, on a canvas as much smaller as the preset's is."""
+    from colorcli.presets import flat_settings, load_preset
+    from colorcli.variants import VARIANTS
+
+    settings = load_preset(preset)
+    area = (settings.canvas.area or VARIANTS["xl"].canvas_area) / VARIANTS["xl"].canvas_area
+    drawn = {path: value for path, value in flat_settings(settings).items() if path.startswith(WAYS)}
+    values = {path: list(value) if isinstance(value, tuple) else value for path, value in drawn.items()}
+    # mini's noise reaches much further up than xl's: spread as for xl, most steps would be made of nothing else.
+    values |= {"sampling.schedule": "uniform"}
+    values |= {"canvas.crop": "frame", "canvas.area": round(area * VARIANTS["mini"].canvas_area)}
+    return [f"{path}={str(value).lower() if isinstance(value, bool) else value}" for path, value in values.items()]
+
+
+if __name__ == "__main__":
+    main()
