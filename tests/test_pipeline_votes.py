@@ -1,0 +1,52 @@
+"""Votes on the real model: a ballot says no more and no less than what a frame alone would do."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from colorcli.images import read_picture
+from colorcli.loading import load_pipeline
+from colorcli.prepare.frame import prepare_frame
+from colorcli.prepare.key import prepare_key
+from colorcli.presets import Preset
+from colorcli.variants import VARIANTS
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+PRESET = Preset.model_validate({"steady": {"on": True}})
+MINI = VARIANTS["mini"]
+
+
+@pytest.fixture(scope="module")
+def shot():
+    """The model, two frames, and the key."""
+    pipeline = load_pipeline("mini", "cpu")
+    paths = sorted((SAMPLES / "walk").glob("*.png"))[:2]
+    frames = [prepare_frame(read_picture(path), PRESET, MINI) for path in paths]
+    key = prepare_key(read_picture(SAMPLES / "walk_key.png"), PRESET, MINI)
+    return pipeline, frames, pipeline.encode_reference(key, PRESET)
+
+
+def test_with_its_own_ballot_a_frame_comes_out_as_alone(shot):
+    pipeline, frames, reference = shot
+    ballots = [pipeline.ballot(frame, reference, PRESET) for frame in frames]
+    alone = pipeline.color(frames, reference, PRESET)
+    polled = pipeline.color(frames, reference, PRESET, [[ballot] for ballot in ballots])
+    assert all(np.array_equal(*layers) for layers in zip(alone, polled, strict=True))
+
+
+def test_the_same_drawing_around_it_changes_nothing(shot):
+    pipeline, frames, reference = shot
+    ballot = pipeline.ballot(frames[0], reference, PRESET)
+    (alone,) = pipeline.color(frames[:1], reference, PRESET)
+    (polled,) = pipeline.color(frames[:1], reference, PRESET, [[ballot] * 3])
+    assert np.array_equal(alone, polled)
+
+
+def test_a_blank_frame_has_no_ballot_and_stays_white(shot):
+    pipeline, frames, reference = shot
+    picture = frames[0].picture
+    blank = prepare_frame(type(picture)(np.ones_like(picture.color), None, picture.format, 3), PRESET, MINI)
+    assert pipeline.ballot(blank, reference, PRESET) is None
+    (layer,) = pipeline.color([blank], reference, PRESET, [[None, pipeline.ballot(frames[0], reference, PRESET)]])
+    assert layer.min() > 0.9
