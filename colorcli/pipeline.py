@@ -279,11 +279,10 @@ class ColorizePipeline(DiffusionPipeline):
         together = len(sizes) == 1 and self._device.type != "cpu" and not alone
         batches = [frames] if together else [[frame] for frame in frames]
         try:
-            polls = [votes] if together else [[each] for each in votes] or [()] * len(frames)
-            return [
-                layer for batch, poll in zip(batches, polls, strict=True)
-                for layer in self._color(batch, reference, preset, votes=poll)[0]
-            ]
+            layers: list[Floats] = []
+            for batch in batches:
+                layers += self._color(batch, reference, preset, votes=votes[len(layers) : len(layers) + len(batch)])[0]
+            return layers
         except Exception as error:
             if not out_of_memory(error):
                 raise

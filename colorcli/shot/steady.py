@@ -69,7 +69,7 @@ class Neighbors:
     def digest(self, job: FrameJob) -> str:
         """SHA-256 of what is drawn around a frame."""
         found = [self._drawings.of(each) for each in self.around(job)]
-        return sha256_of([[each.pixels, list(each.masks)] for each in found if each is not None])
+        return sha256_of({"drawings": [[each.pixels, *each.masks] for each in found if each is not None]})
 
 
 class Poll:
