@@ -145,11 +145,11 @@ def test_an_unknown_key_is_named_with_its_line_and_the_nearest_good_one(
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("sampling.steps=twelve", 'sampling.steps is "twelve", but it must be a whole number, 1 to 100'),
-        ("sampling.steps=0", "sampling.steps is 0, but it must be a whole number, 1 to 100"),
-        ("sampling.steps=true", "sampling.steps is true, but it must be a whole number, 1 to 100"),
-        ("sampling.steps=6.5", "sampling.steps is 6.5, but it must be a whole number, 1 to 100"),
-        ("sampling.steps=", "sampling.steps is null, but it must be a whole number, 1 to 100"),
+        ("sampling.steps=twelve", 'sampling.steps is "twelve", but it must be a whole number, 0 to 100'),
+        ("sampling.steps=-1", "sampling.steps is -1, but it must be a whole number, 0 to 100"),
+        ("sampling.steps=true", "sampling.steps is true, but it must be a whole number, 0 to 100"),
+        ("sampling.steps=6.5", "sampling.steps is 6.5, but it must be a whole number, 0 to 100"),
+        ("sampling.steps=", "sampling.steps is null, but it must be a whole number, 0 to 100"),
         ("sketch.levels=[1, 2]", "sketch.levels is [1, 2], but it must be a list of 4 values, each a number"),
         ("finish.fill=flatt", 'finish.fill is "flatt", but it must be one of flat, soft'),
         ("background.split=yes", 'background.split is "yes", but it must be true or false'),
@@ -177,7 +177,7 @@ def test_a_value_where_a_group_belongs_is_named(tmp_path: Path) -> None:
 
 
 def test_check_lists_every_problem_and_loading_says_how_many_there_are(tmp_path: Path) -> None:
-    style = write(tmp_path, "lines:\n  papper: 0.9\nsampling:\n  steps: 0\n  seed: x\n")
+    style = write(tmp_path, "lines:\n  papper: 0.9\nsampling:\n  steps: -1\n  seed: x\n")
     assert len(check_preset(style)) == 3
     error = refusal(style)
     assert "(and 2 more)" in error.message

@@ -211,11 +211,11 @@ def test_presets_show_prints_a_file_that_checks(capsys: pytest.CaptureFixture[st
 
 
 def test_presets_check_lists_every_problem(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "bad.yaml").write_text("sampling:\n  step: 1\n  steps: 0\n")
+    (tmp_path / "bad.yaml").write_text("sampling:\n  step: 1\n  steps: -1\n")
     code, out, err = run(capsys, "presets", "check", str(tmp_path / "bad.yaml"))
     assert code == 4
     assert "bad.yaml:2: sampling.step is no setting  (did you mean sampling.steps?)" in out
-    assert "bad.yaml:3: sampling.steps is 0" in out
+    assert "bad.yaml:3: sampling.steps is -1" in out
     assert_is_told(err, "preset", "1 of 1 presets cannot be used")
 
 

@@ -16,6 +16,8 @@ from colorcli.presets import (
     WarmStartSettings,
 )
 from colorcli.shot.manifest import read_records
+from colorcli.train.evaluation.evaluate import evaluate_shots
+from colorcli.variants import VARIANTS
 from tests.shot.studio import FakeColorizer, Outcome, cannot_color, color, draw, draw_shot
 
 EVERY = 4
@@ -206,3 +208,13 @@ def test_pictures_without_a_number_begin_from_noise(tmp_path):
     draw_shot(tmp_path / "walk", [1])
     warm = color(tmp_path / "heads", preset=WARM, out=tmp_path / "warm").pictures()
     assert warm == color(tmp_path / "heads", preset=COLD, out=tmp_path / "cold").pictures()
+
+
+def test_an_evaluation_colors_as_the_shot_is_colored(walk, whole):
+    shutil.copytree(walk, walk.parent / "known" / "line")
+    shutil.copytree(walk, walk.parent / "known" / "color")
+    shutil.copy(walk.parent / "key.png", walk.parent / "known" / "key.png")
+    made = walk.parent / "made"
+    evaluate_shots(walk.parent / "known", WARM, colorizer=FakeColorizer(), variant=VARIANTS["mini"], out=made)
+    pictures = {path.name: path.read_bytes() for path in (made / "known--known").iterdir()}
+    assert pictures == whole
