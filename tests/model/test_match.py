@@ -29,11 +29,11 @@ def prepared_key() -> PreparedKey:
     return PreparedKey(Picture(color, None, FORMATS["png8"], 3), mask, WHOLE, color, mask, ink, ink, color)
 
 
-def paint(parts: torch.Tensor, ink: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+def paint(parts: torch.Tensor, ink: np.ndarray, mask: np.ndarray | None = None, gap_px: float = 0.0) -> np.ndarray:
     """Paint a drawing of which `parts` are read, from a key with part 1 above part 2."""
     mask = np.ones((SIDE, SIDE), np.float32) if mask is None else mask
     picture = Picture(1 - np.repeat(ink[..., None], 3, 2), None, FORMATS["png8"], 3)
-    frame = PreparedFrame(picture, LineArt(ink), mask, WHOLE, ink, mask)
+    frame = PreparedFrame(picture, LineArt(ink), mask, WHOLE, ink, mask, gap_px)
     key = prepared_key()
     return paint_match(part_map(parts, mask), frame, key_map(part_map(halves(1, 2), key.mask_canvas), key)).color
 
@@ -67,3 +67,11 @@ def test_there_is_color_under_the_lines_and_white_outside():
     painted = paint(halves(1, 2), line_across(), mask)
     assert np.allclose(painted[:8], 1) and np.allclose(painted[:, :8], 1)
     assert painted[31:33, 10:54].min(-1).max() < 0.5
+
+
+def test_an_open_line_parts_two_colors_where_gaps_are_closed():
+    ink = line_across()
+    ink[31:33, 30:36] = 0
+    leaking, closed = (paint(halves(1, 2), ink, gap_px=gap) for gap in (0.0, 12.0))
+    assert np.ptp(leaking, axis=(0, 1)).max() == 0
+    assert np.allclose(closed[:26], RED, atol=0.02) and np.allclose(closed[38:], BLUE, atol=0.02)
