@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from colorcli.errors import DeviceError
 from colorcli.images import read_picture
 from colorcli.presets import (
     BackgroundSettings,
@@ -218,3 +220,13 @@ def test_an_evaluation_colors_as_the_shot_is_colored(walk, whole):
     evaluate_shots(walk.parent / "known", WARM, colorizer=FakeColorizer(), variant=VARIANTS["mini"], out=made)
     pictures = {path.name: path.read_bytes() for path in (made / "known--known").iterdir()}
     assert pictures == whole
+
+
+def test_a_frame_to_begin_from_that_does_not_fit_ends_the_run_and_colors_nothing_from_noise_instead(walk):
+    def full(count: int) -> None:
+        if count == 1:  # 4 is colored, 5 is not
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    outcome = color(walk, preset=WARM, frames="7", colorizer=FakeColorizer(before_color=full))
+    assert outcome.result.exit_code == DeviceError.exit_code
+    assert not outcome.pictures()
