@@ -47,11 +47,19 @@ def load() -> float:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else 0.0
 
 
-def interleaved(calls: Mapping[str, Call], rounds: int = 7, warm_up: int = 1) -> dict[str, Any]:
+def interleaved(
+    calls: Mapping[str, Call],
+    rounds: int = 7,
+    warm_up: int = 1,
+    prepare: Mapping[str, Call] | None = None,
+    until: float | None = None,
+) -> dict[str, Any]:
     """Time calls that take turns; the first of them is the baseline.
 
     calls: by name, each ends only when its work has (a GPU is waited for). rounds: how often every call is timed, after
     `warm_up` rounds that are not. Every other round goes backwards, so that none always has the same neighbor.
+    prepare: what is done before the call of a name, not timed. until: when the rounds should be over, on the clock of
+    `time.monotonic`: no round begins that would not be, but the first.
 
     Gives {"rounds", "load_before", "load_after", "baseline", "seconds": {name: median, shortest, longest},
     "every_second": {name: the seconds of each round}, "cpu_seconds": {name: median of the processor time, of all
@@ -63,8 +71,14 @@ def interleaved(calls: Mapping[str, Call], rounds: int = 7, warm_up: int = 1) ->
     before = load()
     wall: dict[str, list[float]] = {name: [] for name in names}
     cpu: dict[str, list[float]] = {name: [] for name in names}
+    began, longest = time.monotonic(), 0.0
     for number in range(-warm_up, rounds):
+        longest, began = max(longest, time.monotonic() - began), time.monotonic()
+        if until is not None and number > 0 and began + longest > until:
+            break
         for name in names if number % 2 == 0 else reversed(names):
+            if prepare and name in prepare:
+                prepare[name]()
             spent, clock = _processor_seconds(), time.perf_counter()
             calls[name]()
             seconds = time.perf_counter() - clock
@@ -72,7 +86,7 @@ def interleaved(calls: Mapping[str, Call], rounds: int = 7, warm_up: int = 1) ->
                 wall[name].append(seconds)
                 cpu[name].append(_processor_seconds() - spent)
     return {
-        "rounds": rounds,
+        "rounds": len(wall[names[0]]),
         "load_before": before,
         "load_after": load(),
         "baseline": names[0],
