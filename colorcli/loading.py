@@ -78,7 +78,8 @@ def load_pipeline(
         pays = compile_pays(family, chosen, rows, area)
         pipeline = pipeline.keep_within(profile, chosen)
         pipeline.compile_network(compiled == "on" or (compiled == "auto" and pays))
-        return pipeline if engine == TORCH else pipeline.use_engine(open_openvino(pipeline, export))
+        with quiet_libraries():
+            return pipeline if engine == TORCH else pipeline.use_engine(open_openvino(pipeline, export))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"{found} cannot be loaded: {error}", hint="see `colorcli models verify`") from error
     except RuntimeError as error:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from colorcli import console
+from colorcli.cli.export_model import export_model
 from colorcli.cli.import_weights import import_weights
 from colorcli.cli.pull import pull
 
@@ -13,6 +14,7 @@ models_app = typer.Typer(
     rich_markup_mode=None, help="List models, install them, and verify their weights.", invoke_without_command=True
 )
 models_app.command("import")(import_weights)
+models_app.command("export")(export_model)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line.")]
 
 

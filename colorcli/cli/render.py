@@ -85,7 +85,9 @@ def check_networks_engine(preset: "Preset", machine: Machine) -> None:
     from colorcli.model import openvino_export as exported
     from colorcli.model.weights import family_of, find_weights, require_whole
 
-    exported.check_engine_machine(machine.engine, machine.device, machine.precision, machine.attention, machine.compiled)
+    exported.check_engine_machine(
+        machine.engine, machine.device, machine.precision, machine.attention, machine.compiled
+    )
     export = exported.find_engine(machine.engine)
     exported.check_engine_settings(preset, family_of(preset.model))
     if export is not None:

@@ -91,14 +91,21 @@ def check_engine_machine(engine: str, device: str, precision: str, attention: st
 
 def check_engine_settings(preset: Preset, family: str) -> None:
     """Raise PresetError if a preset asks for what the converted networks cannot do, or WeightsError for the model."""
-    if family != FAMILY:
-        raise WeightsError(f"the openvino engine runs {FAMILY}, and {preset.model} is of the family {family}",
-                           hint="leave --engine out")
+    check_engine_family(family, preset.model)
     asked = {"background.split": preset.background.split, "injection.on": preset.injection.on}
     for key, on in asked.items():
         if on:
             raise PresetError(f"{key} is on, and only torch can do it",
                               hint=f"leave --engine out, or --set {key}=false")
+    if preset.compat == "published":
+        raise PresetError("compat is published, and only torch can do it", hint="leave --engine out")
+
+
+def check_engine_family(family: str, model: str) -> None:
+    """Raise WeightsError if the networks of a model's family cannot be converted."""
+    if family != FAMILY:
+        raise WeightsError(f"the openvino engine runs models of the family {FAMILY}, and {model} is of {family}",
+                           hint="leave --engine out: a graphics card runs it")
 
 
 def check_export(export: Export, weights: WeightsList, loras: int = 0) -> None:

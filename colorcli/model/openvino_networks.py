@@ -196,22 +196,21 @@ def convert(parts: Parts) -> "dict[str, openvino.Model]":
         maps = tuple(parts.sketch_encoder(canvas))
         emb = embedding(parts.unet, latents, 0.0, torch.zeros(1, _y_width(parts.unet)))
         known = project_context(parts.unet, torch.zeros(1, 2, parts.unet.config["cross_attention_dim"]))
-    keys, values = tuple(kv.keys for kv in known), tuple(kv.values for kv in known)
+    tokens = (*(kv.keys for kv in known), *(kv.values for kv in known))
     side = tagger.config["image_size"]
-    free = (1, None, -1, -1)   # None: as it was traced
-    wanted: dict[str, tuple[nn.Module, tuple[Any, ...], Sequence[Sequence[int | None]]]] = {
-        "denoise": (_Denoise(parts.unet), (latents, emb, maps, keys, values),
-                    [free, (1, None), *[free] * len(maps), *[(1, -1, None)] * 2 * len(known)]),
-        "sketch": (_Sketch(parts.sketch_encoder), (canvas,), [free]),
-        "tagger": (tagger, (torch.zeros(1, 3, side, side),), [(1, None, None, None)]),
-        "encode": (_Encode(vae), (canvas,), [free]),
-        "decode": (_Decode(vae), (latents,), [free]),
+    free, read = (1, None, -1, -1), (1, -1, None)   # None: as it was traced
+    return {
+        "denoise": _converted(_Denoise(parts.unet), (latents, emb, *maps, *tokens),
+                              [free, (1, None), *[free] * len(maps), *[read] * len(tokens)]),
+        "sketch": _converted(_Sketch(parts.sketch_encoder), (canvas,), [free]),
+        "tagger": _converted(tagger, (torch.zeros(1, 3, side, side),), [(1, None, None, None)]),
+        "encode": _converted(_Encode(vae), (canvas,), [free]),
+        "decode": _converted(_Decode(vae), (latents,), [free]),
     }
-    return {name: _converted(*wanted[name]) for name in NETWORKS}
 
 
 def _converted(
-    network: nn.Module, example: tuple[Any, ...], shapes: Sequence[Sequence[int | None]]
+    network: nn.Module, example: Sequence[Tensor], shapes: Sequence[Sequence[int | None]]
 ) -> "openvino.Model":
     """Convert one network. shapes: of each tensor of the example; -1 may be any size, None is as in the example."""
     openvino = import_openvino()
@@ -222,20 +221,17 @@ def _converted(
     frontend = FrontEndManager().load_by_framework("pytorch")
     frontend.add_extension(ConversionExtension("aten::mT", _transposed))
     with torch.no_grad(), warnings.catch_warnings():
-        # That a trace holds for the shapes of its example alone is tested: other sizes give what torch gives.
+        # That a trace holds for the sizes of its example alone is tested: other sizes give what torch gives.
         warnings.simplefilter("ignore")
-        network.eval()
-        decoder = TorchScriptPythonDecoder(
-            network, example_input=example, shared_memory=False, trace_kwargs={"check_trace": False}
-        )
-        found = frontend.convert(frontend.load(decoder))
-    flat = [x for item in example for x in (item if isinstance(item, tuple) else (item,))]
-    assert len(flat) == len(found.inputs) == len(shapes), (len(flat), len(found.inputs), len(shapes))
-    sides = [[side if wish is None else wish for side, wish in zip(x.shape, wishes, strict=True)]
-             for x, wishes in zip(flat, shapes, strict=True)]
-    found.reshape({given: openvino.PartialShape(wanted) for given, wanted in zip(found.inputs, sides, strict=True)})
-    found.validate_nodes_and_infer_types()
-    return found
+        # Frozen, there is a third of the nodes to convert.
+        traced = torch.jit.freeze(torch.jit.trace(network.eval(), tuple(example), check_trace=False))
+        decoder = TorchScriptPythonDecoder(traced, shared_memory=False)   # has to live until all is converted
+        model = frontend.load(decoder)
+        for given, x, wishes in zip(model.get_inputs(), example, shapes, strict=True):
+            sides = [side if wish is None else wish for side, wish in zip(x.shape, wishes, strict=True)]
+            model.set_partial_shape(given, openvino.PartialShape(sides))
+            model.set_element_type(given, openvino.Type.f32)
+        return frontend.convert(model)
 
 
 def import_openvino() -> Any:
@@ -267,12 +263,11 @@ class _Denoise(nn.Module):
         self.unet = unet
         self.blocks = len(transformer_blocks(unet))
 
-    def forward(
-        self, latents: Tensor, emb: Tensor, maps: Sequence[Tensor], keys: Sequence[Tensor], values: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, latents: Tensor, emb: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+        maps, tokens = rest[: -2 * self.blocks], rest[-2 * self.blocks :]
         seen = Sighting(last_features(self.unet))
-        context = [KeyValues(keys[i], values[i]) for i in range(self.blocks)]
-        prediction = denoise_embedded(self.unet, latents, emb, context, list(maps), observe=seen)
+        context = [KeyValues(tokens[i], tokens[self.blocks + i]) for i in range(self.blocks)]
+        prediction = denoise_embedded(self.unet, latents, emb, context, maps, observe=seen)
         return prediction, seen.features
 
 
@@ -306,13 +301,10 @@ class _Decode(nn.Module):
 
 
 def _transposed(node: Any) -> list[Any]:
-    """Translate `x.mT`, which OpenVINO does not know."""
+    """Translate `x.mT`, which OpenVINO does not know; in these networks x is always (B, C, N)."""
     from openvino import opset13
 
-    x = node.get_input(0)
-    rank = x.get_partial_shape().rank.get_length()
-    order = np.array([*range(rank - 2), rank - 1, rank - 2], np.int64)
-    return [opset13.transpose(x, opset13.constant(order)).output(0)]
+    return [opset13.transpose(node.get_input(0), opset13.constant(np.array([0, 2, 1], np.int64))).output(0)]
 
 
 def _y_width(unet: ColorUNet) -> int:
