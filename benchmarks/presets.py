@@ -11,8 +11,7 @@ xl: from noise, with guidance. That tells what the steps, the guidance window an
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -50,12 +49,12 @@ def main() -> None:
     parser.add_argument("--characters", type=int, default=6, help="generated shots")
     parser.add_argument("--frames", type=int, default=7, help="frames of each: 1 to 7 are one stretch of a warm start")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="real shots to measure on, too")
-    parser.add_argument("--only", default="", metavar="WORDS", help="ways whose names hold one of these words")
+    parser.add_argument("--only", choices=("mini", "xl"), help="mini's presets; or those that draw as xl does")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
     options = parser.parse_args()
-    words = tuple(options.only.split())
-    report(measure(options.characters, options.frames, options.data, options.device, words), options.json)
+    chosen = [way for way in ways() if options.only in (None, "mini" if way.baseline == "cel" else "xl")]
+    report(measure(chosen, options.characters, options.frames, options.data, options.device), options.json)
 
 
 def ways() -> list[Way]:
@@ -82,14 +81,14 @@ def ways() -> list[Way]:
     ]
 
 
-def measure(characters: int, frames: int, data: Path | None, device: str, words: Sequence[str] = ()) -> dict[str, Any]:
+def measure(
+    chosen: Sequence[Way], characters: int, frames: int, data: Path | None, device: str
+) -> dict[str, Any]:
     """Color all shots in every way, and put the numbers of each kind of shot together."""
     from colorcli.loading import load_pipeline
     from colorcli.train.data.validation import write_validation_shots
     from colorcli.train.evaluation.truths import find_known_shots, first_frames
 
-    chosen = [way for way in ways() if not words or any(word in way.name for word in words)]
-    chosen = [way for way in ways() if way in chosen or any(way.name == other.baseline for other in chosen)]
     pipeline = load_pipeline("mini", device)
     result: dict[str, Any] = {
         "benchmark": "presets", "model": "mini", "device": str(pipeline.device), "machine": machine(),
@@ -121,25 +120,51 @@ def color(shots: Sequence[Any], chosen: Sequence[Way], pipeline: Any) -> dict[st
     for number, shot in enumerate(shots):
         for name in list(presets) if number % 2 == 0 else reversed(presets):
             mine = found[name]
-            with counted_rows(pipeline.unet) as rows:
-                kept = Observers(frame=lambda result, mine=mine: mine.made.append(result.made))
-                (row,) = evaluate([shot], presets[name], pipeline.variant, pipeline, Plan(), observers=kept).rows
+            counting = Counting(pipeline)
+            kept = Observers(frame=lambda result, mine=mine: mine.made.append(result.made))
+            (row,) = evaluate([shot], presets[name], pipeline.variant, counting, Plan(), observers=kept).rows
             mine.seconds.append(float(row.scores["seconds_per_frame"] or 0))
-            mine.rows, mine.frames = mine.rows + sum(rows), mine.frames + row.frames
+            mine.rows, mine.frames = mine.rows + counting.rows, mine.frames + row.frames
             mine.scores.append((row.regions, dict(row.scores)))
             note(f"{shot.name}, {name}: {mine.seconds[-1]:.2f} s a frame, load {load()}")
     return found
 
 
-@contextmanager
-def counted_rows(network: Any) -> Iterator[list[int]]:
-    """Count the rows of every call of the network inside."""
-    rows: list[int] = []
-    hook = network.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
-    try:
-        yield rows
-    finally:
-        hook.remove()
+class Counting:
+    """A colorizer that counts the rows its network computes for frames; reading the key is not among them."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline, self.rows = pipeline, 0
+
+    def encode_reference(self, *given: Any) -> Any:
+        """Read the key."""
+        return self.pipeline.encode_reference(*given)
+
+    def color(self, *given: Any) -> Any:
+        """Color frames, each for itself."""
+        return self._counted(self.pipeline.color, *given)
+
+    def color_next(self, *given: Any) -> Any:
+        """Color a frame from where the one before it ended."""
+        return self._counted(self.pipeline.color_next, *given)
+
+    def ballot(self, *given: Any) -> Any:
+        """Ask a frame for its say."""
+        return self._counted(self.pipeline.ballot, *given)
+
+    def describe(self) -> Any:
+        """Tell what is used."""
+        return self.pipeline.describe()
+
+    def _counted(self, work: Callable[..., Any], *given: Any) -> Any:
+        def count(module: Any, latents: Any) -> None:
+            self.rows += len(latents[0])
+
+        hook = self.pipeline.unet.register_forward_pre_hook(count)
+        try:
+            return work(*given)
+        finally:
+            hook.remove()
 
 
 def compared(found: dict[str, Found], chosen: Sequence[Way]) -> dict[str, Any]:
