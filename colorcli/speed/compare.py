@@ -7,7 +7,7 @@ written here, so what reading ahead and writing behind gain comes on top.
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -335,11 +335,10 @@ def _picture(levels: NDArray[Any]) -> Picture:
 
 def of_sizes(
     pipeline: ColorizePipeline, preset: Preset, sizes: Sequence[Size], asked: Asked, seconds: float
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Compare at several sizes within `seconds`; each gets its share of what is left by its pixels."""
-    end, found = time.monotonic() + seconds, []
+    end = time.monotonic() + seconds
     for number, size in enumerate(sizes):
         left = [width * height for width, height in sizes[number:]]
-        until = time.monotonic() + (end - time.monotonic()) * left[0] / sum(left)
-        found.append(compare(pipeline, preset, size, replace(asked, until=until)))
-    return found
+        now = time.monotonic()
+        yield compare(pipeline, preset, size, replace(asked, until=now + (end - now) * left[0] / sum(left)))
