@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from colorcli.images import FORMATS, write_picture
+from colorcli.images import FORMATS, read_picture, write_picture
 from colorcli.train.drawings import design_character, draw
 
 CHARACTER = 7  # the seed of the character
@@ -28,11 +28,20 @@ def write_shot(folder: Path, size: tuple[int, int], frames: int) -> tuple[Path, 
     return shot, key
 
 
-def hold(shot: Path, times: int) -> Path:
-    """Copy a shot so that every drawing stands for `times` frames, beside it; gives the new folder."""
+def hold(shot: Path, times: int, *, alike: bool = True) -> Path:
+    """Copy a shot so that every drawing stands for `times` frames, beside it; gives the new folder.
+
+    alike: False gives every copy a few bytes and pixels of its own, so that none is a held drawing.
+    """
     held = shot.with_name(f"{shot.name}_on_{times}")
     held.mkdir()
     for place, file in enumerate(sorted(shot.iterdir())):
+        picture = None if alike else read_picture(file)
         for again in range(times):
-            shutil.copyfile(file, held / f"walk.{place * times + again + 1:04}.png")
+            copy = held / f"walk.{place * times + again + 1:04}.png"
+            if picture is None:
+                shutil.copyfile(file, copy)
+            else:
+                picture.color[0, :2, 0] = np.float32(np.array(divmod(again, 256)) / 255)
+                write_picture(copy, picture.color, None, FORMATS["png8"])
     return held
