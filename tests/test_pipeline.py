@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from colorcli.loading import load_pipeline
 from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import prepare_frame
 from colorcli.prepare.key import prepare_key
-from colorcli.presets import Preset
+from colorcli.presets import Preset, WarmStartSettings
 from colorcli.variants import VARIANTS
+from tests.shot.studio import color
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 QUICK = Preset.model_validate({"sampling": {"steps": 2}})
@@ -108,3 +110,20 @@ def test_without_a_step_the_layer_is_the_color_match(mini, frames, reference):
 def test_a_warm_start_is_refused_where_a_run_begins_from_the_match(mini, frames, reference):
     with pytest.raises(AssertionError, match="match"):
         mini.color_next(frames[0], None, reference, QUICK)
+
+
+def test_a_frame_that_begins_from_others_has_the_same_bits_when_it_is_asked_for_alone(mini, tmp_path):
+    (tmp_path / "walk").mkdir()
+    for path in sorted((SAMPLES / "walk").glob("*.png"))[:3]:
+        shutil.copy(path, tmp_path / "walk")
+    warm = Preset.model_validate({
+        "canvas": {"crop": "frame", "area": 128 * 128}, "sampling": {"start": "noise", "steps": 2},
+        "finish": {"fill": "model", "palette": "off"}, "warm_start": {"on": True},
+    })
+    given = {"ref": SAMPLES / "walk_key.png", "preset": warm, "colorizer": mini}
+    whole = color(tmp_path / "walk", out=tmp_path / "whole", **given).pictures()
+    alone = color(tmp_path / "walk", out=tmp_path / "alone", frames="3", **given).pictures()
+    cold = color(tmp_path / "walk", out=tmp_path / "cold", frames="3", **given | {
+        "preset": warm.model_copy(update={"warm_start": WarmStartSettings()})}).pictures()
+    assert len(whole) == 3
+    assert alone == {name: whole[name] for name in alone} != cold
