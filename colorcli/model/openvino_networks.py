@@ -88,7 +88,6 @@ class OpenVinoNetworks:
         """Predict from noisy latents as `unet.denoise` does; the observer is told the last features alone."""
         assert plan.region is None and plan.injection is None, "see check_engine_settings"
         assert not (plan.bank or plan.adapters or plan.sides.hints or plan.sides.styles), "see check_engine_settings"
-        emb = embedding(self._unet, sample, timestep, y)
         known = project_context(self._unet, context) if isinstance(context, Tensor) else context
         seen = [_scaled(kv, strength) for kv, strength in zip(known, _strengths(plan, len(known)), strict=True)]
         found = []
@@ -96,7 +95,8 @@ class OpenVinoNetworks:
             # The attention of a row that sees nothing is what it is for tokens of zeros.
             reads = seen if plan.seeing_rows is None or row in plan.seeing_rows else self._blank(seen)
             found.append(self._networks["denoise"](
-                _row(sample, row), _row(emb, row), *(_row(level, row) for level in sketch_maps),
+                _row(sample, row), self._embedded(sample, timestep, y, row),
+                *(_row(level, row) for level in sketch_maps),
                 *(_row(kv.keys, row) for kv in reads), *(_row(kv.values, row) for kv in reads),
             ))
         if observe is not None:
@@ -119,6 +119,10 @@ class OpenVinoNetworks:
     def decode(self, latents: Tensor) -> Tensor:
         """Give the pictures (B, 3, H, W), about -1..1, of latents (B, C, H/8, W/8), not scaled."""
         return torch.cat([self._networks["decode"](one)[0] for one in latents.split(1)])
+
+    def _embedded(self, sample: Tensor, timestep: Tensor | float, y: Tensor | None, row: int) -> Tensor:
+        time = timestep[row] if isinstance(timestep, Tensor) and timestep.dim() else timestep
+        return embedding(self._unet, _row(sample, row), time, None if y is None else _row(y, row))
 
     def _blank(self, like: Sequence[KeyValues]) -> list[KeyValues]:
         zeros = torch.zeros(1, like[0].keys.shape[1], self._unet.config["cross_attention_dim"])
@@ -220,6 +224,7 @@ def _converted(
 
     frontend = FrontEndManager().load_by_framework("pytorch")
     frontend.add_extension(ConversionExtension("aten::mT", _transposed))
+    frontend.add_extension(ConversionExtension("aten::group_norm", _group_norm))
     with torch.no_grad(), warnings.catch_warnings():
         # That a trace holds for the sizes of its example alone is tested: other sizes give what torch gives.
         warnings.simplefilter("ignore")
@@ -305,6 +310,24 @@ def _transposed(node: Any) -> list[Any]:
     from openvino import opset13
 
     return [opset13.transpose(node.get_input(0), opset13.constant(np.array([0, 2, 1], np.int64))).output(0)]
+
+
+def _group_norm(node: Any) -> list[Any]:
+    """Translate a group norm of maps (B, C, h, w) into one whose sums do not depend on the count of threads.
+
+    OpenVINO's own splits the numbers of a group among the threads; of a row, each thread sums whole ones.
+    """
+    from openvino import opset13 as op
+
+    x, weight, bias = node.get_input(0), node.get_input(2), node.get_input(3)
+    groups, epsilon = node.get_values_from_const_input(1), node.get_values_from_const_input(4)
+    of_groups = op.constant(np.array([0, groups, -1], np.int64))
+    rows = op.reshape(x, of_groups, special_zero=True)  # (B, groups, C / groups * h * w)
+    even = op.mvn(rows, op.constant(np.array([2], np.int64)), True, epsilon, "inside_sqrt")
+    maps = op.reshape(even, op.shape_of(x), special_zero=False)  # (B, C, h, w)
+    of_channels = op.constant(np.array([1, -1, 1, 1], np.int64))
+    scale, shift = (op.reshape(values, of_channels, special_zero=False) for values in (weight, bias))
+    return [op.add(op.multiply(maps, scale), shift).output(0)]
 
 
 def _y_width(unet: ColorUNet) -> int:

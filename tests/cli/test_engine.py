@@ -1,0 +1,62 @@
+"""--engine and `models export`: what is refused before anything is loaded, and what an engine does not change."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from colorcli.cli.main import main
+from tests.shot.studio import FakeColorizer, draw_shot, hollow_model
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    code = main(arguments)
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--device", "cuda"], "runs on the cpu, and --device is cuda"),
+        (["--precision", "bf16"], "--precision bf16"),
+        (["--compile", "on"], "--compile on"),
+        (["--attention", "xformers"], "xformers"),
+    ],
+)
+def test_an_engine_of_the_cpu_with_options_of_torch_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
+) -> None:
+    shot = draw_shot(tmp_path / "walk", [1])
+    asked = [str(shot), "--ref", str(tmp_path / "key.png"), "--engine", "openvino", *options]
+    code, told = refused(capsys, *asked)
+    assert code == 2 and says in told
+    assert not (tmp_path / "walk_color").exists()
+
+
+def test_settings_that_only_torch_can_do_are_told_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shot = draw_shot(tmp_path / "walk", [1])
+    asked = [str(shot), "--ref", str(tmp_path / "key.png"), "--engine", "openvino", "--set", "injection.on=true"]
+    code, told = refused(capsys, *asked)
+    assert code == 4 and "injection.on" in told and "leave --engine out" in told
+
+
+def test_a_shot_that_torch_colored_is_not_colored_again_by_another_engine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], colorizer: FakeColorizer
+) -> None:
+    shot, model = draw_shot(tmp_path / "walk", [1, 2]), hollow_model(tmp_path / "model")
+    asked = [str(shot), "--ref", str(tmp_path / "key.png"), "--model", str(model)]
+    assert main(asked) == 0
+    assert main([*asked, "--engine", "openvino"]) == 0
+    assert colorizer.colored == 2
+    records = [json.loads(line) for line in (tmp_path / "walk_color" / "frames.jsonl").read_text().splitlines()]
+    assert {record["status"] for record in records[-2:]} == {"skipped"}
+
+
+def test_only_models_like_mini_are_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = refused(capsys, "models", "export", "xl", "-o", str(tmp_path / "xl"))
+    assert code == 5 and "mini" in told
+    code, told = refused(capsys, "models", "export", "mini", "--engine", "tensorrt", "-o", str(tmp_path / "mini"))
+    assert code == 2 and "tensorrt" in told
+    assert not list(tmp_path.iterdir())
