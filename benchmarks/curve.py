@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT, GAP = 200, 120, 34   # of a panel, and between panels
+from benchmarks.plot import Line, Panel, figure
+
 LEARNED, CHECKED = "#9aa0a6", "#111111"
 
 
@@ -50,37 +50,14 @@ def curve_of(name: str, lines: Sequence[Mapping[str, float]]) -> Curve:
 
 def picture(curves: Sequence[Curve]) -> str:
     """Give the panels side by side, as SVG."""
-    width, height = len(curves) * (WIDTH + GAP) + GAP, HEIGHT + 76
-    body = "".join(
-        f'<g transform="translate({GAP + place * (WIDTH + GAP)} 40)">{panel(curve)}</g>'
-        for place, curve in enumerate(curves)
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="#fff"/>{body}</svg>\n'
-    )
+    return figure([panel(curve) for curve in curves], paper="#fff")
 
 
-def panel(curve: Curve) -> str:
-    """Give one stage: its name, steps and hours above, the lines below, the least and largest loss at their heights."""
-    values = [value for _, value in (*curve.learned, *curve.checked)]
-    low, high = min(values), max(values)
-
-    def line(points: Sequence[tuple[int, float]], color: str) -> str:
-        places = " ".join(
-            f"{WIDTH * step / curve.steps:.1f},{HEIGHT * (high - value) / ((high - low) or 1):.1f}"
-            for step, value in points
-        )
-        return f'<polyline points="{places}" fill="none" stroke="{color}" stroke-width="1.5"/>'
-
+def panel(curve: Curve) -> Panel:
+    """Give one stage: its name, steps and hours above, the lines below."""
     hours = f"{curve.hours:.1f} h" if curve.hours >= 1 else f"{60 * curve.hours:.0f} min"
-    return (
-        f'<text y="-22" font-weight="bold">{escape(curve.name)}</text>'
-        f'<text y="-8">{curve.steps} steps, {hours}</text>'
-        f'<path d="M0 0V{HEIGHT}H{WIDTH}" fill="none" stroke="#ccc"/>'
-        + line(curve.learned, LEARNED) + line(curve.checked, CHECKED)
-        + f'<text x="4" y="10" fill="#666">{high:.3g}</text><text x="4" y="{HEIGHT - 4}" fill="#666">{low:.3g}</text>'
-    )
+    lines = [Line(curve.learned, LEARNED), *([Line(curve.checked, CHECKED)] if curve.checked else [])]
+    return Panel(curve.name, f"{curve.steps} steps, {hours}", lines)
 
 
 def main() -> None:

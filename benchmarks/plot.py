@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT, GAP = 200, 120, 34   # of a panel, and between panels
-# A page's own background shows through; these are clear on white and on black.
+# Clear on white and on black.
 INK, FAINT, FIRST, SECOND = "#808080", "#8888", "#8a8f98", "#3b82f6"
 
 Points = Sequence[tuple[float, float]]
@@ -34,8 +34,9 @@ class Panel:
     value: Callable[[float], str] = "{:.3g}".format      # how a number is written
 
 
-def figure(panels: Sequence[Panel]) -> str:
-    """Give the panels side by side, as SVG."""
+def figure(panels: Sequence[Panel], paper: str | None = None) -> str:
+    """Give the panels side by side, as SVG. paper: a color behind them; None: that of the page shows through."""
+    behind = "" if paper is None else f'<rect width="100%" height="100%" fill="{paper}"/>'
     width, height = len(panels) * (WIDTH + GAP) + GAP, HEIGHT + 84
     body = "".join(
         f'<g transform="translate({GAP + place * (WIDTH + GAP)} 40)">{_drawn(panel)}</g>'
@@ -43,7 +44,7 @@ def figure(panels: Sequence[Panel]) -> str:
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'font-family="sans-serif" font-size="11" fill="{INK}">{body}</svg>\n'
+        f'font-family="sans-serif" font-size="11" fill="{INK}">{behind}{body}</svg>\n'
     )
 
 
