@@ -6,8 +6,9 @@ ones, of styles that are never trained on, in which limbs move; --data adds real
 reads them.
 
 The large model's weights are not part of colorcli. How its presets draw is measured on mini instead, run as they run
-xl: from noise, with guidance. That tells how far fewer steps, the guidance window and the warm start lead away from the
-whole run, on this model. It does not tell how right the colors are: without its match mini paints hardly a region right.
+xl: from noise, with guidance. That tells how far fewer steps, the guidance window and the warm start lead away from
+the whole run, on this model. It does not tell how right the colors are: without its match mini paints hardly a region
+right.
 """
 
 import argparse

@@ -493,7 +493,7 @@ def disagreements(preset: Preset, origins: Mapping[str, str] | None = None) -> l
         if sampling.start == "match":
             disagree("warm_start.on", "is true, but sampling.start is match: such a run begins from the key's colors "
                      "already, and gains nothing", "--set warm_start.on=false")
-        if preset.canvas.crop == "drawing":
+        elif preset.canvas.crop == "drawing":
             disagree("warm_start.on", "is true, but canvas.crop is drawing: the canvas would move between the frames",
                      "--set canvas.crop=frame")
         if sampling.sampler == "diffusers-pndm":
