@@ -8,6 +8,7 @@ a frame begins from and was not colored by the same process is colored again, wi
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Chains:
     def __init__(self, settings: str, key: str, every: int, drawings: Drawings) -> None:
         """settings, key: digests that are part of every fingerprint."""
         self._settings, self._key, self._every, self._drawings = settings, key, every, drawings
+        self._firsts: dict[Path, FrameJob] = {}  # frames of holds to the first of theirs
 
     def before(self, job: FrameJob) -> str | None:
         """Fingerprint of the drawing whose colors a frame begins from; None: it starts from noise."""
@@ -62,10 +64,14 @@ class Chains:
         return fingerprint(self._settings, self._key, drawing.pixels, drawing.masks, "", before)
 
     def _first_of_hold(self, job: FrameJob) -> FrameJob:
-        drawing = self._drawings.of(job)
-        while job.before is not None and drawing is not None and self._drawings.of(job.before) == drawing:
-            job = job.before
-        return job
+        drawing, first = self._drawings.of(job), job
+        if drawing is None:
+            return job
+        while first.before is not None and self._drawings.of(first.before) == drawing:
+            # A hold may go on for a thousand frames, and each of them asks.
+            first = self._firsts.get(first.before.source, first.before)
+        self._firsts[job.source] = first
+        return first
 
     def _follows(self, job: FrameJob, last: FrameJob) -> bool:
         one, two = self._drawings.of(last), self._drawings.of(job)

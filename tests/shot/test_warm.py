@@ -17,7 +17,10 @@ from colorcli.presets import (
     SamplingSettings,
     WarmStartSettings,
 )
+from colorcli.shot.drawings import Drawing, Drawings
 from colorcli.shot.manifest import read_records
+from colorcli.shot.plan import FrameJob
+from colorcli.shot.warm import Chains
 from colorcli.train.evaluation.evaluate import evaluate_shots
 from colorcli.variants import VARIANTS
 from tests.shot.studio import FakeColorizer, Outcome, cannot_color, color, draw, draw_shot
@@ -230,3 +233,22 @@ def test_a_frame_to_begin_from_that_does_not_fit_ends_the_run_and_colors_nothing
     outcome = color(walk, preset=WARM, frames="7", colorizer=FakeColorizer(before_color=full))
     assert outcome.result.exit_code == DeviceError.exit_code
     assert not outcome.pictures()
+
+
+def test_a_hold_of_a_thousand_frames_is_walked_back_once_and_not_for_each_of_them():
+    asked = 0
+
+    class Counted(Drawings):
+        def of(self, job: FrameJob) -> Drawing:
+            nonlocal asked
+            asked += 1
+            return Drawing("the same" if job.number else "another", (), (96, 64))
+
+    chains = Chains("settings", "key", EVERY, Counted({}))
+    before, starts = None, []
+    for number in range(1001):
+        path = Path(f"walk.{number:04d}.png")
+        before = FrameJob(number, "walk.", path, path, before=before)
+        starts.append(chains.before(before))
+    assert len(set(starts[1:])) == 1 and starts[0] is None and starts[1] is not None
+    assert asked < 20 * 1001
