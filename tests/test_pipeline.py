@@ -83,7 +83,8 @@ def test_guidance_changes_the_picture(mini, frames, reference):
 
 
 def test_the_chosen_attention_reaches_every_call_of_the_network(frames, reference):
-    pipeline = load_pipeline("mini", "cpu", "xformers")  # on the CPU it is named, but SDPA does the work
+    pipeline = load_pipeline("mini", "cpu")
+    pipeline.attention = "xformers"   # on the CPU it is named, but SDPA does the work
     plans = []
     pipeline.unet.register_forward_pre_hook(lambda module, given: plans.append(given[5]))
     pipeline.color(frames[:1], reference, QUICK)

@@ -354,7 +354,8 @@ def apply_precision(components: Mapping[str, Any], profile: MemoryProfile) -> No
 def arrange(components: Mapping[str, Any], profile: MemoryProfile, device: torch.device | str) -> None:
     """Lay the weights of convolutions out channels last where the device computes faster so: a card, in 16 bit.
 
-    The numbers stay what they are. On a CPU it was measured to be no gain.
+    The numbers stay what they are. On a CPU mini's network gained 2 to 4 %, its decoder 11 to 15 %, and its last bits
+    were others than those of a pipeline built by hand: not worth it.
     """
     if torch.device(device).type != "cuda" or profile.precision.compute == torch.float32:
         return
