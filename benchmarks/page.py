@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import note
+from benchmarks.presets import tables as presets_tables
 from benchmarks.scale import TITLES, drawn
 
 PLOT = "speed-scale.svg"
 # Those that make the page, in the order they run; each takes --json FILE.
 BENCHMARKS: dict[str, Sequence[str]] = {
-    "shot": (), "frames": (), "startup": ("--rounds", "3"), "encoding": (), "busy": (), "unet_peak": (), "scale": (),
+    "shot": (), "frames": (), "startup": ("--rounds", "3"), "encoding": (), "busy": (), "unet_peak": (), "presets": (),
+    "scale": (),
 }
 
 Result = Mapping[str, Any]
@@ -158,6 +160,7 @@ FACTORS = {"0": "", "1": " n", "2": " n²"}
 TABLES: dict[str, Callable[[Result], str]] = {
     "shot": shot_table, "frames": frames_table, "startup": startup_table, "encoding": encoding_table,
     "busy": busy_table, "unet_peak": peak_table, "scale": scale_table,
+    "presets": presets_tables,
 }
 
 
