@@ -107,9 +107,14 @@ def left_to_color(plans: "Sequence[ShotPlan]") -> int:
 
 
 def network_rows(preset: "Preset", frames: int) -> int:
-    """How often the network runs for some frames, once for each step and branch of guidance."""
-    branches = 1 + (preset.reference.guidance > 1) + (preset.sketch.guidance > 1)
-    return frames * preset.sampling.steps * branches
+    """How often the network runs for some frames, about: once for each step and branch of guidance."""
+    begins, ends = preset.reference.guidance_window
+    pushed = (ends - begins) * ((preset.reference.guidance > 1) + (preset.sketch.guidance > 1))
+    steps: float = preset.sampling.steps
+    if preset.warm_start.on:   # of every stretch all frames but the first make only the last steps
+        every = preset.warm_start.every
+        steps *= (1 + (every - 1) * preset.warm_start.level) / every
+    return round(frames * steps * (1 + pushed))
 
 
 def parse_batch(text: str) -> int | None:

@@ -60,3 +60,12 @@ def test_what_was_compiled_is_in_the_manifest(told: list[dict[str, Any]]) -> Non
     assert told[0]["compiled"] == "on"
     (run,) = json.loads(Path("walk_color/manifest.json").read_text())["runs"]
     assert run["compiled"] == "on" and run["decoding"] == "bf16"
+
+
+def test_rows_that_a_warm_start_or_the_guidance_window_saves_are_not_waited_for():
+    whole = {"sampling": {"steps": 20}, "reference": {"guidance": 4.0}}
+    half = {**whole, "reference": {"guidance": 4.0, "guidance_window": (0.0, 0.5)}}
+    warm = {**half, "warm_start": {"on": True, "every": 4, "level": 0.5}}
+    rows = [network_rows(Preset.model_validate(settings), 4) for settings in (whole, half, warm)]
+    # 20 steps of two rows; half of them one row less; and of four frames three make half of that.
+    assert rows == [4 * 40, 4 * 30, 30 + 3 * 15]
