@@ -86,8 +86,6 @@ def networks_alone(pipeline: Any, engine: Any, rounds: int) -> dict[str, Any]:
                         partial(engine.denoise, latents, 300.0, y, read, maps)),
             "sketch": (partial(pipeline.sketch_encoder, sketch), partial(engine.sketch, sketch)),
             "tagger": (partial(pipeline.tagger, pixels), partial(engine.tagger, pixels)),
-            "encode": (lambda: pipeline.vae.encode(sketch).latents, partial(engine.encode, sketch)),
-            "decode": (lambda: pipeline.vae.decode(latents).sample, partial(engine.decode, latents)),
         }
         one, other = torch.randn(2, SIDE, SIDE).unbind()
         product = 2 * SIDE**3

@@ -391,7 +391,7 @@ class ColorizePipeline(DiffusionPipeline):
         return self
 
     def use_engine(self, engine: OpenVinoNetworks | None) -> "ColorizePipeline":
-        """Let another engine run the networks that a frame goes through; None: torch again.
+        """Let another engine run the large networks that a frame goes through; None: torch again.
 
         Layers are the same but for rounding. The engine was made of the networks of this pipeline.
         """
@@ -491,8 +491,6 @@ class ColorizePipeline(DiffusionPipeline):
 
     def _latents(self, picture: Tensor, preset: Preset) -> Tensor:
         """Encode a picture (B, 3, h, w): (B, C, h/8, w/8), not scaled; of a distribution its mode."""
-        if self.engine is not None:
-            return self.engine.encode(picture)
         picture = picture.to(self.vae.dtype)
         if self.profile.strips and isinstance(self.vae, AutoencoderKL):
             encoded: Any = AutoencoderKLOutput(encode_in_strips(self.vae, picture))
@@ -600,8 +598,6 @@ class ColorizePipeline(DiffusionPipeline):
         """Decode latents (B, C, h, w), not scaled, one after the other: together they gain no time and take memory."""
 
         def decode(one: Tensor) -> Tensor:
-            if self.engine is not None:
-                return self.engine.decode(one)
             if self.profile.strips and isinstance(self.vae, AutoencoderKL):
                 return decode_in_strips(self.vae, one)
             decoded: Tensor = self.vae.decode(one).sample

@@ -1,4 +1,4 @@
-"""The networks of a frame, run by OpenVINO on the CPU instead of by torch: the same weights, the same numbers in fp32.
+"""The large networks of a frame, run by OpenVINO on the CPU instead of by torch: the same weights, the same numbers in fp32.
 
 Every network is converted once for canvases of any size. Rows of a batch are computed one after the other, so a frame
 never sees its neighbors; what the networks give differs from torch by rounding.
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from colorcli.errors import WeightsError
 from colorcli.model.attention import AttentionPlan, KeyValues
-from colorcli.model.autoencoder import MeanColorAutoencoder
 from colorcli.model.build import last_features
 from colorcli.model.openvino_export import EXPORT_AGAIN, NETWORKS, Export, require_openvino
 from colorcli.model.reference import TaggerTower
@@ -53,9 +52,6 @@ class Parts(Protocol):
 
     @property
     def tagger(self) -> TaggerTower | None: ...
-
-    @property
-    def vae(self) -> Any: ...
 
 
 class OpenVinoNetworks:
@@ -111,14 +107,6 @@ class OpenVinoNetworks:
     def tagger(self, pixels: Tensor) -> Tensor:
         """Encode pictures (B, 3, S, S), as `tagger_pixels` gives them: (B, N, C) tokens."""
         return torch.cat([self._networks["tagger"](one)[0] for one in pixels.split(1)])
-
-    def encode(self, picture: Tensor) -> Tensor:
-        """Give the latents (B, C, H/8, W/8), not scaled, of pictures (B, 3, H, W) in -1..1."""
-        return torch.cat([self._networks["encode"](one)[0] for one in picture.split(1)])
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Give the pictures (B, 3, H, W), about -1..1, of latents (B, C, H/8, W/8), not scaled."""
-        return torch.cat([self._networks["decode"](one)[0] for one in latents.split(1)])
 
     def _embedded(self, sample: Tensor, timestep: Tensor | float, y: Tensor | None, row: int) -> Tensor:
         time = timestep[row] if isinstance(timestep, Tensor) and timestep.dim() else timestep
@@ -191,8 +179,8 @@ def save_networks(parts: Parts, folder: Path) -> None:
 
 def convert(parts: Parts) -> "dict[str, openvino.Model]":
     """Convert the networks of a model, on the CPU in float32, for canvases of any size."""
-    tagger, vae = parts.tagger, parts.vae
-    assert isinstance(vae, MeanColorAutoencoder) and tagger is not None, "see check_engine_settings"
+    tagger = parts.tagger
+    assert tagger is not None, "see check_engine_family"
     height, width = TRACED_CANVAS
     canvas = torch.zeros(1, 3, height, width)
     latents = torch.zeros(1, parts.unet.config["in_channels"], height // 8, width // 8)
@@ -208,8 +196,6 @@ def convert(parts: Parts) -> "dict[str, openvino.Model]":
                               [free, (1, None), *[free] * len(maps), *[read] * len(tokens)]),
         "sketch": _converted(_Sketch(parts.sketch_encoder), (canvas,), [free]),
         "tagger": _converted(tagger, (torch.zeros(1, 3, side, side),), [(1, None, None, None)]),
-        "encode": _converted(_Encode(vae), (canvas,), [free]),
-        "decode": _converted(_Decode(vae), (latents,), [free]),
     }
 
 
@@ -283,26 +269,6 @@ class _Sketch(nn.Module):
 
     def forward(self, sketch: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.encoder(sketch))
-
-
-class _Encode(nn.Module):
-    def __init__(self, vae: MeanColorAutoencoder) -> None:
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, picture: Tensor) -> Tensor:
-        found: Tensor = self.vae.encode(picture).latents
-        return found
-
-
-class _Decode(nn.Module):
-    def __init__(self, vae: MeanColorAutoencoder) -> None:
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, latents: Tensor) -> Tensor:
-        found: Tensor = self.vae.decode(latents).sample
-        return found
 
 
 def _transposed(node: Any) -> list[Any]:
