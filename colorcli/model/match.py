@@ -216,10 +216,13 @@ def rule_scores(frame: PartMap, regions: RegionReadings, key: KeyMap, rule: Matc
     count = len(key.palette)
     best = torch.zeros(len(alike), count)
     best.scatter_reduce_(1, key.region_colors[None].expand_as(alike), alike, "amax")  # (R, K)
-    cells = _likeness(frame.parts.flatten(1).mT, key.map.parts.flatten(1).mT, rule)
-    cells = cells * _nearness(frame.places.flatten(1).mT, key.map.places.flatten(1).mT, rule)  # (cells, key cells)
-    votes = cells @ key.cell_colors.flatten(0, 1)
-    votes = regions.cells @ (votes / votes.sum(1, keepdim=True).clamp_min(1e-8))  # (R, K)
+    # Cells without a region, and cells of the key without a color, have no voice: most of the canvas.
+    colors = key.cell_colors.flatten(0, 1)  # (key cells, K)
+    here, there = regions.cells.any(0), colors.any(1)
+    cells = _likeness(frame.parts.flatten(1).mT[here], key.map.parts.flatten(1).mT[there], rule)
+    cells = cells * _nearness(frame.places.flatten(1).mT[here], key.map.places.flatten(1).mT[there], rule)
+    votes = cells @ colors[there]
+    votes = regions.cells[:, here] @ (votes / votes.sum(1, keepdim=True).clamp_min(1e-8))  # (R, K)
     return (best + rule.faint).log() + rule.cell_power * (votes + rule.faint).log()
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.images import Picture, over_paper
+from colorcli.prepare.canvas import bounds
 from colorcli.prepare.lineart import STROKE_SHARE, LineArt, alpha_is_lines
 from colorcli.prepare.regions import closed_regions
 from colorcli.presets import MaskSettings
@@ -250,8 +251,14 @@ def _without_bites(outside: Bits, barrier: Bits) -> Bits:
     """
     radius = max(3, round(BITE * max(barrier.shape)))
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    figure = np.pad(1 - outside, radius)
-    notches = cv2.morphologyEx(figure, cv2.MORPH_CLOSE, disk)[radius:-radius, radius:-radius] & outside
+    box = bounds(outside == 0)
+    if box is None:
+        return outside
+    # A closing fills nothing beyond the box of what it closes.
+    part = np.s_[box[1] : box[1] + box[3], box[0] : box[0] + box[2]]
+    figure = np.pad(1 - outside[part], radius)
+    notches = np.zeros_like(outside)
+    notches[part] = cv2.morphologyEx(figure, cv2.MORPH_CLOSE, disk)[radius:-radius, radius:-radius] & outside[part]
     count, labels = cv2.connectedComponents(notches, connectivity=4)
     if count == 1:
         return outside
