@@ -29,11 +29,11 @@ def export_model(
     weights = require_whole(find_weights(name))
     with exported.new_folder(out) as folder:
         from colorcli.loading import load_pipeline, quiet_libraries
-        from colorcli.model.openvino_networks import save_networks
+        from colorcli.model.openvino_networks import convert, save_networks
 
         pipeline = load_pipeline(name, "cpu", precision="fp32", memory="full", compiled="off")
         with quiet_libraries():
-            save_networks(pipeline, folder)
+            save_networks(convert(pipeline), folder)
         made = exported.write_export(folder, weights)
     rows = [
         ("model", made.model),

@@ -1,4 +1,4 @@
-"""The large networks of a frame, run by OpenVINO on the CPU instead of by torch: the same weights, the same numbers in fp32.
+"""The large networks of a frame, run by OpenVINO on the CPU instead of by torch: the same weights, in fp32.
 
 Every network is converted once for canvases of any size. Rows of a batch are computed one after the other, so a frame
 never sees its neighbors; what the networks give differs from torch by rounding.
@@ -8,7 +8,7 @@ import contextlib
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -57,7 +57,9 @@ class Parts(Protocol):
 class OpenVinoNetworks:
     """The networks that color a frame, compiled. Any thread may call; each network serves one at a time."""
 
-    def __init__(self, unet: ColorUNet, networks: "dict[str, openvino.Model]", threads: int | None = None) -> None:
+    def __init__(
+        self, unet: ColorUNet, networks: "Mapping[str, openvino.Model]", threads: int | None = None
+    ) -> None:
         """unet: what the time is embedded and tokens are projected by. threads: None: as many as torch takes."""
         openvino = import_openvino()
         core = openvino.Core()
@@ -169,10 +171,10 @@ def read_network(file: Path) -> "openvino.Model":
         raise _unreadable(file, error) from error
 
 
-def save_networks(parts: Parts, folder: Path) -> None:
-    """Convert the networks of a model and write a description and the weights of each into a folder."""
+def save_networks(networks: "Mapping[str, openvino.Model]", folder: Path) -> None:
+    """Write a description and the weights of each network into a folder."""
     openvino = import_openvino()
-    for name, network in convert(parts).items():
+    for name, network in networks.items():
         # Weights that were stored in 16 bit would stay the same in 16 bit; the tables of positions would not.
         openvino.save_model(network, folder / f"{name}.xml", compress_to_fp16=False)
 

@@ -6,6 +6,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from colorcli.loading import load_pipeline
 from colorcli.model import openvino_export as exported
 from colorcli.model.attention import AttentionPlan
 from colorcli.model.build import last_features
-from colorcli.model.openvino_networks import OpenVinoNetworks, open_openvino, save_networks
+from colorcli.model.openvino_networks import OpenVinoNetworks, convert, open_openvino, save_networks
 from colorcli.model.unet import Sighting, project_context
 from colorcli.model.weights import WeightsList, require_whole, shipped_folder
 from colorcli.pipeline import ColorizePipeline
@@ -25,7 +26,6 @@ from colorcli.prepare.frame import prepare_frame
 from colorcli.prepare.key import prepare_key
 from colorcli.presets import Preset
 from colorcli.variants import VARIANTS
-from tests.tiny_mini import components
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra is not installed")
 
@@ -41,18 +41,25 @@ def mini() -> ColorizePipeline:
 
 
 @pytest.fixture(scope="module")
-def folder(mini: ColorizePipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def networks(mini: ColorizePipeline) -> dict[str, Any]:
+    """Those of the shipped mini, converted."""
+    return convert(mini)
+
+
+@pytest.fixture(scope="module")
+def folder(networks: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export of the shipped mini."""
     made = tmp_path_factory.mktemp("export") / "mini"
     with exported.new_folder(made) as fresh:
-        save_networks(mini, fresh)
+        save_networks(networks, fresh)
         exported.write_export(fresh, require_whole(shipped_folder("mini")))
     return made
 
 
 @pytest.fixture(scope="module")
-def engine(mini: ColorizePipeline, folder: Path) -> OpenVinoNetworks:
-    return open_openvino(mini, exported.read_export(folder), threads=2)
+def engine(mini: ColorizePipeline, networks: dict[str, Any]) -> OpenVinoNetworks:
+    """As it is without an export."""
+    return OpenVinoNetworks(mini.unet, networks, threads=2)
 
 
 def drawn(*shape: int) -> torch.Tensor:
@@ -95,7 +102,7 @@ def test_strengths_and_rows_that_see_nothing_are_as_in_torch(mini: ColorizePipel
     assert far(plain[:1], pairs[0][:1]) > 10 * CLOSE, "the reference changes what is predicted"
 
 
-def test_a_row_does_not_depend_on_the_others_or_on_the_threads(
+def test_a_row_does_not_depend_on_the_others_on_the_threads_or_on_the_export(
     mini: ColorizePipeline, engine: OpenVinoNetworks, folder: Path
 ) -> None:
     alone = open_openvino(mini, exported.read_export(folder), threads=1)
@@ -123,16 +130,6 @@ def test_a_frame_has_the_colors_that_torch_gives_it(
     assert mini.describe()["engine"] == "torch"
     assert np.abs(layers[0] - layers[1]).max() < CLOSE
     assert layers[0].std() > 0.05, "there is something to see"
-
-
-def test_networks_are_converted_at_the_start_where_there_is_no_export() -> None:
-    made = components()
-    for _, module in made.modules():
-        module.eval()
-    engine = open_openvino(made, threads=1)
-    sketch = drawn(1, 3, 128, 160)
-    with torch.inference_mode():
-        assert all(far(*pair) < CLOSE for pair in zip(engine.sketch(sketch), made.sketch_encoder(sketch), strict=True))
 
 
 def test_openvino_comes_without_what_reports_its_use(engine: OpenVinoNetworks) -> None:
