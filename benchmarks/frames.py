@@ -5,6 +5,7 @@ hide behind the network where there is a core to spare. The sizes take turns, so
 """
 
 import argparse
+import os
 import tempfile
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from benchmarks.machine import load, machine, note, report, summary
 from benchmarks.shots import SIZES, write_shot
+from colorcli.cli.main import calm_idle_threads
 
 STAGES = ("read", "prepare", "color", "finish", "write")
 
@@ -26,6 +28,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
     options = parser.parse_args()
+    calm_idle_threads(os.environ)   # as the command does
     report(measure(options.rounds, options.model, options.preset, options.device), options.json)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from colorcli.images import FORMATS, Picture
-from colorcli.model.match import key_map, paint_match, part_map
+from colorcli.model.match import KeyMap, PartMap, RegionReadings, key_map, paint_match, part_map, rule_scores
 from colorcli.prepare.canvas import Canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
@@ -75,3 +75,35 @@ def test_an_open_line_parts_two_colors_where_gaps_are_closed():
     leaking, closed = (paint(halves(1, 2), ink, gap_px=gap) for gap in (0.0, 12.0))
     assert np.ptp(leaking, axis=(0, 1)).max() == 0
     assert np.allclose(closed[:26], RED, atol=0.02) and np.allclose(closed[38:], BLUE, atol=0.02)
+
+
+def test_cells_without_a_region_and_cells_without_a_color_have_no_voice():
+    draw = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=draw)
+
+    def map_of(rows: int, columns: int) -> PartMap:
+        return PartMap(random(5, rows, columns).softmax(0), random(0, rows, columns), random(2, rows, columns))
+
+    def readings(count: int, cells: torch.Tensor) -> RegionReadings:
+        return RegionReadings(
+            random(count, 5).softmax(1), random(count, 2), random(count), random(count, 0), random(count, 7), cells,
+            torch.zeros(count, 4, 32, 32),
+        )
+
+    frame, key_parts = map_of(4, 3), map_of(3, 5)
+    shares = torch.zeros(2, 12)
+    shares[0, 3:5], shares[1, 7] = 0.5, 1.0     # two regions on three cells of twelve
+    shown = torch.zeros(3, 5, 3)
+    shown[1, 2, 0] = shown[2, 3, 1] = shown[2, 4, 2] = 1.0   # three cells of the key show a color
+    key = KeyMap(key_parts, shown, readings(3, random(3, 15)), torch.arange(3), random(3, 3))
+    regions = readings(2, shares)
+    before = rule_scores(frame, regions, key)
+    # What those others show is changed beyond recognition.
+    frame.parts.flatten(1)[:, shares.sum(0) == 0] = random(5, 9).softmax(0)
+    key_parts.parts.flatten(1)[:, shown.flatten(0, 1).sum(1) == 0] = random(5, 12).softmax(0)
+    assert torch.equal(rule_scores(frame, regions, key), before)
+    # One that has a voice is heard.
+    frame.parts[:, 1, 0] = random(5).softmax(0)
+    assert not torch.equal(rule_scores(frame, regions, key), before)
