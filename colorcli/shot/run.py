@@ -80,6 +80,8 @@ def run_plans(
             loras = check_loras(preset)
             for number, lora in enumerate(loras, 1):
                 reporter.warning(f"lora, entry {number}: {lora.path.name}, license {lora.license}")
+            if preset.warm_start.on and at_once not in (None, 1):
+                reporter.warning(f"frames that begin from each other are colored one at a time, not {at_once} together")
             networks_used = [network_entry(key, file) for key, file in files.items()]
             loras_used = [lora_entry(number, lora) for number, lora in enumerate(loras, 1)]
             engine = Engine(
@@ -87,7 +89,7 @@ def run_plans(
                 variant_of(model, preset.model),
                 model,
                 loader,
-                Batch(1 if preset.warm_start.on else at_once),   # frames that begin from each other come in single file
+                Batch(1 if preset.warm_start.on else at_once),
                 networks=networks,
                 network_entries=(*networks_used, *loras_used),
             )

@@ -202,9 +202,12 @@ def test_held_frames_behind_one_that_began_anew_after_a_failure_are_made_again_t
     assert again.pictures()["walk.0006.png"] == again.pictures()["walk.0007.png"] == whole["walk.0006.png"]
 
 
-def test_frames_in_single_file_whatever_batch_was_asked_for(walk, whole):
+def test_frames_come_in_single_file_and_who_asked_for_a_batch_is_told(walk, whole):
     out = walk.parent / "batch"
-    assert color(walk, preset=WARM, out=out, at_once=4).pictures() == whole
+    outcome = color(walk, preset=WARM, out=out, at_once=4)
+    assert outcome.pictures() == whole
+    assert outcome.listener.warnings == ["frames that begin from each other are colored one at a time, not 4 together"]
+    assert not color(walk, preset=WARM, out=out).listener.warnings
 
 
 def test_pictures_without_a_number_begin_from_noise(tmp_path):
