@@ -107,6 +107,9 @@ def about_torch() -> Iterator[Finding]:
     )
     has_xformers = importlib.util.find_spec("xformers") is not None
     yield Finding("attention", "xformers, sdpa" if has_xformers and cuda else "sdpa (part of torch)")
+    has_triton = importlib.util.find_spec("triton") is not None
+    lacking = "off: the package triton is not installed" if cuda else "off: it pays on an NVIDIA card only"
+    yield Finding("compile", "for long shots of the large models" if has_triton and cuda else lacking)
 
 
 def driver_version() -> str | None:

@@ -24,11 +24,12 @@ class CheckedDecoding:
     """Runs a decoder in bf16 until a picture shows that it must not.
 
     fast: False: float32 throughout. Every picture is looked through for numbers that are none, and the first of a shot
-    is decoded both ways: if 1 % of its numbers are `MOST_LEVELS` apart or more, bf16 is given up, with a warning.
+    is decoded both ways: if 1 % of its numbers are `most_levels` apart or more, bf16 is given up, with a warning.
     """
 
-    def __init__(self, fast: bool = False) -> None:
+    def __init__(self, fast: bool = False, most_levels: float = MOST_LEVELS) -> None:
         self.fast = fast
+        self.most_levels = most_levels
         self.refused: str | None = None   # why bf16 was given up
         self._shot: weakref.ref[object] | None = None
 
@@ -45,7 +46,7 @@ class CheckedDecoding:
         why = None
         if not found.isfinite().all() and exact.isfinite().all():
             why = "the decoder runs over in bf16"
-        elif first and (apart := levels_apart(found, exact)) > MOST_LEVELS:
+        elif first and (apart := levels_apart(found, exact)) > self.most_levels:
             why = f"the decoder in bf16 is off by {apart:.1f} of 255 levels"
         if why is not None:
             self.fast, self.refused = False, why
