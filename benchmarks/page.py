@@ -21,9 +21,11 @@ from benchmarks.scale import TITLES, drawn
 PLOT = "speed-scale.svg"
 # Those that make the page, in the order they run; each takes --json FILE.
 BENCHMARKS: dict[str, Sequence[str]] = {
-    "shot": (), "frames": (), "startup": ("--rounds", "3"), "encoding": (), "busy": (), "unet_peak": (), "presets": (),
-    "scale": (),
+    "shot": (), "frames": (), "startup": ("--rounds", "3"), "encoding": (), "busy": (), "unet_peak": (),
+    "scale": ("--rounds", "3"),
 }
+# Those that take longer, or need what is not always installed: only where they are named.
+ON_REQUEST: dict[str, Sequence[str]] = {"engines": (), "presets": ()}
 
 Result = Mapping[str, Any]
 
@@ -33,7 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of the measured files")
     parser.add_argument("page", type=Path)
-    parser.add_argument("--run", nargs="*", metavar="NAME", help=f"measure first; all of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--run", nargs="*", metavar="NAME", choices=[*BENCHMARKS, *ON_REQUEST],
+                        help=f"measure first: {', '.join(BENCHMARKS)}; if named, {', '.join(ON_REQUEST)}")
     options = parser.parse_args()
     if options.run is not None:
         run(options.folder, options.run or BENCHMARKS)
@@ -48,7 +51,7 @@ def run(folder: Path, names: Iterable[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         note(f"--- {name}")
-        own = BENCHMARKS[name]
+        own = {**BENCHMARKS, **ON_REQUEST}[name]
         command = [sys.executable, "-m", f"benchmarks.{name}", *own, "--json", str(folder / f"{name}.json")]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
@@ -156,11 +159,27 @@ def scale_table(result: Result) -> str:
     return lay(("against", "measured from", "seconds", "misses a point by at most"), rows)
 
 
+def engine_table(result: Result) -> str:
+    """OpenVINO against torch."""
+    rows = []
+    for size, found in result["sizes"].items():
+        seconds, alike = found["frame"]["seconds"], found["pictures"]
+        rows.append((f"frame, {size}", *(f"{seconds[who]['median']:.2f} s" for who in ("torch", "openvino")),
+                     times(found["frame"]["ratios"]["openvino"]), level(alike["max_difference"]),
+                     f"{alike['delta_e_p99']:g}"))
+    for name, found in result["networks"].items():
+        seconds, share = found["runs"]["seconds"], found["share_of_matmul"]
+        of_peak = (f"{1000 * seconds[who]['median']:.0f} ms, {share[who]:.0%}" for who in ("torch", "openvino"))
+        rows.append((f"{name} alone, and of the matrix product", *of_peak, times(found["runs"]["ratios"]["openvino"]),
+                     f"{found['max_difference_of_largest']:.0e} of the largest", ""))
+    return lay(("mini", "torch", "OpenVINO", "times as fast", "max difference", "ΔE p99"), rows)
+
+
 FACTORS = {"0": "", "1": " n", "2": " n²"}
 TABLES: dict[str, Callable[[Result], str]] = {
     "shot": shot_table, "frames": frames_table, "startup": startup_table, "encoding": encoding_table,
     "busy": busy_table, "unet_peak": peak_table, "scale": scale_table,
-    "presets": presets_tables,
+    "presets": presets_tables, "engines": engine_table,
 }
 
 

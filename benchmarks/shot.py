@@ -25,7 +25,7 @@ OWN_WAYS = ("OMP_", "KMP_", "GOMP_", "MKL_")   # what a user has told threads; b
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--drawings", type=int, default=36, help="different drawings; on twos, 36 are three seconds of film")
+    parser.add_argument("--drawings", type=int, default=36, help="of the shot: three seconds on twos")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each kind")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--preset", default="cel")
