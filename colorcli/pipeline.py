@@ -440,6 +440,7 @@ class ColorizePipeline(DiffusionPipeline):
                     (self.image_encoder.config.image_size // self.image_encoder.config.patch_size) ** 2,
                     self.image_encoder.config.projection_dim,
                 ),
+                ways=(preset.compat, preset.sampling.seed),
             )
         return Encoders(
             clip=self._clip_tokens,
@@ -450,6 +451,7 @@ class ColorizePipeline(DiffusionPipeline):
             reference_net=self.reference_net if preset.background.reference_net else None,
             adapters=self._adapters(preset),
             latent_scale=self.vae.config["scaling_factor"],
+            ways=(preset.compat, preset.sampling.seed),
         )
 
     def _clip_tokens(self, picture: Tensor) -> Tensor:
@@ -558,7 +560,7 @@ class ColorizePipeline(DiffusionPipeline):
         if self.unet.regions is not None:
             self.unet.regions.begin(len(frames))
         with self._phase("denoise", *canvas):
-            conditions = self._projected(conditions, len(frames))
+            conditions = self._projected(conditions, frames[0], reference, preset)
             latents = sample(
                 guided(
                     self._denoiser,
@@ -628,15 +630,25 @@ class ColorizePipeline(DiffusionPipeline):
         found = self._encoders(preset).frame_conditions(reference.tokens, sketch, mask, self._settings(preset))
         return replace(found, context=reference.context, backend=self.attention)
 
-    def _projected(self, conditions: Conditions, frames: int) -> Conditions:
-        """Project what lies behind the character, which is the same in every step, once for all steps."""
+    def _projected(
+        self, conditions: Conditions, frame: PreparedFrame, reference: Reference, preset: Preset
+    ) -> Conditions:
+        """Project what lies behind the character, which is the same in every step, once for all steps.
+
+        What the side encoders have read is the same in every frame of one canvas size, too: once for a shot.
+        """
         if not self.profile.keep_projected:
             return conditions
-        if conditions.sides.hints:
-            hints = [hint.to(self.unet.dtype) for hint in conditions.sides.hints if isinstance(hint, Tensor)]
-            conditions = replace(conditions, sides=replace(conditions.sides, hints=project_hints(self.unet, hints)))
-        # Keys and values take twice the room, and each row of several frames has its own: fewer would fit together.
-        if conditions.bank and frames == 1:
+        encoders, settings, sides = self._encoders(preset), self._settings(preset), conditions.sides
+        if sides.hints and isinstance(encoders, SideEncoders) and isinstance(settings, SideSettings):
+            hints = [hint for hint in sides.hints if isinstance(hint, Tensor)]
+            height, width = frame.ink_canvas.shape
+            projected = reference.tokens.kept.once(
+                "projected hints", encoders.sides_by(settings, (height, width)),
+                lambda: project_hints(self.unet, [hint.to(self.unet.dtype) for hint in hints]), most=1,
+            )
+            conditions = replace(conditions, sides=replace(sides, hints=projected))
+        if conditions.bank:
             conditions = replace(conditions, bank=project_bank(self.unet, conditions.bank))
         return conditions
 
@@ -650,12 +662,17 @@ class ColorizePipeline(DiffusionPipeline):
         """Prepare the key for reference-only attention, stretched to the canvas of a frame."""
         if reference.picture is None:
             return None
-        injection = preset.injection
-        shown = stretch(reference.picture, frame.ink_canvas.shape)
-        maps = [injection.sketch * level for level in self._encoders(preset).sketch(-shown)]
-        latents = self._latents(shown, preset) * self.vae.config["scaling_factor"]
+        injection, encoders = preset.injection, self._encoders(preset)
+        picture, size = reference.picture, frame.ink_canvas.shape
+
+        def encode() -> tuple[Tensor, Sequence[Tensor]]:
+            shown = stretch(picture, size)
+            return encoders.latent_scale * encoders.latents(shown), encoders.sketch(-shown)
+
+        latents, maps = reference.tokens.kept.once("key on the canvas", (encoders.ways, size), encode)
+        scaled = [injection.sketch * level for level in maps]
         noise = self._noise([frame], preset, KEY_NOISE)
-        return ReferenceOnly(latents, noise, maps, injection.fidelity, injection.start)
+        return ReferenceOnly(latents, noise, scaled, injection.fidelity, injection.start)
 
     def _match(
         self,

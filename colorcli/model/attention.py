@@ -293,7 +293,7 @@ def attend_selected(
 
     Equal to one attention over both with a bias of 0 and minus infinity, which would be (N, 2N) numbers for each row.
     """
-    if len(selection.groups) != 1 and q.shape[1] < GATHERED_FROM or not selection.groups:
+    if (len(selection.groups) != 1 and q.shape[1] < GATHERED_FROM) or not selection.groups:
         chosen = selection.inside[..., None]  # (B, N, 1)
         return torch.where(chosen, attend(q, inside, heads, backend), attend(q, outside, heads, backend))
     out = torch.empty_like(q)

@@ -1,7 +1,8 @@
 """From pictures and settings to all that the denoising network reads beside the latents, in each guidance branch."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,49 @@ from colorcli.prepare.background import aspect_crop_fractions
 XL_LATENT_SCALE = 0.13025
 BLANK_SKETCH = -1.0   # paper, in the polarity the networks see
 WHITE = 1.0
+KEPT_SIZES = 2        # canvas sizes that what was made of a key is kept for; a shot has one, seldom two
+
+T = TypeVar("T")
+
+
+class Kept:
+    """What was made of a key for the canvases of a shot, so that it is made once for each of their sizes.
+
+    It lies in the key, and goes with it. Of each kind the last few are kept, as they lie on the device.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, dict[Hashable, Any]] = {}
+
+    def once(self, kind: str, wanted: Hashable, make: Callable[[], T], most: int = KEPT_SIZES) -> T:
+        """Give one of a kind, made now if it is not there; `wanted` is all that it depends on beside the key."""
+        made = self._made.setdefault(kind, {})
+        if wanted not in made:
+            while len(made) >= most:
+                del made[next(iter(made))]   # before the new one is made: both may not have room
+            made[wanted] = make()
+        found: T = made[wanted]
+        return found
+
+
+class Encoding(Protocol):
+    """What turns pictures into latents and maps, as the encoders of every model have it."""
+
+    @property
+    def latents(self) -> Callable[[Tensor], Tensor]:
+        """Picture of canvas size (B, 3, H, W) -> (B, 4, H/8, W/8), not scaled."""
+
+    @property
+    def sketch(self) -> Callable[[Tensor], Sequence[Tensor]]:
+        """Line art (B, 3, H, W) -> maps, finest first."""
+
+    @property
+    def latent_scale(self) -> float:
+        """What latents are multiplied by for the denoising network."""
+
+    @property
+    def ways(self) -> Hashable:
+        """What `latents` and `sketch` go by beside the picture."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +87,7 @@ class Encoders:
     reference_net: ReferenceNet | None = None
     adapters: Sequence[Adapter | RegionAdapter | None] = ()
     latent_scale: float = XL_LATENT_SCALE
+    ways: Hashable = ()   # what `latents` and `sketch` go by beside the picture; what they gave is kept by it
 
     def read_key(self, key: "KeyPictures", settings: "ConditionSettings") -> "KeyTokens":
         """Read a key once for all frames; see `read_key`."""
@@ -93,6 +138,8 @@ class KeyTokens:
     background: Tensor | None         # (1, N, D)
     picture: Tensor | None            # (1, 3, h, w), what the background's tokens were read from
     mask: Tensor | None               # (1, 1, h, w), the character in that picture
+    # What else was made of it for the canvases of its frames; filled in by `frame_conditions`.
+    kept: Kept = field(default_factory=Kept, compare=False, repr=False, kw_only=True)
 
     @property
     def context(self) -> Tensor:
@@ -162,9 +209,7 @@ def frame_conditions(
     height, width = sketch.shape[2:]
     side = sketch.new_tensor([height]), sketch.new_tensor([width])
     maps = _scaled(encoders.sketch(sketch), settings.sketch_levels)
-    blank: tuple[Tensor, ...] = ()
-    if settings.blank:
-        blank = _scaled(encoders.sketch(torch.full_like(sketch[:1], BLANK_SKETCH)), settings.sketch_levels)
+    blank = _scaled(blank_maps(encoders, key, sketch), settings.sketch_levels) if settings.blank else ()
     y = canvas_vector(*side) if score is None else canvas_vector(*side, score)
     plain = Conditions(key.reference, maps, blank, y, strengths=settings.strengths)
     if not settings.split:
@@ -176,8 +221,7 @@ def frame_conditions(
     )
     found = replace(plain, context=key.context, region=region, adapters=encoders.adapters)
     if settings.latent_copy:
-        copied = encoders.latent_scale * encoders.latents(crop_to_aspect(key.picture, (height, width)))
-        return replace(found, background_latents=copied)
+        return replace(found, background_latents=copied_latents(encoders, key, key.picture, (height, width)))
     if encoders.reference_net is None:
         return found
     return replace(found, bank=_bank(encoders, key, sketch_mask))
@@ -221,6 +265,21 @@ def branch_rows(conditions: Conditions, branches: Sequence[str], frames: int, *,
     ))
 
 
+def blank_maps(encoders: Encoding, key: KeyTokens, sketch: Tensor) -> Sequence[Tensor]:
+    """Give the maps of an empty sheet as large as `sketch` (B, 3, H, W): encoded once for each size."""
+    return key.kept.once(
+        "blank maps", (encoders.ways, sketch.shape[2:]),
+        lambda: encoders.sketch(torch.full_like(sketch[:1], BLANK_SKETCH)),
+    )
+
+
+def copied_latents(encoders: Encoding, key: KeyTokens, picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """Give a background's scaled latents (1, 4, h, w) for latent copy: encoded once for each size (height, width)."""
+    return key.kept.once("copied latents", (encoders.ways, size), lambda: (
+        encoders.latent_scale * encoders.latents(crop_to_aspect(picture, size))
+    ))
+
+
 def picture_tokens(encoders: Encoders, picture: Tensor) -> Tensor:
     """Read a picture (1, 3, H, W) as context tokens (1, N, D)."""
     return encoders.projection(encoders.clip(picture), encoders.tagger(picture))
@@ -238,9 +297,12 @@ def _scaled(maps: Sequence[Tensor], levels: Sequence[float]) -> tuple[Tensor, ..
 def _bank(encoders: Encoders, key: KeyTokens, sketch_mask: Tensor) -> list[Tensor]:
     assert encoders.reference_net is not None and key.picture is not None
     rows, _, height, width = sketch_mask.shape
-    latents = encoders.latent_scale * encoders.latents(stretch(key.picture, (height, width)))
+    picture = key.picture
+    latents = key.kept.once("background latents", (encoders.ways, (height, width)), lambda: (
+        encoders.latent_scale * encoders.latents(stretch(picture, (height, width)))
+    ))
     mask = key.mask if key.mask is not None else torch.zeros_like(sketch_mask[:1])
-    ch, cw = aspect_crop_fractions((height, width), (key.picture.shape[2], key.picture.shape[3]))
+    ch, cw = aspect_crop_fractions((height, width), (picture.shape[2], picture.shape[3]))
     corner = latents.new_zeros(1)
     y = crop_vector(corner, corner, corner + ch, corner + cw)
     background = reference_net_input(latents.expand(rows, -1, -1, -1), sketch_mask, mask)

@@ -4,21 +4,22 @@ Without projection and vector condition, but with what the side encoders read of
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from colorcli.model.attention import NO_SIDES, Adapter, Region, RegionAdapter, SideFeatures
 from colorcli.model.conditions import (
-    BLANK_SKETCH,
     Conditions,
     ConditionSettings,
     KeyPictures,
     KeyTokens,
+    blank_maps,
     bleach,
+    copied_latents,
 )
-from colorcli.model.preprocess import crop_to_aspect, scale, stretch
+from colorcli.model.preprocess import scale, stretch
 from colorcli.model.scalars import size_vector
 from colorcli.model.side_encoders import BackgroundEncoder, StyleEncoder
 from colorcli.model.text_manipulation import TextEdit, edit_tokens
@@ -38,6 +39,7 @@ class SideEncoders:
     adapters: Sequence[Adapter | RegionAdapter | None] = ()   # of every transformer block of the denoising network
     latent_scale: float = SD21_LATENT_SCALE
     context_shape: tuple[int, int] = (256, 1024)    # tokens of a picture and their width
+    ways: Hashable = ()   # what `latents` and `sketch` go by beside the picture; what they gave is kept by it
 
     def read_key(self, key: KeyPictures, settings: ConditionSettings) -> KeyTokens:
         """Read a key once for all frames; see `read_key`."""
@@ -53,11 +55,14 @@ class SideEncoders:
         """
         assert isinstance(key, SideKey) and isinstance(settings, SideSettings)
         size = (sketch.shape[2], sketch.shape[3])
-        wanted = size, settings.split, settings.style, settings.hints, settings.merge, settings.latent_copy
-        if wanted not in key.seen:
-            key.seen.clear()  # a large canvas makes 50 MB of them
-            key.seen[wanted] = side_features(self, key, settings, size)
-        return frame_conditions(self, key, sketch, sketch_mask, settings, key.seen[wanted])
+        # One alone is kept: a large canvas makes 50 MB of them.
+        wanted = self.sides_by(settings, size)
+        sides = key.kept.once("side features", wanted, lambda: side_features(self, key, settings, size), most=1)
+        return frame_conditions(self, key, sketch, sketch_mask, settings, sides)
+
+    def sides_by(self, settings: "SideSettings", size: tuple[int, int]) -> Hashable:
+        """Give all that the side features of a key depend on, for a canvas of (height, width)."""
+        return self.ways, size, settings.split, settings.style, settings.hints, settings.merge, settings.latent_copy
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,6 @@ class SideKey(KeyTokens):
     reference_picture: Tensor | None = None   # (1, 3, h, w)
     own_picture: Tensor | None = None         # (1, 3, h, w), the user's picture of the background
     own_tokens: Tensor | None = None          # (1, N, D), read from it
-    # What the side encoders last read, by canvas size and settings; filled in by `SideEncoders.frame_conditions`.
-    seen: dict[Hashable, SideFeatures] = field(default_factory=dict, compare=False, repr=False)
 
 
 def read_key(encoders: SideEncoders, key: KeyPictures, settings: SideSettings) -> SideKey:
@@ -137,9 +140,7 @@ def frame_conditions(
     """
     height, width = sketch.shape[2:]
     maps = _scaled(encoders.sketch(sketch), settings.sketch_levels)
-    blank: tuple[Tensor, ...] = ()
-    if settings.blank:
-        blank = _scaled(encoders.sketch(torch.full_like(sketch[:1], BLANK_SKETCH)), settings.sketch_levels)
+    blank = _scaled(blank_maps(encoders, key, sketch), settings.sketch_levels) if settings.blank else ()
     found = Conditions(
         key.context, maps, blank, None, strengths=settings.strengths,
         sides=side_features(encoders, key, settings, (height, width)) if sides is None else sides,
@@ -154,8 +155,7 @@ def frame_conditions(
         return found
     if settings.latent_copy:
         assert key.picture is not None
-        copied = encoders.latent_scale * encoders.latents(crop_to_aspect(key.picture, (height, width)))
-        found = replace(found, background_latents=copied)
+        found = replace(found, background_latents=copied_latents(encoders, key, key.picture, (height, width)))
     return replace(found, adapters=encoders.adapters)
 
 

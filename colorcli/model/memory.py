@@ -287,20 +287,21 @@ def activations(profile: MemoryProfile, model: str, phase: Phase, canvas: Canvas
     sizes, wide = SIZES[model], profile.precision.compute.itemsize
     pixels, rows = canvas[0] * canvas[1], 3 * frames
     context = sizes.context * wide if profile.keep_projected else 0
+    # What was made of the key for this canvas stays from frame to frame: the maps of an empty sheet, and the hints.
+    # Keys and values are two numbers for one.
+    kept = pixels * wide * (sizes.maps + sizes.hints * (3 if profile.keep_projected else 1))
     # What a frame's drawing was read as stays until its noise is removed.
-    read = pixels * wide * (sizes.maps * (frames + 1) + sizes.bank * frames + sizes.hints)
-    # Keys and values are two numbers for one; those of a bank are kept for a frame by itself only.
-    projected = pixels * wide * (2 * sizes.hints + (sizes.bank if frames == 1 else 0)) if profile.keep_projected else 0
+    read = kept + pixels * wide * frames * (sizes.maps + sizes.bank)
+    projected = pixels * wide * frames * sizes.bank if profile.keep_projected else 0
     needs: dict[Phase, float] = {
         "read key": sizes.encoders,
         "project": 2 * context,
         "read frame": read + pixels * max(
             sizes.sketch * wide * frames, sizes.reference_net * wide * frames, 4 * sizes.encode[profile.strips]
         ),
-        "match": pixels * 4 * max(sizes.sketch, sizes.row) * frames,
-        "denoise": read + projected
-        + pixels * wide * rows * (sizes.row + sizes.maps + (sizes.bank if frames > 1 else 0)),
-        "decode": pixels * 4 * (sizes.decode[profile.strips] + 3 * frames),
+        "match": kept + pixels * 4 * max(sizes.sketch, sizes.row) * frames,
+        "denoise": read + projected + pixels * wide * rows * (sizes.row + sizes.maps),
+        "decode": kept + pixels * 4 * (sizes.decode[profile.strips] + 3 * frames),
     }
     return int(context + needs[phase])
 

@@ -92,13 +92,13 @@ def test_removing_noise_needs_what_is_promised_for_it(published, canvas):
                 for c, s in zip((320, 320, 640, 1280), (1, 2, 4, 4), strict=True)
             ]
             bank = [
-                empty(1 if frames == 1 else rows, height * width // p.stride**2, p.width, dtype=torch.half)
+                empty(frames, height * width // p.stride**2, p.width, dtype=torch.half)
                 for p in places(unet) if p.part == "decoder" and model == "xlv2"
             ]
             context = [
                 KeyValues(*(empty(1, 392, p.width, dtype=torch.half) for _ in range(2))) for p in places(unet)
             ]
-            seen = project_bank(unet, bank) if bank and frames == 1 else []
+            seen = project_bank(unet, bank) if bank else []
             given = sum(t.nbytes for t in (*maps, *(() if seen else bank)))
             given += sum(kv.keys.nbytes + kv.values.nbytes for kv in (*context, *seen))
             latents, y = empty(rows, 4, height, width), empty(1, 512)
