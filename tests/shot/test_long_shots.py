@@ -3,7 +3,9 @@
 import shutil
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,12 @@ import numpy as np
 import pytest
 
 from colorcli.images import Float, Picture
+from colorcli.model.build import Components
+from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.presets import Preset, load_preset
 from colorcli.shot import stages
+from tests import tiny_mini
 from tests.shot.studio import FakeColorizer, color, draw_key, drawing
 
 SMALL = ("canvas.size=[128, 128]", "masks.source=none")
@@ -117,3 +122,26 @@ def test_a_shot_on_twos_asks_the_network_for_every_drawing_once_and_for_the_key_
     assert outcome.colorizer.asked == 6
     assert outcome.colorizer.encoded == 1
     assert len(outcome.pictures()) == 12
+
+
+def test_every_network_of_mini_runs_on_twos_as_often_as_on_ones_and_reads_the_key_once(tmp_path: Path) -> None:
+    made = tiny_mini.components(matcher=True)
+    pipeline = ColorizePipeline(**{part.name: getattr(made, part.name) for part in fields(Components)})
+    calls: Counter[str] = Counter()
+    for name in ("projection", "tagger", "sketch_encoder", "unet", "matcher"):
+        network = getattr(pipeline, name).eval()
+        network.register_forward_hook(lambda *_, name=name: calls.update([name]))
+    counted = {}
+    for held in (1, 2):
+        calls.clear()
+        folder = tmp_path / str(held)
+        folder.mkdir()
+        outcome = color(
+            write_held_shot(folder / "walk", 3 * held, held), colorizer=pipeline, preset=load_preset("cel", SMALL)
+        )
+        assert outcome.result.totals.written == 3
+        counted[held] = dict(calls)
+    assert counted[1] == counted[2]
+    assert counted[1]["projection"] == 1               # the key's tokens
+    assert counted[1]["sketch_encoder"] == 1 + 3       # the key's lines, and each drawing's
+    assert counted[1]["unet"] == 1 + 3 * 2             # the key's parts, each drawing's parts and its one step
