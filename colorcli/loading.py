@@ -73,7 +73,10 @@ def load_pipeline(
                 pipeline = ColorizePipeline(**components)
         if loras:
             pipeline = pipeline.with_loras(loras, found)   # before parts begin to move, or to be kept in 8 bits
-        networks = [part for part in (pipeline.unet, pipeline.reference_net) if part is not None]
+        readers = (
+            pipeline.unet, pipeline.reference_net, pipeline.background_encoder, pipeline.style_encoder,
+        )  # fmt: skip
+        networks = [part for part in readers if part is not None]
         pipeline.attention = choose_backend(attention, chosen, networks, numbers.compute)
         pays = compile_pays(family, chosen, rows, area)
         pipeline = pipeline.keep_within(profile, chosen)
