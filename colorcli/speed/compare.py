@@ -129,7 +129,7 @@ def compare(pipeline: ColorizePipeline, preset: Preset, size: Size, asked: Asked
         ways = ways_to_color(pipeline, loop, scene, asked)
         tried: dict[str, Tried] = {}
         for way in ways:
-            if asked.until is not None and tried and time.monotonic() > asked.until:
+            if asked.until is not None and "ours" in tried and time.monotonic() > asked.until:
                 tried[way.name] = Tried(problem="no time was left")
                 continue
             tried[way.name] = try_way(way, pipeline)
@@ -274,13 +274,17 @@ def describe(
         ratio = times["ratios"].get(way.name, {"median": 1.0, "low": 1.0, "high": 1.0})
         found["seconds_per_frame"] = per_frame
         found["ratio"] = {name: round(value * way.frames, 4) for name, value in ratio.items()}
-        found["of_ours"] = round(per_frame["median"] / times["seconds"]["ours"]["median"], 4)
+        if "ours" in times["seconds"]:
+            found["of_ours"] = round(per_frame["median"] / times["seconds"]["ours"]["median"], 4)
         if "background" not in way.name:   # which is another amount of work than was counted
             flops = counted["plain" if way.name == "plain" else "ours"] / per_frame["median"]
             found |= {"flops_per_second": flops, "share_of_matmul": round(flops / peak, 4)}
     other = tried.get(way.like)
     if other is not None and other.layers and way.name != way.like:
         found |= {"like": way.like, "equivalence": equivalence(other.layers[:1], mine.layers[:1])}
+    exact = tried.get(EXACT)
+    if exact is not None and exact.layers and way.like == "plain" and way.name != EXACT:
+        found["to_fp32"] = equivalence(exact.layers[:1], mine.layers[:1])
     return found
 
 

@@ -59,6 +59,17 @@ def test_a_large_model_without_weights_is_compared_with_the_plain_loop(
     assert "times plain" in shown and "with random weights" in shown
 
 
+def test_when_time_is_up_the_plain_loop_and_ours_are_known(shrunk: None, tmp_path: Path) -> None:
+    found = bench(
+        tmp_path, "--compare", "--random-weights", "--model=xl", "--size=96x64", "--steps=1", "--minutes=0.01",
+        "--precision=bf16", "--set=sampling.sampler=euler",
+    )  # fmt: skip
+    ways = found["sizes"][0]["ways"]
+    assert ways["ours"]["ratio"] and ways["plain"]["ratio"]["median"] == 1
+    assert ways["plain in fp32"] == {"problem": "no time was left"}
+    assert found["sizes"][0]["rounds"] == 1
+
+
 def test_without_a_comparison_the_stages_are_timed(shrunk: None, tmp_path: Path) -> None:
     (size,) = bench(
         tmp_path, "--random-weights", "--model=xl", "--size=96x64", "--frames=1", "--steps=1", "--guidance=1",
