@@ -1,5 +1,6 @@
 """--engine and `models export`: what is refused before anything is loaded, and what an engine does not change."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from colorcli.cli.main import main
 from tests.shot.studio import FakeColorizer, draw_shot, hollow_model
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra is not installed")
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -52,6 +55,14 @@ def test_a_shot_that_torch_colored_is_not_colored_again_by_another_engine(
     assert colorizer.colored == 2
     records = [json.loads(line) for line in (tmp_path / "walk_color" / "frames.jsonl").read_text().splitlines()]
     assert {record["status"] for record in records[-2:]} == {"skipped"}
+
+
+def test_the_engine_of_a_run_is_recorded(tmp_path: Path, colorizer: FakeColorizer) -> None:
+    shot, model = draw_shot(tmp_path / "walk", [1]), hollow_model(tmp_path / "model")
+    colorizer.describe = lambda: {"device": "cpu", "engine": "openvino 2026.4.1"}  # type: ignore[method-assign]
+    assert main([str(shot), "--ref", str(tmp_path / "key.png"), "--model", str(model), "--engine", "openvino"]) == 0
+    (run,) = json.loads((tmp_path / "walk_color" / "manifest.json").read_text())["runs"]
+    assert run["engine"] == "openvino 2026.4.1"
 
 
 def test_only_models_like_mini_are_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,14 @@ def test_a_row_does_not_depend_on_the_others_on_the_threads_or_on_the_export(
         together = engine.denoise(latents, 300.0, y, tokens, maps)
         row = alone.denoise(latents[1:], 300.0, y, tokens, [level[1:] for level in maps])
     assert torch.equal(together[1:], row)
+
+
+def test_any_thread_may_ask(engine: OpenVinoNetworks) -> None:
+    sketches = [drawn(1, 3, 128, 128 + 32 * i) for i in range(4)]
+    alone = [engine.sketch(sketch) for sketch in sketches]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(engine.sketch, sketches))
+    assert all(torch.equal(one, two) for pair in zip(alone, together, strict=True) for one, two in zip(*pair, strict=True))
 
 
 @pytest.mark.parametrize("settings", [{}, {"sampling": {"steps": 2}, "reference": {"guidance": 2.0}}])
