@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT, GAP = 200, 120, 34   # of a panel, and between panels
+BESIDE = 84                         # height of what is written over and under a panel
 # Clear on white and on black.
 INK, FAINT, FIRST, SECOND = "#808080", "#8888", "#8a8f98", "#3b82f6"
 
@@ -34,12 +35,14 @@ class Panel:
     value: Callable[[float], str] = "{:.3g}".format      # how a number is written
 
 
-def figure(panels: Sequence[Panel], paper: str | None = None) -> str:
-    """Give the panels side by side, as SVG. paper: a color behind them; None: that of the page shows through."""
+def figure(panels: Sequence[Panel], paper: str | None = None, columns: int | None = None) -> str:
+    """Give the panels as SVG, `columns` in a row (None: all). paper: a color behind them; None: the page's own."""
     behind = "" if paper is None else f'<rect width="100%" height="100%" fill="{paper}"/>'
-    width, height = len(panels) * (WIDTH + GAP) + GAP, HEIGHT + 84
+    columns = columns or len(panels)
+    rows, across, down = math.ceil(len(panels) / columns), WIDTH + GAP, HEIGHT + BESIDE
+    width, height = min(columns, len(panels)) * across + GAP, rows * down
     body = "".join(
-        f'<g transform="translate({GAP + place * (WIDTH + GAP)} 40)">{_drawn(panel)}</g>'
+        f'<g transform="translate({GAP + place % columns * across} {40 + place // columns * down})">{_drawn(panel)}</g>'
         for place, panel in enumerate(panels)
     )
     return (

@@ -204,7 +204,7 @@ def drawn(found: Mapping[str, Any]) -> str:
         lines = [Line(curve, FIRST), Line(points, SECOND, joined=False)]
         panels.append(Panel(TITLES[name], missed, lines, from_zero=True, along=axis["unit"],
                             value=lambda seconds: f"{seconds:.3g} s"))
-    return figure(panels)
+    return figure(panels, columns=3)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,9 @@ def measure(rounds: int, model: str) -> dict[str, Any]:
                 "share_of_matmul": round(
                     flops[name] / (2 * SIDE**3) / times["seconds"][name]["median"]
                     * times["seconds"]["matmul"]["median"], 4),
+                # Neighbors take the processor away, but hardly slow it down.
+                "share_by_processor_time": round(
+                    flops[name] / (2 * SIDE**3) / times["cpu_seconds"][name] * times["cpu_seconds"]["matmul"], 4),
             }
             for name in networks
         },
