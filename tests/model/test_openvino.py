@@ -120,7 +120,8 @@ def test_any_thread_may_ask(engine: OpenVinoNetworks) -> None:
     alone = [engine.sketch(sketch) for sketch in sketches]
     with ThreadPoolExecutor(4) as threads:
         together = list(threads.map(engine.sketch, sketches))
-    assert all(torch.equal(one, two) for pair in zip(alone, together, strict=True) for one, two in zip(*pair, strict=True))
+    for wanted, found in zip(alone, together, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(wanted, found, strict=True))
 
 
 @pytest.mark.parametrize("settings", [{}, {"sampling": {"steps": 2}, "reference": {"guidance": 2.0}}])
