@@ -22,7 +22,7 @@ PLOT = "speed-scale.svg"
 # Those that make the page, in the order they run; each takes --json FILE.
 BENCHMARKS: dict[str, Sequence[str]] = {
     "shot": (), "frames": (), "startup": ("--rounds", "3"), "encoding": (), "busy": (), "unet_peak": (),
-    "scale": ("--rounds", "3"),
+    "guidance": ("--rounds", "7"), "scale": ("--rounds", "3"),
 }
 # Those that take longer, or need what is not always installed: only where they are named.
 ON_REQUEST: dict[str, Sequence[str]] = {"engines": (), "presets": ()}
@@ -160,6 +160,18 @@ def scale_table(result: Result) -> str:
     return lay(("against", "measured from", "seconds", "misses a point by at most"), rows)
 
 
+def guidance_table(result: Result) -> str:
+    """The guided pair, plain against ours."""
+    rows = []
+    for name, network in result["networks"].items():
+        for case in network["cases"]:
+            work, apart = case["gflop"], case["max_difference"] / case["largest_value"]
+            rows.append((f"{name}, {case['latents']}×{case['latents']}", f"{case['tokens']}", times(case["ratio"]),
+                         f"{work['plain']:.2f}", f"{work['ours']:.2f}", f"{apart:.0e}"))
+    heading = ("network, latents", "tokens", "times as fast", "GFLOP, plain", "ours", "difference of the largest")
+    return lay(heading, rows)
+
+
 def engine_table(result: Result) -> str:
     """OpenVINO against torch."""
     rows = []
@@ -180,7 +192,7 @@ FACTORS = {"0": "", "1": " n", "2": " n²"}
 TABLES: dict[str, Callable[[Result], str]] = {
     "shot": shot_table, "frames": frames_table, "startup": startup_table, "encoding": encoding_table,
     "busy": busy_table, "unet_peak": peak_table, "scale": scale_table,
-    "presets": presets_tables, "engines": engine_table,
+    "presets": presets_tables, "engines": engine_table, "guidance": guidance_table,
 }
 
 
