@@ -7,7 +7,6 @@ what has no file there stays as it is. The plots lie beside the page.
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ BENCHMARKS: dict[str, Sequence[str]] = {
 # Those that take longer, or need what is not always installed: only where they are named.
 ON_REQUEST: dict[str, Sequence[str]] = {"engines": (), "presets": ()}
 
-Result = Mapping[str, Any]
+Result = dict[str, Any]
 
 
 def main() -> None:
@@ -63,8 +62,8 @@ def filled(page: str, results: Mapping[str, Result]) -> str:
         if (begin in page) != (end in page):
             raise ValueError(f"the page has only one of {begin} and {end}")
         if name in results:
-            text = f"{begin}\n{table(results[name])}\n\n{conditions(results[name])}\n{end}"
-            page = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _, text=text: text, page, flags=re.DOTALL)
+            before, after = page[: page.index(begin)], page[page.index(end) + len(end) :]
+            page = f"{before}{begin}\n{table(results[name])}\n\n{conditions(results[name])}\n{end}{after}"
     return page
 
 

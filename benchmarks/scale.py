@@ -38,7 +38,7 @@ class Axis:
 
     name: str
     unit: str
-    calls: Mapping[float, Callable[[], object]]   # how much of it -> what takes the time
+    calls: Mapping[int, Callable[[], object]]   # how much of it -> what takes the time
     powers: tuple[int, ...] = (0, 1)              # of the curve that is laid through
     rounds: int = 5
     warm_up: int = 1
@@ -100,7 +100,7 @@ def axes(folder: Path, rounds: int) -> Iterator[Axis]:
     calls = {n: partial(small.run, many, tiny_key, n, StandIn()) for n in MANY_FRAMES}
     yield Axis("many_frames", "frames", calls, rounds=3, warm_up=0)
 
-    pixels = {float(side * side): call_of(pipeline, (side, side)) for side in SIDES}
+    pixels = {side * side: call_of(pipeline, (side, side)) for side in SIDES}
     yield Axis("pixels", "pixels", pixels, powers=(0, 1, 2), rounds=rounds)
     yield Axis("rows", "frames in a call", {n: call_of(pipeline, (320, 320), n) for n in ROWS}, rounds=rounds)
 
