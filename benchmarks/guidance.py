@@ -1,6 +1,6 @@
 """A guided prediction, plain against ours, at several sizes and reference lengths: `python -m benchmarks.guidance`.
 
-Plain is diffusers' own network on two whole rows, one with the reference and one with zeros in its place, which projects
+Plain is the network of diffusers on two whole rows, one with the reference and one with zeros in its place; it projects
 the reference in every call. Ours has the keys and values already, computes once what both rows have in common, and does
 not read zeros. The weights are random, with a cross-attention so strong that the two rows differ.
 """
@@ -29,11 +29,12 @@ class Network:
     depths: tuple[int, int, int]
     head_width: int
     context_width: int
+    layers: int = 2          # residual blocks of a level of the encoder
 
 
 NETWORKS = {
     "mini": Network((64, 96, 128), (0, 1, 2), 32, 192),
-    "medium": Network((96, 192, 384), (1, 1, 1), 64, 512),
+    "medium": Network((96, 192, 384), (0, 1, 1), 64, 512, 1),
 }
 
 
@@ -93,7 +94,7 @@ def strong_minded(sizes: Network) -> Any:
     torch.manual_seed(0)
     net = build_unet(
         block_out_channels=sizes.channels, depths=sizes.depths, head_dim=sizes.head_width,
-        context_dim=sizes.context_width, y_dim=512,
+        context_dim=sizes.context_width, y_dim=512, layers_per_block=sizes.layers,
     ).eval().requires_grad_(False)
     for block in transformer_blocks(net):
         for layer in (block.attn2.to_q, block.attn2.to_v, block.attn2.to_out[0]):

@@ -15,7 +15,6 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 BANK_THRESHOLD = 0.05  # mask above this reads the frame itself, the rest the bank; the published readers know no other
-GATHERED_FROM = 128    # queries of a row; where rows have different masks and fewer, all of them reading both is faster
 
 
 @dataclass(frozen=True)
@@ -293,7 +292,7 @@ def attend_selected(
 
     Equal to one attention over both with a bias of 0 and minus infinity, which would be (N, 2N) numbers for each row.
     """
-    if (len(selection.groups) != 1 and q.shape[1] < GATHERED_FROM) or not selection.groups:
+    if not selection.groups:
         chosen = selection.inside[..., None]  # (B, N, 1)
         return torch.where(chosen, attend(q, inside, heads, backend), attend(q, outside, heads, backend))
     out = torch.empty_like(q)

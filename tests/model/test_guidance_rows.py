@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from benchmarks.network import flops_of
 from colorcli.model.attention import (
-    GATHERED_FROM,
     AttentionPlan,
     Injection,
     KeyValues,
@@ -203,7 +202,6 @@ def test_a_layer_with_biases_reads_them_of_an_all_zero_context_and_takes_no_shor
 
 def test_rows_with_masks_of_their_own_read_what_a_bias_of_minus_infinity_would_leave_them():
     height, width, rows = 12, 16, 4
-    assert height * width >= GATHERED_FROM
     layer = transformer_blocks(unet())[0].attn1
     x, bank = normal(rows, height * width, 32, seed=1), normal(2, height * width, 32, seed=2)
     masks = torch.cat([(normal(2, 1, height, width, seed=3) > 0).float()] * 2)   # two frames in two branches
