@@ -235,9 +235,15 @@ def say_comparison(
         console.say()
         console.say(
             f"frames of {found['size']} on canvases of {found['canvas']}, {settings.sampling.steps} steps, "
-            f"medians of {found['rounds']} rounds in turns, load {found['load_before']} to {found['load_after']}"
+            f"medians of {found['rounds']} {'round' if found['rounds'] == 1 else 'rounds'} in turns, "
+            f"load {found['load_before']} to {found['load_after']}"
         )
         console.say_table([row_of(name, way) for name, way in found["ways"].items()], heading=COLUMNS)
+        for name, way in found["ways"].items():
+            if "pays_after_frames" in way:
+                pays = way["pays_after_frames"]
+                words = "never pays" if pays is None else f"pays after {pays} frames"
+                console.say(f"{name}: the first call took {way['first_call_seconds']:.0f} s, which {words}")
 
 
 COLUMNS = ("way", "s/frame", "times plain", "95 %", "of matmul", "GiB", "max diff", "ΔE p99", "to")

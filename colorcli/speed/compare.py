@@ -6,6 +6,7 @@ written here, so what reading ahead and writing behind gain comes on top.
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -279,6 +280,10 @@ def describe(
         if "background" not in way.name:   # which is another amount of work than was counted
             flops = counted["plain" if way.name == "plain" else "ours"] / per_frame["median"]
             found |= {"flops_per_second": flops, "share_of_matmul": round(flops / peak, 4)}
+        twin = times["seconds"].get(way.name.replace(", compiled", ""))
+        if "compiled" in way.name and twin is not None:
+            saved = twin["median"] / way.frames - per_frame["median"]
+            found["pays_after_frames"] = frames_to_pay(mine.first_seconds, saved)
     other = tried.get(way.like)
     if other is not None and other.layers and way.name != way.like:
         found |= {"like": way.like, "equivalence": equivalence(other.layers[:1], mine.layers[:1])}
@@ -286,6 +291,11 @@ def describe(
     if exact is not None and exact.layers and way.like == "plain" and way.name != EXACT:
         found["to_fp32"] = equivalence(exact.layers[:1], mine.layers[:1])
     return found
+
+
+def frames_to_pay(seconds: float, saved: float) -> int | None:
+    """After how many frames what took `seconds` at first is saved again, at `saved` seconds a frame; None: never."""
+    return math.ceil(seconds / saved) if saved > 0 else None
 
 
 def unguided(pipeline: ColorizePipeline, scene: Scene, tried: dict[str, Tried]) -> dict[str, float] | None:

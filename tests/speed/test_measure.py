@@ -3,6 +3,7 @@
 import pytest
 
 from colorcli.speed import measure
+from colorcli.speed.compare import frames_to_pay
 from colorcli.speed.measure import interleaved
 
 
@@ -45,3 +46,8 @@ def test_what_prepares_a_call_is_done_each_time_and_not_timed(clock: Clock) -> N
 def test_no_round_begins_that_would_not_be_over_in_time_but_the_first(clock: Clock, until: float, rounds: int) -> None:
     found = interleaved({"one": lambda: clock.wait(5)}, rounds=4, warm_up=0, until=until)
     assert found["rounds"] == rounds and clock.now == 5 * rounds
+
+
+def test_a_minute_of_compiling_is_saved_again_after_as_many_frames_as_its_savings_fit_in() -> None:
+    assert frames_to_pay(60, 0.25) == 240 and frames_to_pay(60, 0.7) == 86
+    assert frames_to_pay(60, 0) is None and frames_to_pay(60, -0.1) is None
