@@ -89,14 +89,14 @@ def color(
         preset=preset,
         overrides=with_short_cuts(overrides or (), model, image_format, steady),
     )
+    from colorcli.cli.render import Machine, check_networks_engine, render
+
+    machine = Machine(device, attention.value, precision.value, memory.value, batch, compiled.value, engine)
     if dry_run:
         from colorcli.cli.dry_run import show_plan
 
+        check_networks_engine(request.preset, machine)
         return show_plan(request)
-
-    from colorcli.cli.render import Machine, render
-
-    machine = Machine(device, attention.value, precision.value, memory.value, batch, compiled.value, engine)
     return render(request, machine, progress=progress.value, quiet=quiet)
 
 

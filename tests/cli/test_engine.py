@@ -45,6 +45,12 @@ def test_settings_that_only_torch_can_do_are_told_before_anything_is_loaded(
     assert code == 4 and "injection.on" in told and "leave --engine out" in told
 
 
+def test_a_dry_run_tells_what_is_wrong_with_the_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shot = draw_shot(tmp_path / "walk", [1])
+    code, told = refused(capsys, str(shot), "--ref", str(tmp_path / "key.png"), "--engine", "openvno", "--dry-run")
+    assert code == 2 and "openvno is neither an engine nor a folder" in told
+
+
 def test_a_shot_that_torch_colored_is_not_colored_again_by_another_engine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], colorizer: FakeColorizer
 ) -> None:
