@@ -248,7 +248,7 @@ def test_a_first_frame_is_colored_as_ever_and_the_next_makes_half_the_steps_of_w
     assert late > early
 
 
-@pytest.mark.parametrize(("name", "cold", "warm"), [("xl", 40, None), ("xl-fast", 18, None), ("xl-turbo", 12, 4)])
+@pytest.mark.parametrize(("name", "cold", "warm"), [("xl", 40, None), ("xl-fast", 18, None), ("xl-turbo", 16, 8)])
 def test_the_fast_presets_compute_as_few_rows_as_they_say(xl, frames, name, cold, warm):
     settings = load_preset(name, ["canvas.size=[128, 128]"])
     reference = xl.encode_reference(key(settings), settings)
