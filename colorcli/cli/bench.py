@@ -75,7 +75,7 @@ Rounds = Annotated[
                       help="How often each is timed."),
 ]
 Minutes = Annotated[
-    float, typer.Option("--minutes", metavar="M", min=0.01, max=600, rich_help_panel=COMPARED, show_default=True,
+    float, typer.Option("--minutes", metavar="M", min=0, max=600, rich_help_panel=COMPARED, show_default=True,
                         help="When to stop beginning new rounds."),
 ]
 

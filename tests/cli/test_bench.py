@@ -61,7 +61,7 @@ def test_a_large_model_without_weights_is_compared_with_the_plain_loop(
 
 def test_when_time_is_up_the_plain_loop_and_ours_are_known(shrunk: None, tmp_path: Path) -> None:
     found = bench(
-        tmp_path, "--compare", "--random-weights", "--model=xl", "--size=96x64", "--steps=1", "--minutes=0.01",
+        tmp_path, "--compare", "--random-weights", "--model=xl", "--size=96x64", "--steps=1", "--minutes=0",
         "--precision=bf16", "--set=sampling.sampler=euler",
     )  # fmt: skip
     ways = found["sizes"][0]["ways"]
