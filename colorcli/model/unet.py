@@ -608,9 +608,11 @@ class _Walk:
         for block in attention.transformer_blocks:
             tokens = self.transformer_block(block, tokens, height, width)
         x = self.all_rows(x)
+        # The map first: the sum is laid out in memory as its first part is, and a convolution that gets tokens' layout
+        # with weights of another copies its weights in every call.
         if linear:
-            return attention.proj_out(tokens).mT.unflatten(2, (height, width)) + x
-        return attention.proj_out(tokens.mT.unflatten(2, (height, width))) + x
+            return x + attention.proj_out(tokens).mT.unflatten(2, (height, width))
+        return x + attention.proj_out(tokens.mT.unflatten(2, (height, width)))
 
     def transformer_block(self, block: BasicTransformerBlock, x: Tensor, height: int, width: int) -> Tensor:
         i, layers = self.block, self.region(height, width)
