@@ -84,10 +84,10 @@ class Crowded(ColorizePipeline):
 
     room = 1
 
-    def _color(self, frames, reference, preset):
+    def _color(self, frames, reference, preset, **more):
         if len(frames) > self.room:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
-        return super()._color(frames, reference, preset)
+        return super()._color(frames, reference, preset, **more)
 
 
 def test_one_frame_that_does_not_fit_is_told_with_its_size_and_what_to_do(frame):

@@ -13,7 +13,7 @@ from torch import Tensor
 from colorcli.images import read_picture
 from colorcli.model.preprocess import stretch
 from colorcli.model.unet import group, places
-from colorcli.pipeline import ColorizePipeline
+from colorcli.pipeline import ColorizePipeline, Reference
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import prepare_key
 from colorcli.presets import Preset, SamplerName, get_args
@@ -62,7 +62,7 @@ def replace_decode(pipe: ColorizePipeline, layers: Tensor) -> ColorizePipeline:
     class Painted(ColorizePipeline):
         """A pipeline whose autoencoder always paints the same."""
 
-        def _decode(self, latents: Tensor) -> Tensor:
+        def _decode(self, latents: Tensor, reference: Reference) -> Tensor:
             return layers
 
     return Painted(**pipe.components)
