@@ -24,6 +24,8 @@ from colorcli.pipeline import ColorizePipeline
 from colorcli.presets import LoraSettings
 from colorcli.variants import VARIANTS
 
+MOST_SIDE_BY_SIDE = 16   # each takes 0.2 GB
+
 
 def load_pipeline(
     model: str,
@@ -90,6 +92,18 @@ def load_pipeline(
             hint = f"{more_room(chosen, profile.name)}, or see `colorcli doctor`"
             raise DeviceError(f"there is no room for the model on {chosen}: {error}", hint=hint) from error
         raise DeviceError(f"the model cannot be put on {chosen}: {error}", hint="see `colorcli doctor`") from error
+
+
+def share_processor(pipeline: ColorizePipeline) -> ColorizePipeline:
+    """Color as many frames at the same time as there are cores, each on one thread; for a process that does only this.
+
+    Only where a small model runs on the CPU: its layers are too small to be shared among threads well. torch takes one
+    thread for everything in this process from then on, so that a frame has the same bits with any count of cores.
+    """
+    if pipeline.device.type == "cpu" and pipeline.engine is None and pipeline.variant.has_match:
+        pipeline.side_by_side = min(torch.get_num_threads(), MOST_SIDE_BY_SIDE)
+        torch.set_num_threads(1)
+    return pipeline
 
 
 def _require_room(found: Path, precision: Precision) -> None:

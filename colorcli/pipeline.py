@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,6 +153,7 @@ class ColorizePipeline(DiffusionPipeline):
         self.attention = "sdpa"   # a name of BACKENDS
         self.engine: OpenVinoNetworks | None = None   # what runs the networks instead of torch, see `use_engine`
         self.loras: tuple[LoraSettings, ...] = ()   # what the networks are changed by, see `with_loras`
+        self.side_by_side = 1   # frames that are colored at the same time on a CPU, each in a thread of its own
         self.profile = MemoryProfile("full")
         self.decoding = CheckedDecoding()
         self._residency: Residency | None = None   # what moves parts; None: all lie where the pipeline lies
@@ -201,6 +203,7 @@ class ColorizePipeline(DiffusionPipeline):
         found = ColorizePipeline(**self.components | changed_networks(networks, changes))
         found.register_to_config(_name_or_path=self.name_or_path)
         found.attention, found.profile, found.loras = self.attention, self.profile, (*self.loras, *loras)
+        found.side_by_side = self.side_by_side
         found.decoding = CheckedDecoding(self.decoding.fast)
         return found
 
@@ -270,19 +273,22 @@ class ColorizePipeline(DiffusionPipeline):
 
         votes: for each frame its own ballot and those of the drawings around it, see `ballot`; none: it stands alone.
 
-        The frames are colored together if their canvases are of one size, one by one on a CPU, where a batch is no
-        faster and would move the last bits. Raises torch.OutOfMemoryError if there is no room for so many together, and
-        DeviceError if there is none for one.
+        The frames are colored together if their canvases are of one size; on a CPU one by one, or `side_by_side`, as a
+        batch is no faster there and would move the last bits. Raises torch.OutOfMemoryError if there is no room for so
+        many together, and DeviceError if there is none for one.
         """
         sizes = {frame.canvas.size for frame in frames}
         alone = preset.sampling.sampler in RANGE_SAMPLERS and RANGE_SAMPLERS[preset.sampling.sampler].alone
         together = len(sizes) == 1 and self._device.type != "cpu" and not alone
         batches = [frames] if together else [[frame] for frame in frames]
         try:
-            layers: list[Floats] = []
-            for batch in batches:
-                layers += self._color(batch, reference, preset, votes=votes[len(layers) : len(layers) + len(batch)])[0]
-            return layers
+            polls = [votes] if together else [votes[place : place + 1] for place in range(len(frames))]
+            if len(batches) > 1 and self.side_by_side > 1:
+                return self._color_side_by_side(frames, reference, preset, polls)
+            return [
+                layer for batch, poll in zip(batches, polls, strict=True)
+                for layer in self._color(batch, reference, preset, votes=poll)[0]
+            ]
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -290,10 +296,26 @@ class ColorizePipeline(DiffusionPipeline):
             # The tensors of the attempt hang on the traceback, and would still hold the memory at the next one.
             traceback.clear_frames(error.__traceback__)
         self.free_memory()
-        if together and len(frames) > 1:
+        if (together or self.side_by_side > 1) and len(frames) > 1:
             raise torch.OutOfMemoryError(words)
         largest = max(frames, key=lambda frame: frame.canvas.size[0] * frame.canvas.size[1])
         raise too_large(largest.canvas.source, largest.canvas.size, self._device.type, self.profile.name)
+
+    def _color_side_by_side(
+        self,
+        frames: Sequence[PreparedFrame],
+        reference: Reference,
+        preset: Preset,
+        polls: Sequence[Sequence[Sequence[Match | None]]],
+    ) -> list[Floats]:
+        """Color frames at the same time, each in a thread of its own: more threads gain a small network little."""
+
+        @torch.inference_mode()   # holds for one thread
+        def color(frame: PreparedFrame, poll: Sequence[Sequence[Match | None]]) -> Floats:
+            return self._color([frame], reference, preset, votes=poll)[0][0]
+
+        with ThreadPoolExecutor(self.side_by_side, thread_name_prefix="color") as threads:
+            return list(threads.map(color, frames, polls))
 
     @torch.inference_mode()
     def color_next(
@@ -358,7 +380,7 @@ class ColorizePipeline(DiffusionPipeline):
         """Tell the device, the attention backend, precision and memory, whether the network is compiled, and in what
         pictures are decoded, for the manifest.
 
-        "frames" is how many the profile would color together.
+        "frames" is how many the profile would color together, "side_by_side" how many at the same time on a CPU.
         """
         device = self._device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -372,6 +394,7 @@ class ColorizePipeline(DiffusionPipeline):
             "compiled": "off" if self.unet.regions is None else self.unet.regions.describe(),
             "decoding": self.decoding.describe(),
             "frames": str(self.profile.frames),
+            "side_by_side": str(self.side_by_side),
         }
 
     def keep_within(self, profile: MemoryProfile, device: str | torch.device) -> "ColorizePipeline":

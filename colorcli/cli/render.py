@@ -140,9 +140,11 @@ def load_engine(
     engine: str = "torch",
 ) -> Any:
     """Load the model; only here is torch imported."""
-    from colorcli.loading import load_pipeline
+    from colorcli.loading import load_pipeline, share_processor
 
-    return load_pipeline(model, device, attention, precision, memory, canvas_area, loras, compiled, rows, engine)
+    return share_processor(
+        load_pipeline(model, device, attention, precision, memory, canvas_area, loras, compiled, rows, engine)
+    )
 
 
 def summarize(result: "RunResult", plans: "Sequence[ShotPlan]", dialect: console.Dialect) -> None:

@@ -1,5 +1,6 @@
 """From pictures and settings to all that the denoising network reads beside the latents, in each guidance branch."""
 
+import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
@@ -40,15 +41,17 @@ class Kept:
 
     def __init__(self) -> None:
         self._made: dict[str, dict[Hashable, Any]] = {}
+        self._lock = threading.RLock()   # frames may be colored side by side; one thing may be made of another
 
     def once(self, kind: str, wanted: Hashable, make: Callable[[], T], most: int = KEPT_SIZES) -> T:
         """Give one of a kind, made now if it is not there; `wanted` is all that it depends on beside the key."""
-        made = self._made.setdefault(kind, {})
-        if wanted not in made:
-            while len(made) >= most:
-                del made[next(iter(made))]   # before the new one is made: both may not have room
-            made[wanted] = make()
-        found: T = made[wanted]
+        with self._lock:
+            made = self._made.setdefault(kind, {})
+            if wanted not in made:
+                while len(made) >= most:
+                    del made[next(iter(made))]   # before the new one is made: both may not have room
+                made[wanted] = make()
+            found: T = made[wanted]
         return found
 
 

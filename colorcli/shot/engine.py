@@ -60,7 +60,8 @@ class Colorizer(Protocol):
     def describe(self) -> Mapping[str, Any]:
         """What is used, for the manifest: "device", "attention", "engine", "precision", "memory".
 
-        "frames": how many frames it would take together, where nothing else is asked for.
+        "frames": how many frames it would take together, where nothing else is asked for. "side_by_side": how many
+        frames of any size it colors at the same time.
         """
 
 
@@ -69,16 +70,22 @@ class Batch:
     """How many frames are colored together: as many as asked for, until memory runs out."""
 
     asked: int | None = 1                            # None: as many as the colorizer says
+    single_file: bool = False                        # each frame begins from the one before
     frames: int = 1                                  # now
+    any_size: bool = False                           # they need not be of one size
     notes: list[str] = field(default_factory=list)   # what happened to it, for the manifest
 
     def __post_init__(self) -> None:
-        self.frames = self.asked or 1
+        self.frames = 1 if self.single_file else self.asked or 1
+        self._settled = self.single_file
 
     def settle(self, colorizer: Colorizer) -> int:
-        """How many to color together now, by what the colorizer says if nothing was asked for."""
-        if self.asked is None:
-            self.asked = self.frames = int(colorizer.describe().get("frames", 1))
+        """How many to color together now, by what the colorizer says."""
+        if not self._settled:
+            said = colorizer.describe()
+            beside = int(said.get("side_by_side", 1))
+            self.frames = max(self.asked or int(said.get("frames", 1)), beside)
+            self.any_size, self._settled = beside > 1, True
         return self.frames
 
     def halve(self, tried: int) -> None:

@@ -89,7 +89,7 @@ def run_plans(
                 variant_of(model, preset.model),
                 model,
                 loader,
-                Batch(1 if preset.warm_start.on else at_once),
+                Batch(at_once, single_file=preset.warm_start.on),
                 networks=networks,
                 network_entries=(*networks_used, *loras_used),
             )

@@ -418,7 +418,8 @@ class ShotRun:
                     self._drawings.give_up(look.job)
                 self._fail(look.job, error, look.record)
                 continue
-            if batch and ready.prepared.canvas.size != batch[0].prepared.canvas.size:
+            same_size = not batch or ready.prepared.canvas.size == batch[0].prepared.canvas.size
+            if not same_size and not self.engine.batch.any_size:
                 break
             batch.append(ready)
             self._preparing.popleft()
@@ -487,7 +488,7 @@ class ShotRun:
         """Color frames with colors that the drawings around them have a say in."""
         colorizer, preset = self.engine.loader.get(), self.engine.preset
         frames = [ready.prepared for ready in batch]
-        votes = [poll.votes(ready.look.job, ready.prepared, colorizer, reference, preset) for ready in batch]
+        votes = poll.votes([(ready.look.job, ready.prepared) for ready in batch], colorizer, reference, preset)
         return colorizer.color(frames, reference, preset, votes)
 
     def _smaller_batch(self, tried: int) -> None:

@@ -9,6 +9,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Executor, Future
+from functools import partial
 from typing import Any
 
 from colorcli.errors import DeviceError, WeightsError
@@ -80,51 +81,58 @@ class Poll:
         neighbors: Neighbors,
         drawings: Drawings,
         prepare: Callable[[FrameJob], PreparedFrame],
-        reading: Executor,
+        threads: Executor,
         kept: int,
     ) -> None:
-        """prepare: reads a frame and makes it ready, in a thread of `reading`; raises FrameError. kept: ballots."""
+        """prepare: reads a frame and makes it ready; raises FrameError. threads: in which drawings are asked. kept: how
+        many ballots."""
         self._neighbors, self._drawings, self._prepare = neighbors, drawings, prepare
-        self._reading, self._kept = reading, kept
-        self._ballots: OrderedDict[Drawing, Any] = OrderedDict()
+        self._threads, self._kept = threads, kept
+        self._ballots: OrderedDict[Drawing, Future[Any]] = OrderedDict()
 
     def votes(
-        self, job: FrameJob, frame: PreparedFrame, colorizer: Colorizer, reference: Any, preset: Preset
-    ) -> list[Any]:
-        """Give the ballot of a frame, and those of the drawings around it.
+        self,
+        frames: Sequence[tuple[FrameJob, PreparedFrame]],
+        colorizer: Colorizer,
+        reference: Any,
+        preset: Preset,
+    ) -> list[list[Any]]:
+        """Give the ballot of each frame, and those of the drawings around it.
 
         Raises what the colorizer raises for the frame itself; another drawing that cannot be heard has no say.
         """
-        around = self._neighbors.around(job)
-        own = self._drawings.of(job)
-        assert own is not None, "it was read to be colored"
-        if own not in self._ballots:
-            self._ballots[own] = colorizer.ballot(frame, reference, preset)
-        coming = {each.source: self._reading.submit(self._prepare, each) for each in around if not self._knows(each)}
-        heard = [self._ballots[own]]
-        for each in around:
-            drawing = self._drawings.of(each)
-            assert drawing is not None, "those that cannot be read are not around"
-            if drawing not in self._ballots:
-                self._ballots[drawing] = self._ask(each, coming[each.source], colorizer, reference, preset)
-            self._ballots.move_to_end(drawing)
-            heard.append(self._ballots[drawing])
-        while len(self._ballots) > max(self._kept, len(around) + 1):
+        def ballot_of(job: FrameJob) -> Any:
+            return colorizer.ballot(self._prepare(job), reference, preset)
+
+        asked: list[tuple[Future[Any], list[tuple[FrameJob, Future[Any]]]]] = []
+        most = 0
+        for job, frame in frames:
+            own = self._ask(job, partial(colorizer.ballot, frame, reference, preset))
+            others = [(each, self._ask(each, partial(ballot_of, each))) for each in self._neighbors.around(job)]
+            asked.append((own, others))
+            most = max(most, len(others) + 1)
+        heard = [[own.result(), *(_heard(job, ballot) for job, ballot in others)] for own, others in asked]
+        while len(self._ballots) > max(self._kept, most):
             self._ballots.popitem(last=False)
         return heard
 
-    def _knows(self, job: FrameJob) -> bool:
-        return self._drawings.of(job) in self._ballots
+    def _ask(self, job: FrameJob, ballot: Callable[[], Any]) -> Future[Any]:
+        """Give the ballot of a drawing, on its way if it was not asked before."""
+        drawing = self._drawings.of(job)
+        assert drawing is not None, "those that cannot be read are not asked"
+        if drawing not in self._ballots:
+            self._ballots[drawing] = self._threads.submit(ballot)
+        self._ballots.move_to_end(drawing)
+        return self._ballots[drawing]
 
-    def _ask(
-        self, job: FrameJob, coming: Future[PreparedFrame], colorizer: Colorizer, reference: Any, preset: Preset
-    ) -> Any:
-        try:
-            return colorizer.ballot(coming.result(), reference, preset)
-        except (DeviceError, WeightsError):
+
+def _heard(job: FrameJob, ballot: Future[Any]) -> Any:
+    try:
+        return ballot.result()
+    except (DeviceError, WeightsError):
+        raise
+    except Exception as error:
+        if out_of_memory(error):
             raise
-        except Exception as error:
-            if out_of_memory(error):
-                raise
-            log.warning("%s has no say in the colors of the frames around it: %s", job.name, error)
-            return None
+        log.warning("%s has no say in the colors of the frames around it: %s", job.name, error)
+        return None
