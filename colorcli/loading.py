@@ -100,7 +100,7 @@ def share_processor(pipeline: ColorizePipeline) -> ColorizePipeline:
     Only where a small model runs on the CPU: its layers are too small to be shared among threads well. torch takes one
     thread for everything in this process from then on, so that a frame has the same bits with any count of cores.
     """
-    if pipeline.device.type == "cpu" and pipeline.engine is None and pipeline.variant.has_match:
+    if pipeline.device.type == "cpu" and pipeline.variant.has_match:
         pipeline.side_by_side = min(torch.get_num_threads(), MOST_SIDE_BY_SIDE)
         torch.set_num_threads(1)
     return pipeline
