@@ -154,7 +154,7 @@ def scale_table(result: Result) -> str:
         constants = axis["fit"]["constants"]
         formula = " + ".join(f"{seconds:.3g}{FACTORS[power]}" for power, seconds in constants.items())
         amounts = [amount for amount, _ in axis["points"]]
-        measured = f"{amounts[0]:g} to {amounts[-1]:g}"
+        measured = f"{amounts[0]:,.0f} to {amounts[-1]:,.0f}"
         rows.append((TITLES[name], measured, f"{formula} s", f"{axis['fit']['misses']:.0%}"))
     return lay(("against", "measured from", "seconds", "misses a point by at most"), rows)
 

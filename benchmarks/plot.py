@@ -70,8 +70,8 @@ def _drawn(panel: Panel) -> str:
         joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         return f'<polyline points="{joined}" fill="none" stroke="{line.color}" stroke-width="1.5"/>'
 
-    ends = f'<text y="{HEIGHT + 14}">{left:g}</text>' + (
-        f'<text x="{WIDTH}" y="{HEIGHT + 14}" text-anchor="end">{right:g}</text>'
+    ends = f'<text y="{HEIGHT + 14}">{left:,.0f}</text>' + (
+        f'<text x="{WIDTH}" y="{HEIGHT + 14}" text-anchor="end">{right:,.0f}</text>'
         f'<text x="{WIDTH / 2}" y="{HEIGHT + 14}" text-anchor="middle">{escape(panel.along)}</text>'
     )
     return (
