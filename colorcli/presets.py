@@ -488,7 +488,7 @@ def disagreements(preset: Preset, origins: Mapping[str, str] | None = None) -> l
                  "write the smaller number first")
     if preset.steady.on and sampling.start != "match":
         disagree("steady.on", "is true, but sampling.start is noise: such a run has no regions to vote on",
-                 "--set steady.on=false")
+                 "leave --steady out, or --set steady.on=false")
     if preset.warm_start.on:
         if sampling.start == "match":
             disagree("warm_start.on", "is true, but sampling.start is match: such a run begins from the key's colors "
