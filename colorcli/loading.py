@@ -24,7 +24,7 @@ from colorcli.pipeline import ColorizePipeline
 from colorcli.presets import LoraSettings
 from colorcli.variants import VARIANTS
 
-MOST_SIDE_BY_SIDE = 16   # each takes 0.2 GB
+MOST_SIDE_BY_SIDE = 16   # each takes some 50 MB on mini's own canvas
 
 
 def load_pipeline(
@@ -97,10 +97,11 @@ def load_pipeline(
 def share_processor(pipeline: ColorizePipeline) -> ColorizePipeline:
     """Color as many frames at the same time as there are cores, each on one thread; for a process that does only this.
 
-    Only where a small model runs on the CPU: its layers are too small to be shared among threads well. torch takes one
-    thread for everything in this process from then on, so that a frame has the same bits with any count of cores.
+    Only where a small model runs on the CPU: its layers are too small to be shared among threads well. (One that is
+    compiled colors frames one after the other.) torch takes one thread for everything in this process from then on, so
+    that a frame has the same bits with any count of cores.
     """
-    if pipeline.device.type == "cpu" and pipeline.variant.has_match:
+    if pipeline.device.type == "cpu" and pipeline.variant.has_match and pipeline.unet.regions is None:
         pipeline.side_by_side = min(torch.get_num_threads(), MOST_SIDE_BY_SIDE)
         torch.set_num_threads(1)
     return pipeline

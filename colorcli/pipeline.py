@@ -1,5 +1,6 @@
 """`ColorizePipeline`: from a key and line art to color layers, as a diffusers pipeline."""
 
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -154,6 +155,7 @@ class ColorizePipeline(DiffusionPipeline):
         self.engine: OpenVinoNetworks | None = None   # what runs the networks instead of torch, see `use_engine`
         self.loras: tuple[LoraSettings, ...] = ()   # what the networks are changed by, see `with_loras`
         self.side_by_side = 1   # frames that are colored at the same time on a CPU, each in a thread of its own
+        self._ballot_box = threading.Lock()
         self.profile = MemoryProfile("full")
         self.decoding = CheckedDecoding()
         self._residency: Residency | None = None   # what moves parts; None: all lie where the pipeline lies
@@ -348,12 +350,14 @@ class ColorizePipeline(DiffusionPipeline):
     def ballot(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Match | None:
         """Tell what a frame has to say on the colors of its regions, and of the same regions in the drawings around.
 
-        None: it has no regions, or the key has none. For runs that start from the match.
+        None: it has no regions, or the key has none. For runs that start from the match. Any thread may ask;
+        where frames are not colored `side_by_side` ballots are made one after the other, as parts may move there.
         """
         assert reference.match is not None, "the key was read for a run that starts from noise"
         if not frame.regions.count or not len(reference.match.region_colors):
             return None
-        return match_frame(self.read_parts(frame, reference, preset), frame, reference.match, self.matcher)
+        with nullcontext() if self.side_by_side > 1 else self._ballot_box:
+            return match_frame(self.read_parts(frame, reference, preset), frame, reference.match, self.matcher)
 
     @torch.inference_mode()
     def read_parts(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> PartMap:

@@ -1,5 +1,7 @@
 """Votes on the real model: a ballot says no more and no less than what a frame alone would do."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from colorcli.images import read_picture
 from colorcli.loading import load_pipeline
+from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import prepare_frame
 from colorcli.prepare.key import prepare_key
 from colorcli.presets import Preset
@@ -50,3 +53,27 @@ def test_a_blank_frame_has_no_ballot_and_stays_white(shot):
     assert pipeline.ballot(blank, reference, PRESET) is None
     (layer,) = pipeline.color([blank], reference, PRESET, [[None, pipeline.ballot(frames[0], reference, PRESET)]])
     assert layer.min() > 0.9
+
+
+class Watched(ColorizePipeline):
+    """Counts how many ballots are made at the same time."""
+
+    inside = most = 0
+
+    def read_parts(self, frame, reference, preset):
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        time.sleep(0.02)   # time for the others to come in
+        found = super().read_parts(frame, reference, preset)
+        self.inside -= 1
+        return found
+
+
+@pytest.mark.parametrize("side_by_side", [1, 3])
+def test_ballots_are_made_at_the_same_time_only_where_frames_are_colored_so(shot, side_by_side):
+    pipeline, frames, reference = shot
+    watched = Watched(**pipeline.components)
+    watched.side_by_side = side_by_side
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda frame: watched.ballot(frame, reference, PRESET), frames[:1] * 3))
+    assert watched.most == side_by_side

@@ -57,6 +57,14 @@ def test_a_small_model_on_the_cpu_shares_the_processor_among_frames(one_thread):
     assert pipeline.describe()["side_by_side"] == "3"
 
 
+def test_a_compiled_network_is_not_shared_among_frames(shot, one_thread):
+    torch.set_num_threads(3)
+    compiled = ColorizePipeline(**shot[0].components)
+    compiled.compile_network(True)
+    assert share_processor(compiled).side_by_side == 1 and torch.get_num_threads() == 3
+    compiled.compile_network(False)
+
+
 class Crowded(ColorizePipeline):
     """Has room for one frame at a time."""
 

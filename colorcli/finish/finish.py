@@ -50,20 +50,21 @@ def finish_frame(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: P
             cel = replace(cel, lines=NO_LINES)
         if preset.background.rule == "model" and not cut_out:
             cel = replace(cel, mask=np.ones_like(cel.mask))  # the model painted everywhere
-        filled = fill_character(layer, part, key, preset, _regions(frame, preset, rows, columns))
+        if preset.finish.fill == "model":
+            filled = from_canvas(layer, part.canvas, 1)
+        else:
+            filled = fill_character(layer, part, key, preset, _regions(frame, preset, rows, columns))
         color[rows, columns], cover[rows, columns] = _lay(cel, filled, None if cut_out else behind)
     return _settle_alpha(color, cover if cut_out else None, frame, preset)
 
 
 def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Preset, regions: Regions) -> Float:
-    """Give the color under the lines, (H, W, 3), by the preset's `fill`; it runs on past the character's edge.
+    """Give the color under the lines, (H, W, 3), flat or soft in each region; it runs on past the character's edge.
 
     regions: those of the drawing, at its size.
     """
     settings = preset.finish
     full = from_canvas(layer, frame.canvas, 1)
-    if settings.fill == "model":
-        return full
     if not regions.count:
         return full
     blur_px = BLEED * canvas_pixel(frame.canvas)
@@ -83,9 +84,8 @@ def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, preset:
 
 def _regions(frame: PreparedFrame, preset: Preset, rows: slice, columns: slice) -> Regions:
     """Give the regions that are filled, of a part of the frame that holds them all."""
-    regions = frame.regions
-    if preset.background.rule == "model":
-        regions = frame.regions_in(np.ones_like(frame.mask))
+    everywhere = preset.background.rule == "model"
+    regions = frame.regions_in(np.ones_like(frame.mask)) if everywhere else frame.regions
     return Regions(
         np.ascontiguousarray(regions.labels[rows, columns]),
         np.ascontiguousarray(regions.depth[rows, columns]),

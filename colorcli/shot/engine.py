@@ -49,7 +49,10 @@ class Colorizer(Protocol):
         """
 
     def ballot(self, frame: PreparedFrame, reference: Any, preset: Preset) -> Any:
-        """Tell what a frame has to say on the colors of the drawings around it, and on its own. Asked for `steady`."""
+        """Tell what a frame has to say on the colors of the drawings around it, and on its own; in any thread.
+
+        Only asked for `steady`.
+        """
 
     def color_next(self, frame: PreparedFrame, before: Any, reference: Any, preset: Preset) -> tuple[Float, Any]:
         """Give a frame's layer, made from where the frame before it ended, and where it ended itself.
@@ -74,6 +77,7 @@ class Batch:
     frames: int = 1                                  # now
     any_size: bool = False                           # they need not be of one size
     notes: list[str] = field(default_factory=list)   # what happened to it, for the manifest
+    _settled: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.frames = 1 if self.single_file else self.asked or 1

@@ -241,3 +241,14 @@ def test_the_models_picture_is_delivered_as_it_is_where_that_is_asked_for():
     color, given = finish_frame(shown_layer, frame, key_of(drawn, alpha, preset), preset)
     assert given is None
     np.testing.assert_allclose(color, from_canvas(shown_layer, frame.canvas, 1), atol=1e-6)
+
+
+def test_no_regions_are_looked_for_where_the_model_has_filled_them():
+    drawn, truth, alpha = face()
+    looked = []
+    for fill in ("flat", "model"):
+        preset = Preset(finish=FinishSettings(fill=fill))
+        frame = prepared(picture(drawn, alpha), preset)
+        finish_frame(painted(frame, flats()), frame, key_of(truth, alpha, preset), preset)
+        looked.append("regions" in vars(frame))   # found when first asked for, and kept
+    assert looked == [True, False]

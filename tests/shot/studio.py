@@ -14,7 +14,7 @@ from colorcli.images import PixelFormat, write_picture
 from colorcli.model.weights import write_list
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
-from colorcli.presets import Preset
+from colorcli.presets import BackgroundSettings, CanvasSettings, FinishSettings, Preset
 from colorcli.shot.manifest import FrameRecord, ModelEntry, Totals
 from colorcli.shot.plan import ShotPlan, ShotRequest, plan_shots
 from colorcli.shot.run import RunResult, run_plans
@@ -69,6 +69,16 @@ def hollow_model(folder: Path) -> Path:
     (folder / "unet.safetensors").write_bytes(b"not to be loaded")
     write_list(folder, "mini", "Apache-2.0")
     return folder
+
+
+def as_painted(**groups: Any) -> Preset:
+    """The colorizer's layers as they are, on the whole frame; `groups` of settings on top."""
+    return Preset(
+        canvas=CanvasSettings(crop="frame"),
+        background=BackgroundSettings(rule="model"),
+        finish=FinishSettings(fill="model", palette="off", lines="none"),
+        **groups,
+    )
 
 
 @dataclass

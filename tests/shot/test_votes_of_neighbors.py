@@ -7,24 +7,13 @@ import numpy as np
 import pytest
 
 from colorcli.images import read_picture
-from colorcli.presets import (
-    BackgroundSettings,
-    CanvasSettings,
-    FinishSettings,
-    Preset,
-    SamplingSettings,
-    SteadySettings,
-)
+from colorcli.presets import SamplingSettings, SteadySettings
 from colorcli.shot.manifest import read_records
-from tests.shot.studio import FakeColorizer, color, draw, draw_shot
+from tests.shot.studio import FakeColorizer, as_painted, color, draw, draw_shot
 
 REACH = 2
-STEADY = Preset(
-    canvas=CanvasSettings(crop="frame"),
-    sampling=SamplingSettings(start="match"),
-    background=BackgroundSettings(rule="model"),
-    finish=FinishSettings(fill="model", palette="off", lines="none"),
-    steady=SteadySettings(on=True, reach=REACH),
+STEADY = as_painted(
+    sampling=SamplingSettings(start="match"), steady=SteadySettings(on=True, reach=REACH)
 )
 ALONE = STEADY.model_copy(update={"steady": SteadySettings()})
 

@@ -9,29 +9,18 @@ import torch
 
 from colorcli.errors import DeviceError
 from colorcli.images import read_picture
-from colorcli.presets import (
-    BackgroundSettings,
-    CanvasSettings,
-    FinishSettings,
-    Preset,
-    SamplingSettings,
-    WarmStartSettings,
-)
+from colorcli.presets import SamplingSettings, WarmStartSettings
 from colorcli.shot.drawings import Drawing, Drawings
 from colorcli.shot.manifest import read_records
 from colorcli.shot.plan import FrameJob
 from colorcli.shot.warm import Chains
 from colorcli.train.evaluation.evaluate import evaluate_shots
 from colorcli.variants import VARIANTS
-from tests.shot.studio import FakeColorizer, Outcome, cannot_color, color, draw, draw_shot
+from tests.shot.studio import FakeColorizer, Outcome, as_painted, cannot_color, color, draw, draw_shot
 
 EVERY = 4
-WARM = Preset(
-    canvas=CanvasSettings(crop="frame"),
-    sampling=SamplingSettings(start="noise"),
-    background=BackgroundSettings(rule="model"),
-    finish=FinishSettings(fill="model", palette="off", lines="none"),
-    warm_start=WarmStartSettings(on=True, every=EVERY),
+WARM = as_painted(
+    sampling=SamplingSettings(start="noise"), warm_start=WarmStartSettings(on=True, every=EVERY)
 )
 COLD = WARM.model_copy(update={"warm_start": WarmStartSettings()})
 
