@@ -57,6 +57,7 @@ TORCH_FREE = [
     "colorcli.shot.plan",
     "colorcli.shot.manifest",
     "colorcli.shot.run",
+    "colorcli.shot.stand_in",
     "colorcli.train.data.sheet",
     "colorcli.train.data.from_drawings",
     "colorcli.train.data.from_frames",

@@ -88,6 +88,7 @@ def color(
         overwrite=overwrite,
         preset=preset,
         overrides=with_short_cuts(overrides or (), model, image_format, steady),
+        engine=engine,
     )
     from colorcli.cli.render import Machine, check_networks_engine, render
 
@@ -96,7 +97,7 @@ def color(
         from colorcli.cli.dry_run import show_plan
 
         check_networks_engine(request.preset, machine)
-        return show_plan(request)
+        return show_plan(request, machine.engine)
     return render(request, machine, progress=progress.value, quiet=quiet)
 
 
@@ -144,11 +145,16 @@ def make_request(
     overwrite: bool = False,
     preset: str = "cel",
     overrides: Sequence[str] = (),
+    engine: str = "torch",
 ) -> "ShotRequest":
-    """Bring what was typed into one request. Raises PresetError, and WeightsError if the model is not there."""
+    """Bring what was typed into one request. Raises PresetError, and WeightsError if the model is not there.
+
+    The stand-in asks for no model: of one that is named by a folder its own settings are not known then.
+    """
     from colorcli.model.weights import family_of
     from colorcli.presets import load_preset
     from colorcli.shot.plan import ShotRequest
+    from colorcli.shot.stand_in import STAND_IN
 
     return ShotRequest(
         shots=tuple(shots),
@@ -158,6 +164,6 @@ def make_request(
         chunk=chunk,
         masks=tuple(map(Path, masks)),
         overwrite=overwrite,
-        preset=load_preset(preset, overrides, family_of),
+        preset=load_preset(preset, overrides, None if engine == STAND_IN else family_of),
         preset_name=preset,
     )

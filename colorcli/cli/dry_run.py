@@ -11,20 +11,24 @@ if TYPE_CHECKING:
     from colorcli.shot.plan import ShotPlan, ShotRequest
 
 
-def show_plan(request: "ShotRequest") -> int:
+def show_plan(request: "ShotRequest", engine: str = "torch") -> int:
     """Print the plan of every shot. Raises the first thing that stops a shot, after all others are told."""
     from colorcli.model.lora_file import check_loras
     from colorcli.model.onnx_networks import check_networks
     from colorcli.model.weights import find_weights, require_whole
     from colorcli.shot.plan import survey_shots
+    from colorcli.shot.stand_in import STAND_IN
 
     survey = survey_shots(request)
     errors: list[ColorcliError] = list(survey.errors)
     for plan in survey.plans:
         _show(plan)
     try:
-        listed = require_whole(find_weights(request.preset.model))
-        console.say(f"model   {listed.model}, license {listed.license}")
+        if engine == STAND_IN:
+            console.say(f"model   none: the {STAND_IN} colors in the place of {request.preset.model}")
+        else:
+            listed = require_whole(find_weights(request.preset.model))
+            console.say(f"model   {listed.model}, license {listed.license}")
     except ColorcliError as failure:
         errors.append(failure)
     with contextlib.suppress(ColorcliError):  # told with what the survey found

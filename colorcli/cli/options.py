@@ -177,7 +177,8 @@ EngineChoice = Annotated[
         metavar="NAME|DIR",
         rich_help_panel=WHEN,
         show_default=True,
-        help="What runs the networks: torch, openvino (on the CPU), or the folder of `colorcli models export`",
+        help="What colors: torch, openvino (on the CPU), the folder of `colorcli models export`; stand-in tries out "
+        "a set-up, without any model",
     ),
 ]
 CompileChoice = Annotated[

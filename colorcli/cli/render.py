@@ -31,13 +31,14 @@ class Machine:
     memory: str = "auto"
     batch: str = "1"   # a count, or "auto"
     compiled: str = "auto"
-    engine: str = "torch"   # or "openvino", or the folder of an export
+    engine: str = "torch"   # or "openvino", the folder of an export, "stand-in"
 
 
 def render(request: "ShotRequest", machine: Machine, *, progress: str, quiet: bool) -> int:
     """Color what is asked for and give the exit status. Raises what stops the run as a whole."""
     from colorcli.shot.plan import plan_shots
     from colorcli.shot.run import run_plans
+    from colorcli.shot.stand_in import STAND_IN, stand_in_entry, stand_in_variant
 
     check_engine(machine.device, machine.attention, machine.precision)
     check_networks_engine(request.preset, machine)
@@ -52,7 +53,13 @@ def render(request: "ShotRequest", machine: Machine, *, progress: str, quiet: bo
             compiled=machine.compiled, rows=network_rows(request.preset, left_to_color(plans)),
             engine=machine.engine,
         )
-        result = run_plans(plans, request.preset, reporter, load_colorizer=load, at_once=at_once)
+        model = variant = None
+        if machine.engine == STAND_IN:
+            model, variant = stand_in_entry(request.preset.model), stand_in_variant(request.preset.model)
+            reporter.warning(f"--engine {STAND_IN}: these pictures try a set-up, no model colors them")
+        result = run_plans(
+            plans, request.preset, reporter, load_colorizer=load, model=model, variant=variant, at_once=at_once
+        )
     except ColorcliError as failure:
         dialect.failed(failure.message)
         raise
@@ -80,7 +87,10 @@ def check_engine(device: str, attention: str, precision: str = "auto") -> None:
 
 def check_networks_engine(preset: "Preset", machine: Machine) -> None:
     """Raise what is wrong with --engine before anything is loaded: the other options, the preset, the export."""
-    if machine.engine == "torch":
+    from colorcli.shot.stand_in import STAND_IN
+
+    # The stand-in takes what is meant for the model it stands for: a set-up is tried with its own command lines.
+    if machine.engine in ("torch", STAND_IN):
         return
     from colorcli.model import openvino_export as exported
     from colorcli.model.weights import family_of, find_weights, require_whole
@@ -139,7 +149,11 @@ def load_engine(
     rows: int = 0,
     engine: str = "torch",
 ) -> Any:
-    """Load the model; only here is torch imported."""
+    """Load the model; only here is torch imported, and not for the stand-in."""
+    from colorcli.shot.stand_in import STAND_IN, StandIn
+
+    if engine == STAND_IN:
+        return StandIn()
     from colorcli.loading import load_pipeline, share_processor
 
     return share_processor(

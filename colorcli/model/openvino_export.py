@@ -69,7 +69,7 @@ def find_engine(engine: str) -> Export | None:
         return None
     folder = Path(engine).expanduser()
     if not folder.is_dir():
-        hint = f"torch, openvino, or a folder made by `{EXPORT_AGAIN}`"
+        hint = f"torch, openvino, stand-in, or a folder made by `{EXPORT_AGAIN}`"
         raise UsageError(f"--engine {engine} is neither an engine nor a folder", hint=hint)
     require_openvino()
     return read_export(folder)
@@ -135,7 +135,7 @@ def read_export(folder: Path) -> Export:
                        dict(content["made_with"]), files)
     except FileNotFoundError:
         raise WeightsError(f"{folder} holds no {ENGINE_FILE}, so it is no export",
-                           hint=f"torch, openvino, or a folder made by `{EXPORT_AGAIN}`") from None
+                           hint=f"torch, openvino, stand-in, or a folder made by `{EXPORT_AGAIN}`") from None
     except OSError as failure:
         raise WeightsError(f"{path} cannot be read: {failure.strerror}", hint="check its permissions") from None
     except (ValueError, KeyError, TypeError, AttributeError):

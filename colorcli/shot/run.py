@@ -25,6 +25,7 @@ from colorcli.shot.engine import (
 from colorcli.shot.manifest import FrameRecord, ModelEntry, Totals
 from colorcli.shot.plan import ShotPlan
 from colorcli.shot.stages import Reporter, ShotRun, Terminated
+from colorcli.variants import Variant
 
 __all__ = ["Colorizer", "Reporter", "RunResult", "run_plans"]
 
@@ -46,6 +47,7 @@ def run_plans(
     *,
     load_colorizer: Callable[[], Colorizer],
     model: ModelEntry | None = None,
+    variant: Variant | None = None,
     threads: int = 2,
     at_once: int | None = 1,
     device: str = "auto",
@@ -53,7 +55,8 @@ def run_plans(
     """Color every frame that is not up to date, and record it.
 
     load_colorizer: called once in a thread of its own, while the first frames are read; not at all if nothing is left
-    to color. model: the weights it loads; None: those that the preset names. threads: for reading, and as many for
+    to color. model: the weights it loads; None: those that the preset names. variant: its numbers; None: by
+    the name in `model`. threads: for reading, and as many for
     writing. at_once: frames of one size that are colored together, None: as many as
     the colorizer says; half as many if memory runs out. device: where networks that find masks and lines
     run; "cpu" keeps them off a CUDA device.
@@ -86,7 +89,7 @@ def run_plans(
             loras_used = [lora_entry(number, lora) for number, lora in enumerate(loras, 1)]
             engine = Engine(
                 preset,
-                variant_of(model, preset.model),
+                variant or variant_of(model, preset.model),
                 model,
                 loader,
                 Batch(at_once, single_file=preset.warm_start.on),
