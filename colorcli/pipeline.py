@@ -81,6 +81,7 @@ from colorcli.model.words import WordReader, read_tokenizer
 from colorcli.prepare.canvas import from_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
+from colorcli.prepare.palette_file import read_swatches, swatch_colors
 from colorcli.presets import LoraSettings, Preset, check_for_variant, default_preset
 from colorcli.sampling import RANGE_SAMPLERS, Blend, Guidance, ReferenceOnly, frame_noise, guided, levels_of, sample
 from colorcli.variants import VARIANTS, Variant
@@ -246,7 +247,11 @@ class ColorizePipeline(DiffusionPipeline):
             image = preset.background.image
             behind = None if image is None else read_picture(Path(image))
             networks = open_networks(preset)
-            key = prepare_key(picture_of(key), preset, self.variant, networks=networks, background=behind)
+            named = preset.finish.palette_file
+            swatches = None if named is None else swatch_colors(read_swatches(Path(named)))
+            key = prepare_key(
+                picture_of(key), preset, self.variant, networks=networks, background=behind, swatches=swatches
+            )
         pictures = self.key_pictures(key)
         with self._phase("read key"):
             settings = self._settings(preset)

@@ -26,7 +26,7 @@ from colorcli.variants import VARIANTS, Variant
 MAX_EXTENDS = 16  # files in one chain of `extends:`
 
 # Settings that name files: in a preset file they are meant from its folder, on the command line from the working one.
-PATH_KEYS = ("background.image", "masks.network", "masks.key_network", "lines.network")
+PATH_KEYS = ("background.image", "masks.network", "masks.key_network", "lines.network", "finish.palette_file")
 
 # The same in the entries of lists of groups: list -> the setting in each entry.
 PATH_ENTRIES = {"lora": "file"}
@@ -279,6 +279,10 @@ class FinishSettings(Group):
     palette_reach: float = Field(
         12.0, ge=0.0, le=100.0, description="largest CIEDE2000 distance over which a color is snapped"
     )
+    palette_file: str | None = Field(
+        None, min_length=1, description="a .ase, .gpl or .json file of the production's colors, or one a shot as "
+        "palettes/{shot}.gpl: what has a color of the key gets the nearest of these, if that is within palette_reach"
+    )
     lines: Literal["original", "none"] = Field(
         "original", description="original: the frame's own lines are laid over the color"
     )
@@ -454,6 +458,9 @@ def disagreements(preset: Preset, origins: Mapping[str, str] | None = None) -> l
     if masks.source == "network" and masks.network is None and masks.key_network is None:
         disagree("masks.source", "is network, but neither masks.network nor masks.key_network names a file",
                  "--set masks.network=FILE.onnx")
+    if preset.finish.palette_file is not None and (preset.finish.fill != "flat" or preset.finish.palette == "off"):
+        disagree("finish.palette_file", "is set, but only flat colors that are snapped to the key's get its colors",
+                 "--set finish.fill=flat --set finish.palette=key")
     if lines.extractor == "network" and lines.network is None:
         disagree("lines.extractor", "is network, but lines.network names no file", "--set lines.network=FILE.onnx")
     allowed = schedules_of(sampling.sampler)

@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.finish.lines import NO_LINES, STROKE_REACH_PX, LineLayer, lift_lines, lines_of_alpha
-from colorcli.finish.regions import region_colors, shade_regions, snap_to_palette, soften_borders, split_by_color
+from colorcli.finish.regions import (
+    region_colors,
+    shade_regions,
+    snap_to_palette,
+    soften_borders,
+    split_by_color,
+    to_swatches,
+)
 from colorcli.prepare.canvas import Box, Canvas, bounds, from_canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
@@ -75,7 +82,9 @@ def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, preset:
     whole, regions = regions, split_by_color(full, regions, blur_px)
     colors = region_colors(full, regions, blur_px)
     if settings.palette == "key":
-        colors[1:] = snap_to_palette(colors[1:], key.palette.colors, settings.palette_reach)
+        palette, reach = key.palette.colors, settings.palette_reach
+        becomes = None if key.swatches is None else to_swatches(palette, key.swatches, reach)
+        colors[1:] = snap_to_palette(colors[1:], palette, reach, becomes)
     labels = regions.labels.reshape(-1)[nearest_labelled(regions.labels)]
     filled = np.take(colors, labels, axis=0)
     open_lines = frame.gap_px > 0

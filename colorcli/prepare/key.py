@@ -35,6 +35,7 @@ class PreparedKey:
     bleached_canvas: Float  # (h, w, 3) the key with its character taken out
     grown: Float | None = None            # (H, W) the mask with a margin, if a network found it; see `bleach_mask`
     background: Background | None = None  # the picture that takes the place of the bleached key, if there is one
+    swatches: Float | None = None         # (K, 3) sRGB-encoded colors of the production's palette, if there is one
 
     @property
     def bleach_mask(self) -> Float:
@@ -60,12 +61,14 @@ def prepare_key(
     networks: Networks | None = None,
     background: Picture | None = None,
     background_masks: Sequence[Float] = (),
+    swatches: Float | None = None,
 ) -> PreparedKey:
     """Find the key's character and outlines, and lay all on the canvas.
 
     given_masks: (H, W) masks from files, source size, one for each character. networks: those that the preset names
     files for. background: a picture of its own for what lies outside the character, background_masks: (H, W) masks of
-    a character in it. Raises PresetError if the preset names networks and none are given.
+    a character in it. swatches: (K, 3) colors of the production.
+    Raises PresetError if the preset names networks and none are given.
     """
     picture, given_masks = _padded(picture, given_masks, preset.reference.padding)
     color = over_paper(picture)
@@ -108,6 +111,7 @@ def prepare_key(
         ),
         grown=grown,
         background=behind,
+        swatches=swatches,
     )
 
 

@@ -1,7 +1,8 @@
 """The key of a shot: one picture, or several of one character laid side by side on a sheet; and its background."""
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from colorcli.errors import FrameError, KeyImageError
 from colorcli.images import Picture, picture_digest, read_picture
+from colorcli.prepare.palette_file import read_swatches, swatch_colors
 from colorcli.shot.manifest import FileEntry, relative_posix, sha256_of
 from colorcli.shot.plan import ShotPlan
 
@@ -21,15 +23,20 @@ class ShotKey:
 
     picture: Picture
     masks: tuple[Float, ...]         # (H, W) in 0..1, of the character; empty: it is found
-    digest: str                      # SHA-256 over all keys and masks, in order, and the background
+    digest: str                      # SHA-256 over all keys and masks, in order, the background and the palette
     entries: tuple[FileEntry, ...]   # for the manifest
     background: Picture | None = None           # the picture that `background.image` names
     background_masks: tuple[Float, ...] = ()    # (H, W) in 0..1, of a character in it; empty: it is found
     background_entry: FileEntry | None = None
+    swatches: Float | None = None               # (K, 3) the colors that `finish.palette_file` names
+    palette_entry: FileEntry | None = None
 
 
 def read_key(plan: ShotPlan) -> ShotKey:
-    """Read the key of a shot, and its background. Raises KeyImageError if one of its files cannot be read."""
+    """Read the key of a shot, its background and the production's colors.
+
+    Raises KeyImageError if a picture cannot be read, PresetError if the palette cannot.
+    """
     try:
         pictures = [read_picture(path) for path in plan.keys]
         mask_pictures = [read_picture(path) for path in plan.key_masks]
@@ -42,9 +49,14 @@ def read_key(plan: ShotPlan) -> ShotKey:
     )
     _require_size(plan.key_masks, mask_pictures, pictures[0].size, "key")
     parts = {"keys": digests, "masks": [picture_digest(mask) for mask in mask_pictures]}
-    masks = tuple(read_mask(mask) for mask in mask_pictures)
+    key = ShotKey(key_sheet(pictures), tuple(read_mask(mask) for mask in mask_pictures), "", entries)
+    if plan.palette_file is not None:
+        swatches = swatch_colors(read_swatches(plan.palette_file))
+        parts["palette"] = [hashlib.sha256(swatches.tobytes()).hexdigest()]
+        entry = FileEntry(path=relative_posix(plan.palette_file, plan.out), sha256=parts["palette"][0])
+        key = replace(key, swatches=swatches, palette_entry=entry)
     if plan.background is None:
-        return ShotKey(key_sheet(pictures), masks, sha256_of(parts), entries)
+        return replace(key, digest=sha256_of(parts))
     try:
         background = read_picture(plan.background)
         background_masks = [read_picture(path) for path in plan.background_masks]
@@ -55,11 +67,9 @@ def read_key(plan: ShotPlan) -> ShotKey:
         "background": [picture_digest(background)],
         "background_masks": [picture_digest(mask) for mask in background_masks],
     }
-    return ShotKey(
-        picture=key_sheet(pictures),
-        masks=masks,
+    return replace(
+        key,
         digest=sha256_of(parts),
-        entries=entries,
         background=background,
         background_masks=tuple(read_mask(mask) for mask in background_masks),
         background_entry=FileEntry(

@@ -187,6 +187,7 @@ class Manifest(Entry):
     keys: tuple[FileEntry, ...] = ()
     key_sha256: str = Field("", description="of all keys and their masks, and of the background")
     background: FileEntry | None = Field(None, description="the picture that background.image names")
+    palette: FileEntry | None = Field(None, description="the file of colors that finish.palette_file names")
     totals: Totals = Totals()
     runs: tuple[RunEntry, ...] = ()
     problems: tuple[ProblemEntry, ...] = ()

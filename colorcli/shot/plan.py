@@ -16,6 +16,7 @@ from colorcli.errors import ColorcliError, FrameError, KeyImageError, OutputErro
 from colorcli.images import PixelFormat, extension_of, format_named, read_size
 from colorcli.model.lora_file import check_loras
 from colorcli.model.onnx_networks import check_networks, network_files
+from colorcli.prepare.palette_file import read_swatches
 from colorcli.presets import Preset
 from colorcli.shot.frames import (
     Chunk,
@@ -103,6 +104,7 @@ class ShotPlan:
     range: FrameRange | None = None
     background: Path | None = None              # the picture that `background.image` names
     background_masks: tuple[Path, ...] = ()     # masks named like the background
+    palette_file: Path | None = None            # the colors that `finish.palette_file` names
     # For steady colors: all numbered frames of the shot, asked for or not, sequence by sequence.
     sequences: tuple[tuple[FrameJob, ...], ...] = ()
 
@@ -225,6 +227,15 @@ def find_background(image: str | None, shot: FoundShot) -> Path | None:
         read_size(path)
     except FrameError as error:
         raise KeyImageError(f"background.image cannot be read: {error.message}", hint=error.hint) from error
+    return path
+
+
+def find_palette_file(text: str | None, shot: FoundShot) -> Path | None:
+    """The file of one shot, from `finish.palette_file`. Raises PresetError if it holds no colors."""
+    if text is None:
+        return None
+    path = _of_shot(text, shot)
+    read_swatches(path)
     return path
 
 
@@ -352,6 +363,7 @@ def _plan(
 ) -> ShotPlan:
     keys = find_key_files(request.refs, shot)
     background = find_background(request.preset.background.image, shot)
+    palette_file = find_palette_file(request.preset.finish.palette_file, shot)
     frames = [frame for frame in shot.frames if frame_range is None or frame.number in frame_range.numbers]
     missing = list(_missing(shot, frames, frame_range))
     problems: list[Problem] = []
@@ -408,6 +420,7 @@ def _plan(
         range=frame_range,
         background=background,
         background_masks=background_masks,
+        palette_file=palette_file,
         sequences=tuple(tuple(sequence) for sequence in sequences),
     )
 

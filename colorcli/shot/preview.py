@@ -76,7 +76,8 @@ def write_preview(
     shot_key = read_key(plan)
     try:
         key = prepare_key(
-            shot_key.picture, preset, variant, shot_key.masks, networks, shot_key.background, shot_key.background_masks
+            shot_key.picture, preset, variant, shot_key.masks, networks, shot_key.background, shot_key.background_masks,
+            shot_key.swatches,
         )
     except FrameError as error:
         raise KeyImageError(f"the key cannot be used: {error.message}", hint=error.hint) from error

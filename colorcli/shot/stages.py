@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 import colorcli
 from colorcli.errors import ColorcliError, DeviceError, FrameError, KeyImageError, OutputError, WeightsError
 from colorcli.finish.finish import finish_frame
+from colorcli.finish.regions import without_swatch
 from colorcli.images import Picture, file_digest, format_named, picture_digest, read_picture, write_picture
 from colorcli.model.machine import more_room, out_of_memory, too_large
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
+from colorcli.prepare.palette_file import hex_color
 from colorcli.shot.drawings import Drawing, Drawings
 from colorcli.shot.engine import (
     Colorizer,
@@ -382,7 +384,14 @@ class ShotRun:
     def _prepare_key(self) -> PreparedKey:
         key, engine = self._key, self.engine
         return prepare_key(
-            key.picture, engine.preset, engine.variant, key.masks, engine.networks, key.background, key.background_masks
+            key.picture,
+            engine.preset,
+            engine.variant,
+            key.masks,
+            engine.networks,
+            key.background,
+            key.background_masks,
+            key.swatches,
         )
 
     def _prepare(self, look: _Look) -> _Ready:
@@ -510,6 +519,7 @@ class ShotRun:
             try:
                 key = self._prepared_key.result()
                 references[self._key.digest] = colorizer.encode_reference(key, self.engine.preset)
+                self._tell_colors_without_swatch(key)
             except FrameError as error:
                 raise KeyImageError(f"the key cannot be used: {error.message}", hint=error.hint) from error
             except RuntimeError as error:
@@ -519,6 +529,20 @@ class ShotRun:
                 hint = more_room(used.get("device", ""), used.get("memory", "full"))
                 raise DeviceError("there is no memory to read the key", hint=hint) from error
         return references[self._key.digest]
+
+    def _tell_colors_without_swatch(self, key: PreparedKey) -> None:
+        """Warn of colors that stay the key's own because the production's palette has none like them."""
+        settings = self.engine.preset.finish
+        if key.swatches is None or self.plan.palette_file is None:
+            return
+        alone = without_swatch(key.palette.colors, key.swatches, settings.palette_reach)
+        if alone:
+            named = ", ".join(hex_color(color) for color in key.palette.colors[alone[:6]])
+            self.reporter.warning(
+                f"{self.plan.palette_file.name} has nothing within {settings.palette_reach:g} CIEDE2000 of "
+                f"{len(alone)} of the key's {len(key.palette.colors)} colors, which stay: {named}"
+                + (", ..." if len(alone) > 6 else "")
+            )
 
     def _finish(self, ready: _Ready, layer: Float) -> FrameRecord:
         """Lay the lines over the color and write the frame. Runs in a writing thread. Raises OutputError."""
@@ -704,6 +728,7 @@ class ShotRun:
                 keys=key.entries if key else old.keys if old else (),
                 key_sha256=key.digest if key else old.key_sha256 if old else "",
                 background=key.background_entry if key else old.background if old else None,
+                palette=key.palette_entry if key else old.palette if old else None,
                 totals=Totals.of(records, time.monotonic() - self.clock),
                 runs=tuple(runs.values()),
                 problems=tuple(
