@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import shutil
 import zlib
@@ -17,6 +18,7 @@ import OpenImageIO as oiio
 from numpy.typing import NDArray
 
 from colorcli.errors import FrameError, OutputError
+from colorcli.files import open_plain
 
 Container = Literal["png", "tiff", "tga", "jpeg", "exr"]
 Depth = Literal["uint8", "uint16", "half", "float"]
@@ -27,9 +29,22 @@ CONTAINERS: dict[str, Container] = {
 }
 EXTENSIONS: dict[Container, str] = {"png": ".png", "tiff": ".tif", "tga": ".tga", "jpeg": ".jpg", "exr": ".exr"}
 DEPTHS: dict[str, Depth] = {"uint8": "uint8", "uint16": "uint16", "half": "half", "float": "float"}
-LEVELS = {"uint8": 255, "uint16": 65535}
+READABLE = "expected PNG, TIFF, TGA, JPEG or EXR; save it again from the paint program"
 PNG_FILTER_SUB = 0x10   # libpng's number
 PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
+
+# A picture of a few kilobytes may say that it is gigabytes large: with more pixels than this, none is decoded. A frame
+# of 8K has 33 million; a scan of A3 at 600 dpi has 139 million, and whoever has such ones says so.
+MAX_PIXELS = 100_000_000
+LARGEST_TILE = 4096 * 4096   # pixels of a piece that is decoded as one, however small the picture is
+BLOCK_BYTES = 1 << 20
+
+# How the files begin that are read, and only these: what a library makes of other ones is its own affair.
+BEGINNINGS = {
+    PNG_BEGINS: "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF",
+    b"v/1\x01": "EXR",
+}
+TGA_KINDS, TGA_DEPTHS = (1, 2, 3, 9, 10, 11), (8, 15, 16, 24, 32)
 
 
 @dataclass(frozen=True)
@@ -80,12 +95,13 @@ def extension_of(pixel_format: PixelFormat) -> str:
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a picture of any kind; alpha is taken off the color, EXR goes from linear to sRGB-encoded and is cut at 1.
 
-    Raises FrameError if the file is missing, may not be read, is empty, is no picture, or ends too early.
+    What is no number in an EXR is 0. Raises FrameError if the file is missing, may not be read, is empty, is no
+    picture, ends too early, or has more than `max_pixels` (nothing is decoded then).
     """
-    with _opened(path) as source:
+    with _opened(path, max_pixels) as source:
         spec = source.spec()
         pixels = source.read_image(0, 0, 0, min(spec.nchannels, _wanted(spec)), oiio.UNKNOWN)
         problem = source.geterror()
@@ -95,18 +111,19 @@ def read_picture(path: Path) -> Picture:
                 hint="the file is probably cut off: save or copy it again",
             )
         pixels = _on_display_window(np.asarray(pixels).reshape(spec.height, spec.width, -1), spec)
-        depth = _depth(spec)
+        depth = _depth(path, spec)
         has_alpha = pixels.shape[2] in (2, 4)
         # OpenImageIO names the alpha of every file that is not straight; a TIFF or TGA can be either.
         premultiplied = has_alpha and not spec.get_int_attribute("oiio:UnassociatedAlpha", 0)
         container = CONTAINERS.get(path.suffix.lower()) or CONTAINERS.get("." + source.format_name(), "png")
-    color, alpha = _split(pixels, depth)
+    color, alpha = _split(pixels)
     if premultiplied and alpha is not None:
         color = _unmultiplied(color, alpha)
     if container == "exr":
         color = encode_srgb(color)
     if depth in ("half", "float"):
         color = np.clip(np.nan_to_num(color), 0, 1)
+        alpha = None if alpha is None else np.clip(np.nan_to_num(alpha), 0, 1)
     orientation = spec.get_int_attribute("Orientation", 1)
     if orientation > 1:
         color = _upright(color, orientation)
@@ -114,9 +131,9 @@ def read_picture(path: Path) -> Picture:
     return Picture(color, alpha, PixelFormat(container, depth), pixels.shape[2])
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Read only the header and give (width, height). Raises FrameError as `read_picture` does."""
-    with _opened(path, only_header=True) as source:
+    with _opened(path, max_pixels, only_header=True) as source:
         spec = source.spec()
         size = (spec.full_width or spec.width, spec.full_height or spec.height)
         return size[::-1] if spec.get_int_attribute("Orientation", 1) >= 5 else size
@@ -140,16 +157,16 @@ def picture_digest(picture: Picture) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Give the SHA-256 of the bytes of a file."""
-    with path.open("rb") as stream:
+    """Give the SHA-256 of the bytes of a file. Raises OSError, also if it is a pipe or a device."""
+    with open_plain(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
-def _opened(path: Path, only_header: bool = False) -> Iterator[Any]:
+def _opened(path: Path, max_pixels: int, only_header: bool = False) -> Iterator[Any]:
     try:
-        with path.open("rb") as stream:
-            empty = not stream.read(1)
+        with open_plain(path) as stream:
+            begin = stream.read(18)
             stream.seek(0)
             fault = _png_fault(stream, only_header)
     except FileNotFoundError:
@@ -160,23 +177,54 @@ def _opened(path: Path, only_header: bool = False) -> Iterator[Any]:
         raise FrameError(
             f"{path.name} cannot be read: {problem.strerror}", hint="check the file and the disk it is on"
         ) from None
-    if empty:
+    if not begin:
         raise FrameError(f"{path.name} is empty (0 bytes)", hint="save or copy it again; the last copy did not finish")
     if fault:
         raise FrameError(f"{path.name} is damaged: {fault}", hint="save or copy it again")
+    if not begin.startswith(tuple(BEGINNINGS)) and not _begins_a_tga(begin):
+        raise FrameError(f"{path.name} is no picture that can be read", hint=READABLE)
     wish = oiio.ImageSpec()
     wish.attribute("oiio:UnassociatedAlpha", 1)
     source = oiio.ImageInput.open(str(path), wish)
     if source is None:
         reason = _first_line(oiio.geterror())
         raise FrameError(
-            f"{path.name} is no picture that can be read" + (f": {reason}" if reason else ""),
-            hint="expected PNG, TIFF, TGA, JPEG or EXR; save it again from the paint program",
+            f"{path.name} is no picture that can be read" + (f": {reason}" if reason else ""), hint=READABLE
         )
     try:
+        _refuse_bombs(path, source.spec(), max_pixels)
         yield source
     finally:
         source.close()
+
+
+def _refuse_bombs(path: Path, spec: Any, max_pixels: int) -> None:
+    """Raise FrameError for what would take more memory than a picture may, by what the header says."""
+    # An EXR has two sizes: of the pixels that are in the file, and of the frame that they lie in.
+    sizes = (spec.width, spec.height), (spec.full_width, spec.full_height)
+    width, height = max(sizes, key=math.prod)
+    if width * height > max_pixels:
+        raise FrameError(
+            f"{path.name} is {width}x{height}: {in_millions(width * height)} pixels, more than the "
+            f"{in_millions(max_pixels)} that are read",
+            hint=f"if it really is that large: --max-pixels {math.ceil(width * height / 1e6)}M",
+        )
+    if spec.deep or max(spec.depth, spec.full_depth) > 1:
+        raise FrameError(f"{path.name} holds more than a flat picture", hint="save it again as a flat picture")
+    if spec.tile_width * spec.tile_height > max(LARGEST_TILE, width * height):
+        raise FrameError(
+            f"{path.name} is made of tiles of {spec.tile_width}x{spec.tile_height}", hint="save it again, without tiles"
+        )
+
+
+def in_millions(pixels: int) -> str:
+    """A count of pixels for people: "150 million"."""
+    return f"{pixels / 1e6:.3g} million" if pixels < 1e9 else f"{pixels / 1e6:.0f} million"
+
+
+def _begins_a_tga(begin: bytes) -> bool:
+    """Whether the first 18 bytes may be those of a TGA, which has no mark of its own."""
+    return len(begin) == 18 and begin[1] in (0, 1) and begin[2] in TGA_KINDS and begin[16] in TGA_DEPTHS
 
 
 def _png_fault(stream: BinaryIO, only_header: bool) -> str | None:
@@ -193,11 +241,15 @@ def _png_fault(stream: BinaryIO, only_header: bool) -> str | None:
         # Many programs leave the last piece out, and nobody misses it.
         if (not head and has_pixels) or (only_header and kind == b"IDAT"):
             return None
-        data, checksum = stream.read(int.from_bytes(head[:4], "big")), stream.read(4)
-        if len(checksum) < 4:
+        # In blocks: a piece says its length itself, and that may be 4 GB.
+        left, checked = int.from_bytes(head[:4], "big"), zlib.crc32(kind)
+        while left and (block := stream.read(min(left, BLOCK_BYTES))):
+            left, checked = left - len(block), zlib.crc32(block, checked)
+        checksum = stream.read(4)
+        if left or len(checksum) < 4:
             return "it ends too early"
         needed = kind[:1].isupper()   # for the pixels
-        if needed and zlib.crc32(kind + data) != int.from_bytes(checksum, "big"):
+        if needed and checked != int.from_bytes(checksum, "big"):
             return "it has bytes that were not saved so"
     return None
 
@@ -227,17 +279,18 @@ def _on_display_window(pixels: NDArray[Any], spec: Any) -> NDArray[Any]:
     return frame
 
 
-def _depth(spec: Any) -> Depth:
+def _depth(path: Path, spec: Any) -> Depth:
     name = str(spec.format)
-    return DEPTHS.get(name, "float" if "float" in name or name == "double" else "uint16")
+    if name not in DEPTHS and name != "double":
+        raise FrameError(f"{path.name} holds pixels of type {name}", hint="save it again with 8 or 16 bits, or as EXR")
+    return DEPTHS.get(name, "float")
 
 
-def _split(pixels: NDArray[Any], depth: Depth) -> tuple[Float, Float | None]:
+def _split(pixels: NDArray[Any]) -> tuple[Float, Float | None]:
     channels = pixels.shape[2]
     if pixels.dtype not in (np.uint8, np.uint16):
-        pixels = pixels.astype(np.float32)
-        if depth in LEVELS:
-            raise FrameError(f"pixels of type {pixels.dtype} are not supported", hint="save the frame as 8 or 16 bit")
+        with np.errstate(over="ignore", invalid="ignore"):   # of doubles; they are cut below
+            pixels = pixels.astype(np.float32)
     alpha = pixels[:, :, channels - 1] if channels in (2, 4) else None
     if channels <= 2:
         color = cv2.cvtColor(np.ascontiguousarray(pixels[:, :, 0]), cv2.COLOR_GRAY2RGB)
@@ -258,8 +311,9 @@ def _to_unit(values: NDArray[Any]) -> Float:
 
 def _unmultiplied(color: Float, alpha: Float) -> Float:
     # Where nothing is left of a pixel its color is unknown; zero keeps it what the file says.
-    scale = np.divide(1, alpha, out=np.zeros_like(alpha), where=alpha > 0)
-    result: Float = color * scale[:, :, None]
+    with np.errstate(over="ignore", invalid="ignore"):   # of an alpha of nearly nothing, and of infinite light
+        scale = np.divide(1, alpha, out=np.zeros_like(alpha), where=alpha > 0)
+        result: Float = color * scale[:, :, None]
     return result
 
 
@@ -354,6 +408,8 @@ def _write_pixels(path: Path, pixels: NDArray[Any], container: Container, depth:
     spec.channelnames = {1: ("Y",), 2: ("Y", "A"), 3: ("R", "G", "B"), 4: ("R", "G", "B", "A")}[channels]
     spec.alpha_channel = channels - 1 if channels in (2, 4) else -1
     spec.attribute("Software", "colorcli")
+    # No time of writing, which EXR and TIFF files get else: a frame has the same bytes whenever it is colored.
+    spec.attribute("DateTime", "")
     if container == "exr":
         spec.attribute("compression", "zip")
         spec.attribute("oiio:ColorSpace", "lin_rec709_scene")

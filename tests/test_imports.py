@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "colorcli"
 # Each part may import those before it, and itself.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
+    ("files",),
     ("settings",),
     ("variants",),
     ("presets",),
@@ -43,6 +44,7 @@ TRAIN_LEVEL = {part: level for level, parts in enumerate(TRAIN_LAYERS) for part 
 TORCH_FREE = [
     "colorcli",
     "colorcli.errors",
+    "colorcli.files",
     "colorcli.settings",
     "colorcli.presets",
     "colorcli.images",

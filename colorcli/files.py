@@ -1,0 +1,52 @@
+"""Files whose content nobody vouches for: opened only if they are plain ones, and read only up to a size."""
+
+import errno
+import io
+import os
+import stat
+from pathlib import Path
+
+
+class NotPlainError(OSError):
+    """What a name leads to is a pipe, a device or a folder: reading it might never end."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        super().__init__(errno.EINVAL, f"it is {kind}, not a file", str(path))
+
+
+class TooLargeError(OSError):
+    """A file has more bytes than one of its kind ever needs."""
+
+    def __init__(self, path: Path, most: int) -> None:
+        super().__init__(errno.EFBIG, f"it is larger than {most // 1024} kB", str(path))
+
+
+KINDS = {stat.S_ISFIFO: "a pipe", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device", stat.S_ISSOCK: "a socket"}
+
+
+def open_plain(path: Path) -> io.BufferedReader:
+    """Open a file for reading, in bytes; a link is followed to the file that it leads to.
+
+    Raises OSError; NotPlainError for a pipe (whose opening would wait for a writer) or a device (which never ends),
+    IsADirectoryError for a folder.
+    """
+    # A pipe is opened without waiting, and looked at only then: a name may lead to another file a moment later.
+    opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(opened).st_mode
+        kind = next((words for is_kind, words in KINDS.items() if is_kind(mode)), None)
+        if kind is not None:
+            raise NotPlainError(path, kind)
+        return os.fdopen(opened, "rb")   # a folder is refused here, with its own words
+    except BaseException:
+        os.close(opened)
+        raise
+
+
+def read_plain(path: Path, most: int) -> bytes:
+    """Read a file whole. Raises OSError as `open_plain` does, and TooLargeError for one of more than `most` bytes."""
+    with open_plain(path) as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise TooLargeError(path, most)
+    return content
