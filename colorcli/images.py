@@ -410,6 +410,8 @@ def _write_pixels(path: Path, pixels: NDArray[Any], container: Container, depth:
     spec.attribute("Software", "colorcli")
     # No time of writing, which EXR and TIFF files get else: a frame has the same bytes whenever it is colored.
     spec.attribute("DateTime", "")
+    # No time of writing, which EXR and TIFF files get else: a frame has the same bytes whenever it is colored.
+    spec.attribute("DateTime", "")
     if container == "exr":
         spec.attribute("compression", "zip")
         spec.attribute("oiio:ColorSpace", "lin_rec709_scene")
