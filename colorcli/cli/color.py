@@ -1,5 +1,6 @@
 """`colorcli SHOT... --ref KEY`: from the options to one request, and from the request to colored frames."""
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -54,6 +55,7 @@ def color(
     shots: opt.Shots = None,
     refs: opt.Ref = None,
     masks: opt.Masks = None,
+    max_pixels: opt.MaxPixels = None,
     frames: opt.Frames = None,
     chunk: opt.Chunk = None,
     out: Out = None,
@@ -89,6 +91,7 @@ def color(
         preset=preset,
         overrides=with_short_cuts(overrides or (), model, image_format, steady),
         engine=engine,
+        max_pixels=max_pixels,
     )
     from colorcli.cli.render import Machine, check_networks_engine, render
 
@@ -146,6 +149,7 @@ def make_request(
     preset: str = "cel",
     overrides: Sequence[str] = (),
     engine: str = "torch",
+    max_pixels: str | None = None,
 ) -> "ShotRequest":
     """Bring what was typed into one request. Raises PresetError, and WeightsError if the model is not there.
 
@@ -166,4 +170,14 @@ def make_request(
         overwrite=overwrite,
         preset=load_preset(preset, overrides, None if engine == STAND_IN else family_of),
         preset_name=preset,
+        **({"max_pixels": parse_pixels(max_pixels)} if max_pixels is not None else {}),
     )
+
+
+def parse_pixels(text: str) -> int:
+    """Read a count of pixels, "150M" or "150000000". Raises UsageError."""
+    match = re.fullmatch(r"\s*(\d{1,12})\s*([mM]?)\s*", text, re.ASCII)
+    count = int(match[1]) * (1_000_000 if match[2] else 1) if match else 0
+    if count < 1:
+        raise UsageError(f"--max-pixels {text} is no number of pixels", hint="write it like 150M, for 150 million")
+    return count

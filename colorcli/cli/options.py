@@ -211,6 +211,16 @@ BatchChoice = Annotated[
         help="Frames of one size colored together on a GPU; auto: as many as fit.",
     ),
 ]
+MaxPixels = Annotated[
+    str | None,
+    typer.Option(
+        "--max-pixels",
+        metavar="N",
+        rich_help_panel=WHAT,
+        show_default="100M",
+        help="Refuse larger pictures before they are decoded; 150M is 150 million pixels",
+    ),
+]
 ProgressChoice = Annotated[
     Progress,
     typer.Option(

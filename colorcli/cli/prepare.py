@@ -22,6 +22,7 @@ def prepare(
     shots: opt.Shots = None,
     refs: opt.Ref = None,
     masks: opt.Masks = None,
+    max_pixels: opt.MaxPixels = None,
     frames: opt.Frames = None,
     chunk: opt.Chunk = None,
     preset: opt.PresetName = "cel",
@@ -42,6 +43,7 @@ def prepare(
         out=out,
         preset=preset,
         overrides=with_short_cuts(overrides or (), model, None),
+        max_pixels=max_pixels,
     )
     from colorcli.cli.render import write_previews
 

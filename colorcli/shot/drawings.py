@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from colorcli.errors import FrameError
-from colorcli.images import file_digest, picture_digest, read_picture, read_size
+from colorcli.images import MAX_PIXELS, file_digest, picture_digest, read_picture, read_size
 from colorcli.shot.manifest import FrameRecord
 from colorcli.shot.plan import FrameJob
 
@@ -25,9 +25,10 @@ class Drawing:
 class Drawings:
     """What is on each frame of a shot, read when first asked for. Any thread may ask."""
 
-    def __init__(self, known: Mapping[RecordKey, FrameRecord]) -> None:
+    def __init__(self, known: Mapping[RecordKey, FrameRecord], max_pixels: int = MAX_PIXELS) -> None:
         """known: records of earlier runs, which save reading the pictures that they know."""
         self._known = known
+        self._max_pixels = max_pixels
         self._read_so_far: dict[str, Future[Drawing | None]] = {}  # by the name of the source
         self._failed: set[Drawing] = set()
         self._lock = threading.Lock()
@@ -60,12 +61,12 @@ class Drawings:
         return None if drawing in self._failed else drawing
 
     def _read(self, job: FrameJob) -> Drawing:
-        pictures = [read_picture(path) for path in job.masks]
-        size = job.size or read_size(job.source)
+        pictures = [read_picture(path, self._max_pixels) for path in job.masks]
+        size = job.size or read_size(job.source, self._max_pixels)
         if any(mask.size != size for mask in pictures):
             raise FrameError(f"{job.source.name} and its masks are not of one size")
         masks = tuple(picture_digest(mask) for mask in pictures)
         known = self._known.get((job.sequence, job.number if job.number is not None else job.name))
         if known is not None and known.pixels_sha256 and known.source_sha256 == file_digest(job.source):
             return Drawing(known.pixels_sha256, masks, size)
-        return Drawing(picture_digest(read_picture(job.source)), masks, size)
+        return Drawing(picture_digest(read_picture(job.source, self._max_pixels)), masks, size)

@@ -37,9 +37,10 @@ def read_key(plan: ShotPlan) -> ShotKey:
 
     Raises KeyImageError if a picture cannot be read, PresetError if the palette cannot.
     """
+    most = plan.request.max_pixels
     try:
-        pictures = [read_picture(path) for path in plan.keys]
-        mask_pictures = [read_picture(path) for path in plan.key_masks]
+        pictures = [read_picture(path, most) for path in plan.keys]
+        mask_pictures = [read_picture(path, most) for path in plan.key_masks]
     except FrameError as error:
         raise KeyImageError(f"the key cannot be read: {error.message}", hint=error.hint) from error
     digests = [picture_digest(picture) for picture in pictures]
@@ -58,8 +59,8 @@ def read_key(plan: ShotPlan) -> ShotKey:
     if plan.background is None:
         return replace(key, digest=sha256_of(parts))
     try:
-        background = read_picture(plan.background)
-        background_masks = [read_picture(path) for path in plan.background_masks]
+        background = read_picture(plan.background, most)
+        background_masks = [read_picture(path, most) for path in plan.background_masks]
     except FrameError as error:
         raise KeyImageError(f"background.image cannot be read: {error.message}", hint=error.hint) from error
     _require_size(plan.background_masks, background_masks, background.size, "background")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from colorcli.errors import ColorcliError, FrameError, KeyImageError, OutputError, ShotError, UsageError
-from colorcli.images import PixelFormat, extension_of, format_named, read_size
+from colorcli.images import MAX_PIXELS, PixelFormat, extension_of, format_named, read_size
 from colorcli.model.lora_file import check_loras
 from colorcli.model.onnx_networks import check_networks, network_files
 from colorcli.prepare.palette_file import read_swatches
@@ -45,6 +45,7 @@ class ShotRequest:
     chunk: str | None = None           # "3/10"
     masks: tuple[Path, ...] = ()       # folders of masks, one for each character
     overwrite: bool = False            # color again what is already there
+    max_pixels: int = MAX_PIXELS       # a frame, a mask or a key with more is not decoded
     preset: Preset = field(default_factory=Preset)
     preset_name: str = "cel"
 
@@ -201,7 +202,7 @@ def _unused_networks(preset: Preset) -> Iterator[Problem]:
                       f"--set lines.{key}={'extract' if key == 'mode' else 'network'}")
 
 
-def find_key_files(refs: Sequence[str], shot: FoundShot) -> tuple[Path, ...]:
+def find_key_files(refs: Sequence[str], shot: FoundShot, max_pixels: int = MAX_PIXELS) -> tuple[Path, ...]:
     """The keys of one shot. Raises KeyImageError if one is missing or no picture."""
     if not refs:
         beside = tuple(shot.folder / name for name in shot.key_names)
@@ -209,11 +210,11 @@ def find_key_files(refs: Sequence[str], shot: FoundShot) -> tuple[Path, ...]:
             raise KeyImageError(
                 f"the shot {shot.name} has no key", hint="give one with --ref KEY, or lay key.png beside the frames"
             )
-        return tuple(_checked_key(path, shot) for path in beside)
-    return tuple(dict.fromkeys(_checked_key(_of_shot(ref, shot), shot) for ref in refs))
+        return tuple(_checked_key(path, shot, max_pixels) for path in beside)
+    return tuple(dict.fromkeys(_checked_key(_of_shot(ref, shot), shot, max_pixels) for ref in refs))
 
 
-def find_background(image: str | None, shot: FoundShot) -> Path | None:
+def find_background(image: str | None, shot: FoundShot, max_pixels: int = MAX_PIXELS) -> Path | None:
     """The background picture of one shot, from `background.image`. Raises KeyImageError if it is missing or none."""
     if image is None:
         return None
@@ -224,7 +225,7 @@ def find_background(image: str | None, shot: FoundShot) -> Path | None:
             f"background.image: {path} {what}", hint=f"name one picture; one a shot is written FOLDER/{SHOT_FIELD}.png"
         )
     try:
-        read_size(path)
+        read_size(path, max_pixels)
     except FrameError as error:
         raise KeyImageError(f"background.image cannot be read: {error.message}", hint=error.hint) from error
     return path
@@ -251,7 +252,7 @@ def _named_pictures(request: ShotRequest) -> tuple[str, ...]:
     return request.refs if image is None else (*request.refs, image)
 
 
-def _checked_key(path: Path, shot: FoundShot) -> Path:
+def _checked_key(path: Path, shot: FoundShot, max_pixels: int) -> Path:
     """The path, if a picture is there. Raises KeyImageError."""
     hint = "a key is one picture of the character in color"
     if path.is_dir():
@@ -259,7 +260,7 @@ def _checked_key(path: Path, shot: FoundShot) -> Path:
     if not path.exists():
         raise KeyImageError(f"there is no key {path} for the shot {shot.name}", hint=hint)
     try:
-        read_size(path)
+        read_size(path, max_pixels)
     except FrameError as error:
         raise KeyImageError(f"the key cannot be read: {error.message}", hint=error.hint or hint) from error
     return path
@@ -361,8 +362,8 @@ def _plan(
     chunk: Chunk | None,
     masks: dict[Path, "_MaskFolder"],
 ) -> ShotPlan:
-    keys = find_key_files(request.refs, shot)
-    background = find_background(request.preset.background.image, shot)
+    keys = find_key_files(request.refs, shot, request.max_pixels)
+    background = find_background(request.preset.background.image, shot, request.max_pixels)
     palette_file = find_palette_file(request.preset.finish.palette_file, shot)
     frames = [frame for frame in shot.frames if frame_range is None or frame.number in frame_range.numbers]
     missing = list(_missing(shot, frames, frame_range))
@@ -377,7 +378,7 @@ def _plan(
     for frame in frames:
         size: tuple[int, int] | None = None
         try:
-            size = read_size(frame.path)
+            size = read_size(frame.path, request.max_pixels)
         except FrameError as error:
             problems.append(Problem("error", "frame", error.message, error.hint))
         found_masks: list[Path] = []

@@ -93,8 +93,8 @@ def write_preview(
     on_overview = _shown_on_overview(len(plan.jobs))
     for place, job in enumerate(plan.jobs):
         try:
-            picture = read_picture(job.source)
-            masks = [read_mask(read_picture(path)) for path in job.masks]
+            picture = read_picture(job.source, plan.request.max_pixels)
+            masks = [read_mask(read_picture(path, plan.request.max_pixels)) for path in job.masks]
             frame = prepare_frame(picture, preset, variant, masks, networks)
         except FrameError as error:
             failed.append((job, error))

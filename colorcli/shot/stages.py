@@ -216,7 +216,7 @@ class ShotRun:
         }
         warm_start, steady = self.engine.preset.warm_start, self.engine.preset.steady
         if warm_start.on or steady.on:
-            self._drawings = Drawings(self._known)
+            self._drawings = Drawings(self._known, self.plan.request.max_pixels)
         if warm_start.on and self._drawings is not None:
             self._chains = Chains(self.settings, key.digest, warm_start.every, self._drawings)
             self._warm = WarmStarter(self._chains, self._drawings, self._lead)
@@ -251,9 +251,9 @@ class ShotRun:
             source = file_digest(job.source)
         except OSError as error:
             # read_picture knows the words for it.
-            read_picture(job.source)
+            read_picture(job.source, self.plan.request.max_pixels)
             raise FrameError(f"{job.source.name} cannot be read: {error.strerror}") from error
-        mask_pictures = [read_picture(path) for path in job.masks]
+        mask_pictures = [read_picture(path, self.plan.request.max_pixels) for path in job.masks]
         masks = tuple(picture_digest(picture) for picture in mask_pictures)
         known = self._known.get(record.key)
         if known is not None and known.source_sha256 == source and not self.plan.request.overwrite:
@@ -264,7 +264,7 @@ class ShotRun:
         copied = self._copied(job, file, record.model_copy(update={"source_sha256": source}))
         if copied is not None:
             return _Look(job, copied.model_copy(update={"seconds": time.monotonic() - clock}), copy=True)
-        picture = read_picture(job.source)
+        picture = read_picture(job.source, self.plan.request.max_pixels)
         _check_masks(job, picture, mask_pictures)
         pixels = picture_digest(picture)
         if self._drawings is not None:
@@ -334,7 +334,8 @@ class ShotRun:
 
     def _lead(self, job: FrameJob) -> PreparedFrame:
         """Make a frame ready that others depend on, and that is not colored now itself. Raises FrameError."""
-        picture, masks = read_picture(job.source), [read_picture(path) for path in job.masks]
+        most = self.plan.request.max_pixels
+        picture, masks = read_picture(job.source, most), [read_picture(path, most) for path in job.masks]
         _check_masks(job, picture, masks)
         engine = self.engine
         given = [read_mask(mask) for mask in masks]
