@@ -24,10 +24,10 @@ from colorcli.shot.engine import (
 )
 from colorcli.shot.manifest import FrameRecord, ModelEntry, Totals
 from colorcli.shot.plan import ShotPlan
-from colorcli.shot.stages import Reporter, ShotRun, Terminated
+from colorcli.shot.stages import Crew, Reporter, ShotRun, Terminated
 from colorcli.variants import Variant
 
-__all__ = ["Colorizer", "Reporter", "RunResult", "run_plans"]
+__all__ = ["Colorizer", "Crew", "Reporter", "RunResult", "open_engine", "run_plans"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def run_plans(
     threads: int = 2,
     at_once: int | None = 1,
     device: str = "auto",
+    crew: Crew | None = None,
 ) -> RunResult:
     """Color every frame that is not up to date, and record it.
 
@@ -59,7 +60,7 @@ def run_plans(
     the name in `model`. threads: for reading, and as many for
     writing. at_once: frames of one size that are colored together, None: as many as
     the colorizer says; half as many if memory runs out. device: where networks that find masks and lines
-    run; "cpu" keeps them off a CUDA device.
+    run; "cpu" keeps them off a CUDA device. crew: who colors in the place of this process, which then loads nothing.
 
     Failed frames are recorded and the others go on (exit code 7). A key that cannot be read ends its shot; a full disk,
     a missing device or damaged weights end the run, and what is finished stays. Nothing is raised for what a user can
@@ -75,29 +76,12 @@ def run_plans(
     done = 0
     try:
         with _sigterm_raises():
-            model = model or model_entry(preset.model)
-            networks = open_networks(preset, device)
-            files = networks.files if networks is not None else {}
-            for key, file in files.items():
-                reporter.warning(f"{key}: {file.path.name}, license {file.license_in_words}")
-            loras = check_loras(preset)
-            for number, lora in enumerate(loras, 1):
-                reporter.warning(f"lora, entry {number}: {lora.path.name}, license {lora.license}")
+            engine = open_engine(preset, loader, model=model, variant=variant, at_once=at_once, device=device)
+            _tell_licenses(engine, reporter)
             if preset.warm_start.on and at_once not in (None, 1):
                 reporter.warning(f"frames that begin from each other are colored one at a time, not {at_once} together")
-            networks_used = [network_entry(key, file) for key, file in files.items()]
-            loras_used = [lora_entry(number, lora) for number, lora in enumerate(loras, 1)]
-            engine = Engine(
-                preset,
-                variant or variant_of(model, preset.model),
-                model,
-                loader,
-                Batch(at_once, single_file=preset.warm_start.on),
-                networks=networks,
-                network_entries=(*networks_used, *loras_used),
-            )
             for plan in plans:
-                shot = ShotRun(plan, engine, reporter, threads, done, total)
+                shot = ShotRun(plan, engine, reporter, threads, done, total, crew)
                 try:
                     reporter.started(plan)
                     shot.run()
@@ -122,6 +106,41 @@ def run_plans(
         totals = totals.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
         reporter.finished(totals)
     return RunResult(totals, exit_code, error, tuple(failed))
+
+
+def open_engine(
+    preset: Preset,
+    loader: Loader,
+    *,
+    model: ModelEntry | None = None,
+    variant: Variant | None = None,
+    at_once: int | None = 1,
+    device: str = "auto",
+) -> Engine:
+    """What all shots of a run share; the arguments are those of `run_plans`. Raises WeightsError."""
+    model = model or model_entry(preset.model)
+    networks = open_networks(preset, device)
+    networks_used = [network_entry(key, file) for key, file in (networks.files if networks else {}).items()]
+    loras_used = [lora_entry(number, lora) for number, lora in enumerate(check_loras(preset), 1)]
+    return Engine(
+        preset,
+        variant or variant_of(model, preset.model),
+        model,
+        loader,
+        Batch(at_once, single_file=preset.warm_start.on),
+        networks=networks,
+        network_entries=(*networks_used, *loras_used),
+    )
+
+
+def _tell_licenses(engine: Engine, reporter: Reporter) -> None:
+    """Name the license of every network that is used beside the model."""
+    for key, file in (engine.networks.files if engine.networks else {}).items():
+        reporter.warning(f"{key}: {file.path.name}, license {file.license_in_words}")
+    for entry in engine.network_entries:
+        if entry.used_for.startswith("lora."):
+            number = entry.used_for.removeprefix("lora.")
+            reporter.warning(f"lora, entry {number}: {entry.name}, license {entry.license}")
 
 
 def _exit_code_of(totals: Totals, failed: Sequence[FrameRecord]) -> int:

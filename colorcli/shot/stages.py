@@ -10,8 +10,8 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,6 +87,31 @@ class Reporter(Protocol):
         """The run is over, however it ended; totals are over all shots."""
 
 
+class Crew(Protocol):
+    """Other processes that color frames and write them, in the place of this one; always called from one thread."""
+
+    @property
+    def room(self) -> int:
+        """How many frames may be on their way at the same time."""
+
+    def begin(self, plan: ShotPlan, engine: Engine, key: str, drawings: Drawings | None) -> None:
+        """A shot begins. key: digest of its key. drawings: for frames that depend on others; grows on the way."""
+
+    def color(
+        self, job: FrameJob, needed: Sequence[FrameJob], keep: Callable[[FrameRecord], None]
+    ) -> Future[FrameRecord]:
+        """Give the record of a frame that will be written, or failed. needed: the frames whose drawings it depends on.
+
+        keep: called in any thread as soon as a picture is written, with its record; may raise OutputError.
+        """
+
+    def stop(self) -> None:
+        """Wait for the frames that are being colored, and cancel the others."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """What is used, as a colorizer tells it, and "notes": who did what."""
+
+
 class Terminated(BaseException):
     """SIGTERM came: a farm wants its machine back."""
 
@@ -115,9 +140,18 @@ class ShotRun:
     """One shot on its way through the stages."""
 
     def __init__(
-        self, plan: ShotPlan, engine: Engine, reporter: Reporter, threads: int, done: int, total: int
+        self,
+        plan: ShotPlan,
+        engine: Engine,
+        reporter: Reporter,
+        threads: int,
+        done: int,
+        total: int,
+        crew: Crew | None = None,
     ) -> None:
+        """crew: who colors the frames, None: this process."""
         self.plan = plan
+        self._crew = crew
         self.engine = engine
         self.reporter = reporter
         self.settings = settings_digest(engine.preset, engine.model, engine.network_entries)
@@ -148,6 +182,11 @@ class ShotRun:
         """How many frames wait in memory before and behind the color; a batch has to find all of its own there."""
         return max(self._least_ahead, self.engine.batch.frames)
 
+    @property
+    def _room(self) -> int:
+        """How many frames are on their way behind the color, or with the crew."""
+        return self._ahead if self._crew is None else self._crew.room
+
     def totals(self) -> Totals:
         """What became of the frames of this shot, in this run."""
         return Totals.of(self.records, time.monotonic() - self.clock)
@@ -165,7 +204,7 @@ class ShotRun:
         """
         make_out_folder(self.plan.out)
         _sweep(self.plan.out)
-        if self._is_sure_to_color():
+        if self._crew is None and self._is_sure_to_color():
             self.engine.loader.start()
         exit_code: int = 1
         key: ShotKey | None = None
@@ -206,6 +245,13 @@ class ShotRun:
 
     def _go(self, key: ShotKey) -> None:
         """Take every frame through the stages."""
+        self._open(key)
+        for missing in self.plan.missing[:MOST_MISSING_RECORDS]:
+            self._keep(_missing_record(missing))
+        self._take_through()
+
+    def _open(self, key: ShotKey) -> None:
+        """Get ready for the first frame."""
         self._key = key
         known = read_records(self.plan.out)
         self._known = {record.key: record for record in known}
@@ -223,8 +269,11 @@ class ShotRun:
         if steady.on and self._drawings is not None:
             self._neighbors = Neighbors(self.plan.sequences, self._drawings, steady.reach)
             self._poll = Poll(self._neighbors, self._drawings, self._lead, self._reading, 2 * steady.reach + 2)
-        for missing in self.plan.missing[:MOST_MISSING_RECORDS]:
-            self._keep(_missing_record(missing))
+        if self._crew is not None:
+            self._crew.begin(self.plan, self.engine, key.digest, self._drawings)
+
+    def _take_through(self) -> None:
+        """Take the frames that wait through the stages."""
         while self._waiting_jobs or self._looking or self._preparing or self._finishing:
             self._fill()
             if self._preparing:
@@ -239,7 +288,9 @@ class ShotRun:
             while self._waiting_jobs and len(self._looking) < self._ahead:
                 job = self._waiting_jobs.popleft()
                 self._looking.append((job, self._reading.submit(self._look, job)))
-            if max(len(self._preparing), len(self._finishing)) >= self._ahead or not self._looking[0][1].done():
+            if len(self._preparing) >= self._ahead or len(self._finishing) >= self._room:
+                return
+            if not self._looking[0][1].done():
                 return
             self._decide(*self._looking.popleft())
 
@@ -370,10 +421,19 @@ class ShotRun:
             self._repeat(look, earlier)
             return
         self._leaders[print_] = None
+        if self._crew is not None:
+            future = self._crew.color(job, self._needed(job), self._journal.add)
+            self._finishing.append((_without_pixels(look), future))
+            return
         self.engine.loader.start()
         if self._prepared_key is None:
             self._prepared_key = self._reading.submit(self._prepare_key)
         self._preparing.append((look, self._reading.submit(self._prepare, look)))
+
+    def _needed(self, job: FrameJob) -> list[FrameJob]:
+        """The frames that one depends on."""
+        leads = [] if self._chains is None else self._chains.leading_to(job)
+        return leads + ([] if self._neighbors is None else self._neighbors.around(job))
 
     def _is_whole(self, record: FrameRecord) -> bool:
         """Whether the recorded picture is there and unchanged."""
@@ -603,11 +663,23 @@ class ShotRun:
     def _collect(self, all_of_them: bool) -> None:
         """Record frames that are written; wait for the oldest if too many are on their way."""
         while self._finishing:
+            must_wait = all_of_them or len(self._finishing) > self._room
+            if self._crew is not None:
+                self._first_of_crew(must_wait)
             look, finishing = self._finishing[0]
-            if not (finishing.done() or all_of_them or len(self._finishing) > self._ahead):
+            if not (finishing.done() or must_wait):
                 return
             self._settle(look, finishing)
             self._finishing.popleft()
+
+    def _first_of_crew(self, must_wait: bool) -> None:
+        """Bring a frame that is done to the head: with many hands a slow frame must not hold up the others."""
+        if must_wait:
+            wait([finishing for _, finishing in self._finishing], return_when=FIRST_COMPLETED)
+        for place, (_, finishing) in enumerate(self._finishing):
+            if finishing.done():
+                self._finishing.rotate(-place)
+                return
 
     def _settle(self, look: _Look, finishing: Future[FrameRecord]) -> None:
         """Record one frame that was finished, or failed to be. Raises OutputError."""
@@ -618,7 +690,11 @@ class ShotRun:
         except Exception as error:
             self._fail(look.job, error, look.record)
             return
-        self._tell(record)
+        if record.status == "failed":   # in the hands of a crew
+            record = record.model_copy(update={"checks": _older_picture(look.job)})
+            self._keep(record)
+        else:
+            self._tell(record)
         self._release(record, look.record.fingerprint)
 
     def _release(self, record: FrameRecord, planned: str | None) -> None:
@@ -644,9 +720,8 @@ class ShotRun:
                 hint="color it on a machine with more memory" if memory else "this is a bug: please report it",
             )
         record = record or self._begun(job)
-        # An older picture of this frame is not taken away, but nobody shall take it for this drawing's.
-        stale: dict[str, float | bool | str] = {"older_picture": True} if job.output.exists() else {}
-        record = record.model_copy(update={"status": "failed", "error": failure, "finished": now(), "checks": stale})
+        update = {"status": "failed", "error": failure, "finished": now(), "checks": _older_picture(job)}
+        record = record.model_copy(update=update)
         self._keep(record)
         self._release(record, record.fingerprint)
 
@@ -668,10 +743,12 @@ class ShotRun:
         """After an early end: record what the writing threads still finish, drop what was not colored."""
         self._reading.shutdown(wait=False, cancel_futures=True)
         self._followers.clear()
+        if self._crew is not None:
+            self._crew.stop()
         recorded = {record.output for record in self.records}
         for look, finishing in self._finishing:
             # Ctrl-C may have come between the record and the queue.
-            if look.job.output.name not in recorded:
+            if look.job.output.name not in recorded and not finishing.cancelled():
                 with contextlib.suppress(ColorcliError):
                     self._settle(look, finishing)
         self._finishing.clear()
@@ -681,6 +758,7 @@ class ShotRun:
         plan, engine = self.plan, self.engine
         colorizer = engine.loader.loaded
         described = dict(colorizer.describe()) if colorizer is not None else {}
+        described = dict(self._crew.describe()) if self._crew is not None else described
         run = RunEntry(
             journal=plan.journal_name,
             started=self.started,
@@ -694,7 +772,7 @@ class ShotRun:
             compiled=described.get("compiled"),
             decoding=described.get("decoding"),
             batch=engine.batch.frames if colorizer is not None else None,
-            notes=tuple(engine.batch.notes),
+            notes=(*engine.batch.notes, *described.get("notes", ())),
             versions=library_versions(),
             totals=self.totals(),
         )
@@ -755,6 +833,11 @@ def _check_masks(job: FrameJob, picture: Picture, masks: Sequence[Picture]) -> N
                 f"but {job.source.name} is {picture.size[0]}x{picture.size[1]}",
                 hint="make the mask as large as the frame, or take it out of the folder",
             )
+
+
+def _older_picture(job: FrameJob) -> dict[str, float | bool | str]:
+    """A check of a failed frame: its older picture is not taken away, but nobody shall take it for this drawing's."""
+    return {"older_picture": True} if job.output.exists() else {}
 
 
 def _missing_record(missing: MissingFrame) -> FrameRecord:
