@@ -27,10 +27,13 @@ class UsageError(ColorcliError):
 
 
 class OutputError(ColorcliError):
-    """The output folder cannot be written: read-only, full, or not a folder."""
+    """The output cannot be written: the disk or quota is full, the folder read-only, gone or taken, or no folder.
+
+    It has its own exit code: a farm may try again from another machine, or when there is room.
+    """
 
     kind = "output"
-    exit_code = 2
+    exit_code = 9
 
 
 class ShotError(ColorcliError):

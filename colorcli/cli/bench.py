@@ -113,7 +113,7 @@ def bench(
 
     check_engine(device, attention.value, precision.value)
     if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise OutputError(f"the folder of --json {json_file} is not there")
+        raise UsageError(f"the folder of --json {json_file} is not there")
     changes = list(overrides or ())
     changes += [] if steps is None else [f"sampling.steps={steps}"]
     changes += [] if guidance is None else [f"reference.guidance={guidance}"]

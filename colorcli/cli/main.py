@@ -26,8 +26,8 @@ from colorcli.errors import ColorcliError, DeviceError, UsageError
 EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TERMINATED = 2, 130, 141, 143
 EPILOG = (
     "Exit codes: 0 all frames are there, 2 usage, 3 shot, key or data unusable, 4 preset, 5 weights, 6 device or "
-    "memory, 7 some frames failed and the others are done, 8 a training broke down, 130 interrupted, 143 terminated, "
-    "1 a mistake of colorcli."
+    "memory, 7 some frames failed and the others are done, 8 a training broke down, 9 the output cannot be written, "
+    "130 interrupted, 143 terminated, 1 a mistake of colorcli."
 )
 
 app = typer.Typer(

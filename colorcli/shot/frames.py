@@ -23,6 +23,9 @@ OUTPUT_MARKS = ("manifest.json", "prepare.json")
 OUTPUT_SCHEMA = '"schema": "colorcli/'
 
 LAST_NUMBER = re.compile(r"(.*?)(-?\d+)\.[^.]+", re.DOTALL)
+# Frames in the words of Open Job Description, as one of its tasks gets them: --frames openjd:1-5:2,9
+OPENJD_FRAMES = "openjd:"
+OPENJD_PART = re.compile(r"(-?\d{1,10})(?:\s*-\s*(-?\d{1,10})(?:\s*:\s*(-?\d{1,10}))?)?")
 # How a pattern shows that a name is one: walk.####.png, walk.%04d.png, walk.@@@@.png.
 PATTERN_MARK = re.compile(r"#|@|%\d*d|\$F\d*")
 
@@ -93,8 +96,11 @@ class FrameRange:
     def parse(cls, text: str) -> "FrameRange":
         """Read fileseq's grammar: "1-100x2,120", "1-10y3", "-8--5"; commas or spaces between the parts.
 
+        After "openjd:" that of Open Job Description instead, in which ":" is a step: "openjd:1-100:2,120".
         Raises UsageError for anything else, for a bare ":", for parts of frames, and above a million frames.
         """
+        if text.strip().startswith(OPENJD_FRAMES):
+            return cls.parse_openjd(text.strip().removeprefix(OPENJD_FRAMES))
         parts = [part for part in re.split(r"[,\s]+", text.strip()) if part]
         if not parts:
             raise UsageError(f"--frames '{text}' names no frame", hint="write it like 1-100, 1-100x2 or 1,5,9-12")
@@ -103,6 +109,32 @@ class FrameRange:
             numbers.update(_numbers_of(part))
             if len(numbers) > MAX_FRAMES_ASKED:
                 raise _too_many(text)
+        return cls(",".join(parts), frozenset(numbers))
+
+    @classmethod
+    def parse_openjd(cls, text: str) -> "FrameRange":
+        """Read an integer range of Open Job Description: "1-5:2,9", "10-1:-3", "1 - 5"; 1-5:2 is 1, 3, 5.
+
+        `text` of the result is fileseq's, so that no colon comes into the name of a file. Raises UsageError.
+        """
+        hint = "Open Job Description writes 1-100, 1-100:2 or 1,5,9-12"
+        parts: list[str] = []
+        numbers: set[int] = set()
+        for part in text.split(","):
+            match = OPENJD_PART.fullmatch(part.strip())
+            if match is None:
+                raise UsageError(f"--frames {OPENJD_FRAMES}{text}: '{part.strip()}' is no range of numbers", hint=hint)
+            first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+            if step == 0:
+                raise UsageError(f"--frames {OPENJD_FRAMES}{text}: the step of '{part.strip()}' is 0", hint=hint)
+            frames = range(first, last + (1 if step > 0 else -1), step)
+            if len(numbers) + len(frames) > MAX_FRAMES_ASKED:
+                raise _too_many(f"{OPENJD_FRAMES}{text}")
+            if not frames:
+                raise UsageError(f"--frames {OPENJD_FRAMES}{text}: '{part.strip()}' names no frame", hint=hint)
+            numbers.update(frames)
+            low, high = min(frames), max(frames)
+            parts.append(str(low) if low == high else f"{low}-{high}" + (f"x{abs(step)}" if abs(step) > 1 else ""))
         return cls(",".join(parts), frozenset(numbers))
 
 
@@ -223,7 +255,7 @@ def _numbers_of(part: str) -> frozenset[int]:
         raise UsageError(
             f"--frames '{part}': a ':' is a step in Open Job Description, "
             "but a stagger (every frame, in another order) in fileseq",
-            hint=f"for a step write {plain[0]}x{plain[2]}; for every frame write {plain[0]}",
+            hint=f"for a step write {plain[0]}x{plain[2]} (or {OPENJD_FRAMES}{part}); for every frame write {plain[0]}",
         )
     try:
         frames = fileseq.FrameSet(part)

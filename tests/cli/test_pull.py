@@ -74,7 +74,7 @@ def test_too_small_a_disk_is_found_before_anything_is_fetched(
 ) -> None:
     monkeypatch.setattr(pull_module, "free_bytes", lambda folder: 200_000)
     code, _, err = pull(capsys, server, "--accept-license")
-    assert code == 2
+    assert code == 9
     # All files together: 129000 + 2 + 5000 + 4000 bytes, to fetch and once more to install.
     assert "has 200.0 kB free, and xl needs 276.0 kB: 138.0 kB to fetch" in err[-1]
     assert nothing_was_fetched(server, models)
@@ -226,7 +226,7 @@ def test_another_file_does_not_replace_an_installed_model_unasked(
     (models / "xl").mkdir(parents=True)
     write_list(models / "xl", "xl", "MIT", source={"sha256": "0" * 64})
     code, _, err = pull(capsys, whole_hub, "--accept-license")
-    assert code == 2 and "is there already, and was not made of sdxl-small" in err[-1]
+    assert code == 9 and "is there already, and was not made of sdxl-small" in err[-1]
     assert not whole_hub.transfers
     assert pull(capsys, whole_hub, "--accept-license", "--force", "--keep-downloads")[0] == 0
     assert describe("xl").parts

@@ -200,7 +200,7 @@ def full_after(count: int):
 def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_is_finished(walk, monkeypatch):
     monkeypatch.setattr(os, "fsync", full_after(2))
     outcome = color(walk)
-    assert outcome.result.exit_code == 2
+    assert outcome.result.exit_code == 9
     assert isinstance(outcome.result.error, OutputError)
     assert "full" in outcome.result.error.message
     monkeypatch.undo()
@@ -235,7 +235,7 @@ def test_a_disk_that_is_really_full(tmp_path, small_disk):
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(290_000))
     outcome = color(shot, out=small_disk / "out")
-    assert outcome.result.exit_code == 2
+    assert outcome.result.exit_code == 9
     assert "full" in outcome.result.error.message
     done = outcome.pictures()
     assert 0 < len(done) < 6
@@ -259,7 +259,7 @@ def test_a_journal_that_cannot_be_opened_ends_the_run(walk):
     out.mkdir()
     (out / "frames.jsonl").mkdir()
     outcome = color(walk)
-    assert outcome.result.exit_code == 2
+    assert outcome.result.exit_code == 9
     assert "frames.jsonl cannot be written" in outcome.result.error.message
 
 
@@ -267,5 +267,5 @@ def test_a_manifest_that_cannot_be_written_is_an_error_too(walk):
     out = walk.parent / "walk_color"
     (out / "manifest.json").mkdir(parents=True)
     outcome = color(walk)
-    assert outcome.result.exit_code == 2
+    assert outcome.result.exit_code == 9
     assert len(outcome.pictures()) == 4

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from openjd.model import IntRangeExpr
 
 from colorcli.errors import ShotError, UsageError
 from colorcli.shot.frames import Chunk, FrameRange, find_frames, find_shots, missing_numbers, numbers_as_range
@@ -174,7 +175,29 @@ def test_frame_ranges_are_read_as_fileseq_and_nuke_write_them(text, wanted):
 def test_a_bare_colon_is_refused_with_both_its_meanings():
     with pytest.raises(UsageError, match=r"step in Open Job Description.*stagger.*fileseq") as caught:
         FrameRange.parse("1-20:5")
-    assert caught.value.hint == "for a step write 1-20x5; for every frame write 1-20"
+    assert caught.value.hint == "for a step write 1-20x5 (or openjd:1-20:5); for every frame write 1-20"
+
+
+@pytest.mark.parametrize(
+    "text", ["1-5:2", "7-7", "7,9", "-3--1", "-3 - 4", "10-1:-3", "1-10:4,20-22", "5", "20-30:5, 1-3", "0-1000000:4"]
+)
+def test_frames_in_the_words_of_open_job_description_are_the_ones_that_its_own_library_reads(text):
+    assert sorted(FrameRange.parse(f"openjd:{text}").numbers) == sorted(IntRangeExpr.from_str(text))
+
+
+@pytest.mark.parametrize("text", ["1-5:2", "10-1:-3,12", "-4--2:2", "3-4:7"])
+def test_they_are_kept_in_the_words_that_everything_else_is_asked_in(text):
+    """Without a colon: the text becomes part of a journal's name, which Windows has to take."""
+    frames = FrameRange.parse(f"openjd:{text}")
+    assert FrameRange.parse(frames.text) == frames
+
+
+@pytest.mark.parametrize(
+    "text", ["", "openjd", "1-5x2", "1-5:0", "5-1", "1-5:", "1;rm", "1-5:2:3", "0-1000000", "1-99999999999", "1-3\n4"]
+)
+def test_what_open_job_description_does_not_write_is_refused(text):
+    with pytest.raises(UsageError, match="openjd:"):
+        FrameRange.parse(f"openjd:{text}")
 
 
 @pytest.mark.parametrize("text", ["", " , ", "a-b", "1-", "1.5", "1-2x0.5", "1-1000000000", "1-10x-2", "1-2000000"])

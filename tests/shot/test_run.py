@@ -371,7 +371,7 @@ def test_an_output_that_fails_ends_the_run_early_with_its_reason(walk, monkeypat
 
     monkeypatch.setattr(stages, "write_picture", write)
     outcome = color(walk)
-    assert outcome.result.exit_code == 2
+    assert outcome.result.exit_code == 9
     assert outcome.result.error is not None and "disk is full" in outcome.result.error.message
     assert "walk.0001.png" in outcome.pictures()
     assert "walk.0002.png" not in outcome.pictures()
