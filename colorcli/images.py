@@ -39,9 +39,14 @@ MAX_PIXELS = 100_000_000
 LARGEST_TILE = 4096 * 4096   # pixels of a piece that is decoded as one, however small the picture is
 BLOCK_BYTES = 1 << 20
 
+# The marks of a JPEG: its begin, its pixels, those without a length, and those that say the size.
+JPEG_BEGINS, JPEG_PIXELS = b"\xff\xd8", b"\xda"
+JPEG_BARE = frozenset(bytes([mark]) for mark in (0x00, 0x01, *range(0xD0, 0xD9)))
+JPEG_FRAMES = frozenset(bytes([mark]) for mark in range(0xC0, 0xD0) if mark not in (0xC4, 0xC8, 0xCC))
+
 # How the files begin that are read, and only these: what a library makes of other ones is its own affair.
 BEGINNINGS = {
-    PNG_BEGINS: "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF",
+    PNG_BEGINS: "PNG", JPEG_BEGINS: "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF",
     b"v/1\x01": "EXR",
 }
 TGA_KINDS, TGA_DEPTHS = (1, 2, 3, 9, 10, 11), (8, 15, 16, 24, 32)
@@ -169,6 +174,8 @@ def _opened(path: Path, max_pixels: int, only_header: bool = False) -> Iterator[
             begin = stream.read(18)
             stream.seek(0)
             fault = _png_fault(stream, only_header)
+            stream.seek(0)
+            size = _jpeg_size(stream)
     except FileNotFoundError:
         raise FrameError(f"{path.name} is missing", hint=f"look for it in {path.parent}") from None
     except PermissionError:
@@ -183,6 +190,9 @@ def _opened(path: Path, max_pixels: int, only_header: bool = False) -> Iterator[
         raise FrameError(f"{path.name} is damaged: {fault}", hint="save or copy it again")
     if not begin.startswith(tuple(BEGINNINGS)) and not _begins_a_tga(begin):
         raise FrameError(f"{path.name} is no picture that can be read", hint=READABLE)
+    if size is not None:
+        # Opening a progressive JPEG decodes it as a whole: 15 GB for a file of some hundred bytes.
+        _refuse_size(path, size, max_pixels)
     wish = oiio.ImageSpec()
     wish.attribute("oiio:UnassociatedAlpha", 1)
     source = oiio.ImageInput.open(str(path), wish)
@@ -202,24 +212,47 @@ def _refuse_bombs(path: Path, spec: Any, max_pixels: int) -> None:
     """Raise FrameError for what would take more memory than a picture may, by what the header says."""
     # An EXR has two sizes: of the pixels that are in the file, and of the frame that they lie in.
     sizes = (spec.width, spec.height), (spec.full_width, spec.full_height)
-    width, height = max(sizes, key=math.prod)
-    if width * height > max_pixels:
-        raise FrameError(
-            f"{path.name} is {width}x{height}: {in_millions(width * height)} pixels, more than the "
-            f"{in_millions(max_pixels)} that are read",
-            hint=f"if it really is that large: --max-pixels {math.ceil(width * height / 1e6)}M",
-        )
+    _refuse_size(path, max(sizes, key=math.prod), max_pixels)
     if spec.deep or max(spec.depth, spec.full_depth) > 1:
         raise FrameError(f"{path.name} holds more than a flat picture", hint="save it again as a flat picture")
-    if spec.tile_width * spec.tile_height > max(LARGEST_TILE, width * height):
+    if spec.tile_width * spec.tile_height > max(LARGEST_TILE, *map(math.prod, sizes)):
         raise FrameError(
             f"{path.name} is made of tiles of {spec.tile_width}x{spec.tile_height}", hint="save it again, without tiles"
+        )
+
+
+def _refuse_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
+    """Raise FrameError for a picture of too many pixels."""
+    pixels = math.prod(size)
+    if pixels > max_pixels:
+        raise FrameError(
+            f"{path.name} is {size[0]}x{size[1]}: {in_millions(pixels)} pixels, more than the "
+            f"{in_millions(max_pixels)} that are read",
+            hint=f"if it really is that large: --max-pixels {math.ceil(pixels / 1e6)}M",
         )
 
 
 def in_millions(pixels: int) -> str:
     """A count of pixels for people: "150 million"."""
     return f"{pixels / 1e6:.3g} million" if pixels < 1e9 else f"{pixels / 1e6:.0f} million"
+
+
+def _jpeg_size(stream: BinaryIO) -> tuple[int, int] | None:
+    """Give the width and height that a JPEG says it has; None: it is none, or it ends before that."""
+    if stream.read(2) != JPEG_BEGINS:
+        return None
+    while True:
+        while (mark := stream.read(1)) not in (b"\xff", b""):
+            pass   # between the pieces lies what nobody reads
+        while mark == b"\xff":
+            mark = stream.read(1)
+        if mark in (b"", JPEG_PIXELS):
+            return None
+        if mark in JPEG_BARE:
+            continue
+        piece = stream.read(max(int.from_bytes(stream.read(2), "big") - 2, 0))
+        if mark in JPEG_FRAMES:
+            return int.from_bytes(piece[3:5], "big"), int.from_bytes(piece[1:3], "big")
 
 
 def _begins_a_tga(begin: bytes) -> bool:

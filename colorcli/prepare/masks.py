@@ -351,7 +351,8 @@ def _border_paper(free: Bits, shoulders: bool) -> tuple[Bits, Bits]:
     """
     rows, columns = free.shape
     ys = np.r_[np.zeros(columns), np.arange(1, rows), np.full(columns - 1, rows - 1), np.arange(rows - 2, 0, -1)]
-    xs = np.r_[np.arange(columns), np.full(rows - 1, columns - 1), np.arange(columns - 2, -1, -1), np.zeros(rows - 2)]
+    left = np.zeros(max(rows - 2, 0))   # a frame may be a single row
+    xs = np.r_[np.arange(columns), np.full(rows - 1, columns - 1), np.arange(columns - 2, -1, -1), left]
     ys, xs = ys.astype(np.int64), xs.astype(np.int64)
     ring = free[ys, xs].astype(bool)
     background, body = np.zeros_like(free), np.zeros_like(free)
