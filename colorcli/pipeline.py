@@ -36,6 +36,7 @@ from colorcli.model.match import (
     Match,
     Painted,
     PartMap,
+    join_key_maps,
     key_map,
     match_frame,
     paint,
@@ -237,7 +238,10 @@ class ColorizePipeline(DiffusionPipeline):
 
     @torch.inference_mode()
     def encode_reference(self, key: PreparedKey | Image, preset: Preset | None = None) -> Reference:
-        """Read a key, as a picture or prepared: once for a shot. Raises PresetError as `__call__` does."""
+        """Read a key, as a picture or prepared: once for a shot. Raises PresetError as `__call__` does.
+
+        Of several keys on a sheet each is read by itself where regions are matched, and their regions lie together.
+        """
         preset = preset or default_preset(self.variant)
         check_for_variant(preset, self.variant)
         self._check_loras(preset)
@@ -252,6 +256,10 @@ class ColorizePipeline(DiffusionPipeline):
             key = prepare_key(
                 picture_of(key), preset, self.variant, networks=networks, background=behind, swatches=swatches
             )
+        if key.each:
+            first, *others = [self.encode_reference(one, preset) for one in key.each]
+            maps = [one.match for one in (first, *others) if one.match is not None]
+            return replace(first, match=join_key_maps(maps))
         pictures = self.key_pictures(key)
         with self._phase("read key"):
             settings = self._settings(preset)

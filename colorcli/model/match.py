@@ -5,6 +5,7 @@ the networks, if they lie at about the same place in the figure, and if they are
 trained `RegionMatcher` looks at all regions of both pictures at once, and its opinion is added to the rule's.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -18,7 +19,7 @@ from colorcli.model.matcher import GEOMETRY, RegionMatcher, color_scores
 from colorcli.prepare.canvas import Canvas, to_canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
-from colorcli.prepare.palette import Palette
+from colorcli.prepare.palette import SAME_COLOR, Palette, lab
 from colorcli.prepare.region_views import region_views
 from colorcli.prepare.regions import Regions, nearest_labelled
 
@@ -100,6 +101,48 @@ def key_map(parts: PartMap, key: PreparedKey) -> KeyMap:
     shares = np.bincount(numbers, minlength=cells * count).reshape(*parts.parts.shape[1:], count) / CELL**2
     cell_colors = torch.from_numpy(shares.astype(np.float32))
     return KeyMap(parts, cell_colors, readings, torch.from_numpy(colors), torch.from_numpy(palette.colors))
+
+
+def join_key_maps(maps: Sequence[KeyMap]) -> KeyMap:
+    """Lay the readings of several keys of one character together, as if one key showed all their regions.
+
+    Places stay those in each key's own figure. Colors that look the same in two keys become one, the earlier key's.
+    The cells of all keys come in one row, (cells, 1).
+    """
+    colors = torch.cat([one.palette for one in maps])  # (K of all, 3)
+    seen = lab(colors.numpy())
+    same = np.linalg.norm(seen[:, None] - seen[None], axis=-1) < SAME_COLOR  # (K, K)
+    kept: list[int] = []
+    number = np.zeros(len(colors), np.int64)  # of each color, in the joined palette
+    for color in range(len(colors)):
+        like = [place for place, other in enumerate(kept) if same[color, other]]
+        number[color] = like[0] if like else len(kept)
+        kept += [] if like else [color]
+    numbers = torch.from_numpy(number).split([len(one.palette) for one in maps])
+    cells = [one.cell_colors.flatten(0, 1) for one in maps]
+    shares = [
+        torch.zeros(len(own), len(kept)).index_add(1, where, own) for own, where in zip(cells, numbers, strict=True)
+    ]
+    readings = [one.regions for one in maps]
+    return KeyMap(
+        map=PartMap(
+            parts=torch.cat([one.map.parts.flatten(1) for one in maps], dim=1)[..., None],
+            features=torch.cat([one.map.features.flatten(1) for one in maps], dim=1)[..., None],
+            places=torch.cat([one.map.places.flatten(1) for one in maps], dim=1)[..., None],
+        ),
+        cell_colors=torch.cat(shares)[:, None],
+        regions=RegionReadings(
+            parts=torch.cat([one.parts for one in readings]),
+            places=torch.cat([one.places for one in readings]),
+            sizes=torch.cat([one.sizes for one in readings]),
+            features=torch.cat([one.features for one in readings]),
+            geometry=torch.cat([one.geometry for one in readings]),
+            cells=torch.block_diag(*(one.cells for one in readings)),
+            views=torch.cat([one.views for one in readings]),
+        ),
+        region_colors=torch.cat([where[one.region_colors] for one, where in zip(maps, numbers, strict=True)]),
+        palette=colors[kept],
+    )
 
 
 def color_regions(palette: Palette) -> tuple[Regions, NDArray[np.int64]]:

@@ -35,6 +35,7 @@ class PreparedKey:
     bleached_canvas: Float  # (h, w, 3) the key with its character taken out
     grown: Float | None = None            # (H, W) the mask with a margin, if a network found it; see `bleach_mask`
     background: Background | None = None  # the picture that takes the place of the bleached key, if there is one
+    each: tuple["PreparedKey", ...] = ()  # of several keys on one sheet each by itself, for runs that match regions
     swatches: Float | None = None         # (K, 3) sRGB-encoded colors of the production's palette, if there is one
 
     @property
@@ -62,14 +63,21 @@ def prepare_key(
     background: Picture | None = None,
     background_masks: Sequence[Float] = (),
     swatches: Float | None = None,
+    each: Sequence[Picture] = (),
 ) -> PreparedKey:
     """Find the key's character and outlines, and lay all on the canvas.
 
     given_masks: (H, W) masks from files, source size, one for each character. networks: those that the preset names
     files for. background: a picture of its own for what lies outside the character, background_masks: (H, W) masks of
-    a character in it. swatches: (K, 3) colors of the production.
+    a character in it. swatches: (K, 3) colors of the production. each: the
+    several keys of which `picture` is the sheet, if it is one.
     Raises PresetError if the preset names networks and none are given.
     """
+    alone: tuple[PreparedKey, ...] = ()
+    if preset.sampling.start == "match":
+        alone = tuple(
+            prepare_key(one, preset, variant, (), networks, background, background_masks, swatches) for one in each
+        )
     picture, given_masks = _padded(picture, given_masks, preset.reference.padding)
     color = over_paper(picture)
     lines = lines_of_color(picture, preset.lines, networks)
@@ -111,6 +119,7 @@ def prepare_key(
         ),
         grown=grown,
         background=behind,
+        each=alone,
         swatches=swatches,
     )
 

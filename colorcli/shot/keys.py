@@ -16,6 +16,8 @@ from colorcli.shot.plan import ShotPlan
 
 Float = NDArray[np.float32]
 
+SEVERAL_KEYS = "2"   # version of what is done with more than one key; part of the fingerprints of such shots alone
+
 
 @dataclass(frozen=True)
 class ShotKey:
@@ -30,6 +32,7 @@ class ShotKey:
     background_entry: FileEntry | None = None
     swatches: Float | None = None               # (K, 3) the colors that `finish.palette_file` names
     palette_entry: FileEntry | None = None
+    each: tuple[Picture, ...] = ()              # the keys one by one, where `picture` is a sheet of several
 
 
 def read_key(plan: ShotPlan) -> ShotKey:
@@ -51,6 +54,9 @@ def read_key(plan: ShotPlan) -> ShotKey:
     _require_size(plan.key_masks, mask_pictures, pictures[0].size, "key")
     parts = {"keys": digests, "masks": [picture_digest(mask) for mask in mask_pictures]}
     key = ShotKey(key_sheet(pictures), tuple(read_mask(mask) for mask in mask_pictures), "", entries)
+    if len(pictures) > 1:
+        key = replace(key, each=tuple(pictures))
+        parts["several"] = [SEVERAL_KEYS]
     if plan.palette_file is not None:
         swatches = swatch_colors(read_swatches(plan.palette_file))
         parts["palette"] = [hashlib.sha256(swatches.tobytes()).hexdigest()]

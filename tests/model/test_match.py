@@ -2,7 +2,17 @@ import numpy as np
 import torch
 
 from colorcli.images import FORMATS, Picture
-from colorcli.model.match import KeyMap, PartMap, RegionReadings, key_map, paint_match, part_map, rule_scores
+from colorcli.model.match import (
+    KeyMap,
+    PartMap,
+    RegionReadings,
+    join_key_maps,
+    key_map,
+    match_frame,
+    paint_match,
+    part_map,
+    rule_scores,
+)
 from colorcli.prepare.canvas import Canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
@@ -21,10 +31,10 @@ def halves(first: int, second: int) -> torch.Tensor:
     return parts
 
 
-def prepared_key() -> PreparedKey:
-    """A key whose upper half is red and whose lower half is blue."""
+def prepared_key(above: tuple[float, float, float] = RED, below: tuple[float, float, float] = BLUE) -> PreparedKey:
+    """A key whose upper half is red and whose lower half is blue, or of other colors."""
     color = np.empty((SIDE, SIDE, 3), np.float32)
-    color[:32], color[32:] = RED, BLUE
+    color[:32], color[32:] = above, below
     ink, mask = np.zeros((SIDE, SIDE), np.float32), np.ones((SIDE, SIDE), np.float32)
     return PreparedKey(Picture(color, None, FORMATS["png8"], 3), mask, WHOLE, color, mask, ink, ink, color)
 
@@ -107,3 +117,38 @@ def test_cells_without_a_region_and_cells_without_a_color_have_no_voice():
     # One that has a voice is heard.
     frame.parts[:, 1, 0] = random(5).softmax(0)
     assert not torch.equal(rule_scores(frame, regions, key), before)
+
+
+def framed(ink: np.ndarray) -> PreparedFrame:
+    mask = np.ones((SIDE, SIDE), np.float32)
+    picture = Picture(1 - np.repeat(ink[..., None], 3, 2), None, FORMATS["png8"], 3)
+    return PreparedFrame(picture, LineArt(ink), mask, WHOLE, ink, mask)
+
+
+def read_key(parts: torch.Tensor, key: PreparedKey) -> KeyMap:
+    return key_map(part_map(parts, key.mask_canvas), key)
+
+
+def test_a_second_key_colors_what_only_it_shows():
+    one = read_key(halves(1, 1), prepared_key(RED, RED))
+    other = read_key(halves(2, 2), prepared_key(BLUE, BLUE))
+    frame = framed(line_across())
+    painted = paint_match(part_map(halves(1, 2), frame.mask_canvas), frame, join_key_maps([one, other])).color
+    assert np.allclose(painted[:28], RED, atol=0.02) and np.allclose(painted[36:], BLUE, atol=0.02)
+
+
+def test_a_color_that_two_keys_show_is_one_color():
+    nearly_red = (0.9, 0.1, 0.11)
+    keys = [read_key(halves(1, 2), prepared_key()), read_key(halves(1, 2), prepared_key(nearly_red, BLUE))]
+    joined = join_key_maps(keys)
+    assert len(joined.palette) == 2 and len(joined.region_colors) == 4
+    assert torch.equal(joined.palette, keys[0].palette)
+    # Each color lies on half of the cells of both keys.
+    torch.testing.assert_close(joined.cell_colors.sum((0, 1)), torch.tensor([64.0, 64.0]))
+
+
+def test_a_key_joined_with_itself_says_the_same():
+    key, frame = read_key(halves(1, 2), prepared_key()), framed(line_across())
+    parts = part_map(halves(1, 2), frame.mask_canvas)
+    once, twice = (match_frame(parts, frame, keys).scores for keys in (key, join_key_maps([key, key])))
+    torch.testing.assert_close(once, twice)
