@@ -1,7 +1,8 @@
 """What is drawn on the frames of a shot, for frames that depend on others beside themselves."""
 
+import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -30,15 +31,27 @@ class Drawings:
         self._known = known
         self._max_pixels = max_pixels
         self._read_so_far: dict[str, Future[Drawing | None]] = {}  # by the name of the source
+        self._found: list[tuple[str, Drawing | None]] = []
         self._failed: set[Drawing] = set()
         self._lock = threading.Lock()
 
     def see(self, job: FrameJob, drawing: Drawing) -> None:
         """Learn what is on a frame that was read anyway."""
+        self.learn([(job.source.name, drawing)])
+
+    def learn(self, found: Iterable[tuple[str, Drawing | None]]) -> None:
+        """Take over what another process has found."""
         with self._lock:
-            if job.source.name not in self._read_so_far:
-                self._read_so_far[job.source.name] = Future()
-                self._read_so_far[job.source.name].set_result(drawing)
+            for name, drawing in found:
+                if name not in self._read_so_far:
+                    self._read_so_far[name] = Future()
+                    self._read_so_far[name].set_result(drawing)
+                    self._found.append((name, drawing))
+
+    def found(self, since: int = 0) -> Sequence[tuple[str, Drawing | None]]:
+        """What is on the frames that were read so far, by the names of their sources, but for the first `since`."""
+        with self._lock:
+            return self._found[since:]
 
     def give_up(self, job: FrameJob) -> None:
         """Take a frame for one that is not there: it could not be colored."""
@@ -53,10 +66,12 @@ class Drawings:
             mine = name not in self._read_so_far
             answer = self._read_so_far.setdefault(name, Future())
         if mine:
-            try:
-                answer.set_result(self._read(job))
-            except Exception:
-                answer.set_result(None)  # it is told where the frame itself is colored
+            drawing: Drawing | None = None
+            with contextlib.suppress(Exception):   # it is told where the frame itself is colored
+                drawing = self._read(job)
+            with self._lock:
+                self._found.append((name, drawing))
+            answer.set_result(drawing)
         drawing = answer.result()
         return None if drawing in self._failed else drawing
 

@@ -62,6 +62,7 @@ from colorcli.variants import METHOD_VERSION
 
 Float = NDArray[np.float32]
 
+SECONDS_BETWEEN_NEWS = 0.5     # of a crew, while it is waited for
 KEPT_REFERENCES = 4            # keys as the colorizer has read them, which lie on its device
 LARGE_FRAME = 4_000_000        # pixels; of such frames fewer wait in memory
 MOST_MISSING_RECORDS = 10_000  # --frames 1-1000000 of a shot with three frames is a slip, not a million records
@@ -94,8 +95,11 @@ class Crew(Protocol):
     def room(self) -> int:
         """How many frames may be on their way at the same time."""
 
-    def begin(self, plan: ShotPlan, engine: Engine, key: str, drawings: Drawings | None) -> None:
-        """A shot begins. key: digest of its key. drawings: for frames that depend on others; grows on the way."""
+    def start(self, engine: Engine) -> None:
+        """Begin to load the model everywhere, without waiting; called again for every frame."""
+
+    def begin(self, plan: ShotPlan, settings: str, key: str, drawings: Drawings | None) -> None:
+        """A shot begins. settings, key: digests. drawings: for frames that depend on others; grows on the way."""
 
     def color(
         self, job: FrameJob, needed: Sequence[FrameJob], keep: Callable[[FrameRecord], None]
@@ -107,6 +111,9 @@ class Crew(Protocol):
 
     def stop(self) -> None:
         """Wait for the frames that are being colored, and cancel the others."""
+
+    def news(self) -> Sequence[str]:
+        """What is wrong that stops nothing, and was not told yet."""
 
     def describe(self) -> Mapping[str, Any]:
         """What is used, as a colorizer tells it, and "notes": who did what."""
@@ -204,8 +211,8 @@ class ShotRun:
         """
         make_out_folder(self.plan.out)
         _sweep(self.plan.out)
-        if self._crew is None and self._is_sure_to_color():
-            self.engine.loader.start()
+        if self._is_sure_to_color():
+            self._load()
         exit_code: int = 1
         key: ShotKey | None = None
         with Journal(self.plan.out / self.plan.journal_name) as journal:
@@ -237,6 +244,13 @@ class ShotRun:
         """Whether a look at names is enough to know that the model is needed."""
         jobs = [job for job in self.plan.jobs if job.size is not None]
         return any(self.plan.request.overwrite or not job.output.exists() for job in jobs)
+
+    def _load(self) -> None:
+        """Begin to load the model, without waiting."""
+        if self._crew is None:
+            self.engine.loader.start()
+        else:
+            self._crew.start(self.engine)
 
     def _tell_problems(self) -> None:
         for problem in self.plan.problems:
@@ -270,7 +284,7 @@ class ShotRun:
             self._neighbors = Neighbors(self.plan.sequences, self._drawings, steady.reach)
             self._poll = Poll(self._neighbors, self._drawings, self._lead, self._reading, 2 * steady.reach + 2)
         if self._crew is not None:
-            self._crew.begin(self.plan, self.engine, key.digest, self._drawings)
+            self._crew.begin(self.plan, self.settings, key.digest, self._drawings)
 
     def _take_through(self) -> None:
         """Take the frames that wait through the stages."""
@@ -421,11 +435,11 @@ class ShotRun:
             self._repeat(look, earlier)
             return
         self._leaders[print_] = None
+        self._load()
         if self._crew is not None:
             future = self._crew.color(job, self._needed(job), self._journal.add)
             self._finishing.append((_without_pixels(look), future))
             return
-        self.engine.loader.start()
         if self._prepared_key is None:
             self._prepared_key = self._reading.submit(self._prepare_key)
         self._preparing.append((look, self._reading.submit(self._prepare, look)))
@@ -453,6 +467,7 @@ class ShotRun:
             key.background,
             key.background_masks,
             key.swatches,
+            key.each,
         )
 
     def _prepare(self, look: _Look) -> _Ready:
@@ -665,29 +680,35 @@ class ShotRun:
         while self._finishing:
             must_wait = all_of_them or len(self._finishing) > self._room
             if self._crew is not None:
-                self._first_of_crew(must_wait)
+                self._first_of_crew(self._crew, must_wait)
             look, finishing = self._finishing[0]
             if not (finishing.done() or must_wait):
                 return
             self._settle(look, finishing)
             self._finishing.popleft()
 
-    def _first_of_crew(self, must_wait: bool) -> None:
+    def _first_of_crew(self, crew: Crew, must_wait: bool) -> None:
         """Bring a frame that is done to the head: with many hands a slow frame must not hold up the others."""
-        if must_wait:
-            wait([finishing for _, finishing in self._finishing], return_when=FIRST_COMPLETED)
+        waiting = [finishing for _, finishing in self._finishing]
+        while not wait(waiting, SECONDS_BETWEEN_NEWS if must_wait else 0, FIRST_COMPLETED).done and must_wait:
+            self._tell_news(crew)
+        self._tell_news(crew)
         for place, (_, finishing) in enumerate(self._finishing):
             if finishing.done():
                 self._finishing.rotate(-place)
                 return
 
+    def _tell_news(self, crew: Crew) -> None:
+        for text in crew.news():
+            self.reporter.warning(text)
+
     def _settle(self, look: _Look, finishing: Future[FrameRecord]) -> None:
-        """Record one frame that was finished, or failed to be. Raises OutputError."""
+        """Record one frame that was finished, or failed to be. Raises OutputError, and what ended a crew."""
         try:
             record = finishing.result()
-        except OutputError:
-            raise
         except Exception as error:
+            if isinstance(error, ColorcliError) and not isinstance(error, FrameError):
+                raise
             self._fail(look.job, error, look.record)
             return
         if record.status == "failed":   # in the hands of a crew
@@ -745,6 +766,7 @@ class ShotRun:
         self._followers.clear()
         if self._crew is not None:
             self._crew.stop()
+            self._tell_news(self._crew)
         recorded = {record.output for record in self.records}
         for look, finishing in self._finishing:
             # Ctrl-C may have come between the record and the queue.
