@@ -55,7 +55,7 @@ def color(
     shots: opt.Shots = None,
     refs: opt.Ref = None,
     masks: opt.Masks = None,
-    max_pixels: opt.MaxPixels = None,
+    max_pixels: opt.MaxPixels = opt.MAX_PIXELS,
     frames: opt.Frames = None,
     chunk: opt.Chunk = None,
     out: Out = None,
@@ -149,7 +149,7 @@ def make_request(
     preset: str = "cel",
     overrides: Sequence[str] = (),
     engine: str = "torch",
-    max_pixels: str | None = None,
+    max_pixels: str = opt.MAX_PIXELS,
 ) -> "ShotRequest":
     """Bring what was typed into one request. Raises PresetError, and WeightsError if the model is not there.
 
@@ -170,7 +170,7 @@ def make_request(
         overwrite=overwrite,
         preset=load_preset(preset, overrides, None if engine == STAND_IN else family_of),
         preset_name=preset,
-        **({"max_pixels": parse_pixels(max_pixels)} if max_pixels is not None else {}),
+        max_pixels=parse_pixels(max_pixels),
     )
 
 

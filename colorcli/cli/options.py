@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+MAX_PIXELS = "100M"   # as `images.MAX_PIXELS`, which is imported only when there are pictures to read
 WHAT, HOW, WHERE, WHEN = "what is colored", "how", "where the pictures go", "the run"
 
 
@@ -212,12 +213,12 @@ BatchChoice = Annotated[
     ),
 ]
 MaxPixels = Annotated[
-    str | None,
+    str,
     typer.Option(
         "--max-pixels",
         metavar="N",
         rich_help_panel=WHAT,
-        show_default="100M",
+        show_default=True,
         help="Refuse larger pictures before they are decoded; 150M is 150 million pixels",
     ),
 ]

@@ -22,7 +22,7 @@ def prepare(
     shots: opt.Shots = None,
     refs: opt.Ref = None,
     masks: opt.Masks = None,
-    max_pixels: opt.MaxPixels = None,
+    max_pixels: opt.MaxPixels = opt.MAX_PIXELS,
     frames: opt.Frames = None,
     chunk: opt.Chunk = None,
     preset: opt.PresetName = "cel",
