@@ -395,7 +395,7 @@ def _plan(
     if request.preset.warm_start.on or request.preset.steady.on:
         sequences = _whole_sequences(jobs, shot, [listing for _, listing in folders])
     if request.preset.warm_start.on:
-        jobs = _in_a_chain(jobs, sequences)
+        jobs = in_a_chain(jobs, sequences)
     problems += _size_problems(jobs)
     problems += _missing_problems(missing)
     problems += _ignored_problems(shot)
@@ -439,8 +439,8 @@ def _whole_sequences(
     return [[job_of(frame) for frame in members if frame.number is not None] for members in shot.sequences.values()]
 
 
-def _in_a_chain(jobs: Sequence[FrameJob], sequences: Sequence[Sequence[FrameJob]]) -> list[FrameJob]:
-    """The jobs, each with the frame before it."""
+def in_a_chain(jobs: Sequence[FrameJob], sequences: Sequence[Sequence[FrameJob]]) -> list[FrameJob]:
+    """The jobs, each with the frame before it. sequences: all frames of the shot, as `ShotPlan.sequences`."""
     asked = {job.source: job for job in jobs}
     for sequence in sequences:
         gaps = missing_numbers([job.number for job in sequence if job.number is not None])
