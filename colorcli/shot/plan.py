@@ -19,6 +19,7 @@ from colorcli.model.onnx_networks import check_networks, network_files
 from colorcli.prepare.palette_file import read_swatches
 from colorcli.presets import Preset
 from colorcli.shot.frames import (
+    FRAME_SUFFIXES,
     Chunk,
     FoundShot,
     FrameFile,
@@ -31,6 +32,7 @@ from colorcli.shot.frames import (
 )
 
 SHOT_FIELD = "{shot}"
+MOST_KEYS = 16             # of one character in a folder; more are somebody's frames
 LONGEST_JOURNAL_PART = 60  # characters of a frame range that go into a file name
 
 
@@ -39,7 +41,7 @@ class ShotRequest:
     """What the user asked for, as typed."""
 
     shots: tuple[str, ...]             # folders, trees, patterns, pictures
-    refs: tuple[str, ...] = ()         # keys, or patterns with {shot}; none: key.* beside the frames
+    refs: tuple[str, ...] = ()         # keys, folders of keys, or patterns with {shot}; none: key.* beside the frames
     out: Path | None = None            # None: <SHOT>_color beside the shot
     frames: str | None = None          # "1-100x2,120"
     chunk: str | None = None           # "3/10"
@@ -166,7 +168,7 @@ def survey_shots(request: ShotRequest) -> Survey:
     found: list[tuple[FoundShot, Path]] = []
     for text in dict.fromkeys(request.shots):
         try:
-            shots = find_shots(text, is_key=_key_test(_named_pictures(request)), leave_out=request.masks)
+            shots = find_shots(text, is_key=_key_test(_named_pictures(request)), leave_out=_no_shots(request))
             if frame_range is not None:
                 _require_some(shots, frame_range)
             found += [(shot, _out_folder(request, shot)) for shot in shots]
@@ -211,7 +213,30 @@ def find_key_files(refs: Sequence[str], shot: FoundShot, max_pixels: int = MAX_P
                 f"the shot {shot.name} has no key", hint="give one with --ref KEY, or lay key.png beside the frames"
             )
         return tuple(_checked_key(path, shot, max_pixels) for path in beside)
-    return tuple(dict.fromkeys(_checked_key(_of_shot(ref, shot), shot, max_pixels) for ref in refs))
+    paths = [path for ref in refs for path in _pictures_of(_of_shot(ref, shot), shot)]
+    return tuple(dict.fromkeys(_checked_key(path, shot, max_pixels) for path in paths))
+
+
+def _pictures_of(path: Path, shot: FoundShot) -> list[Path]:
+    """The pictures that a key names: itself, or all of a folder, by name. Raises KeyImageError."""
+    if not path.is_dir():
+        return [path]
+    try:
+        there = sorted(one for one in path.iterdir() if not one.name.startswith("."))
+    except OSError as error:
+        raise KeyImageError(f"the folder of keys {path} cannot be read: {error.strerror}", hint="check it") from error
+    keys = [one for one in there if one.suffix.lower() in FRAME_SUFFIXES and one.is_file()]
+    one_a_shot = f"for one key a shot write {path}/{SHOT_FIELD}.png"
+    if not keys:
+        raise KeyImageError(f"the key {path} is a folder without pictures", hint=one_a_shot)
+    if len(keys) > 1 and any(one.stem in (shot.name, *shot.aliases) for one in keys):
+        raise KeyImageError(f"the folder {path} holds keys of several shots, not of one character", hint=one_a_shot)
+    if len(keys) > MOST_KEYS:
+        raise KeyImageError(
+            f"the folder {path} holds {len(keys)} pictures, and {MOST_KEYS} keys of one character are the most",
+            hint=f"name some of them, each with --ref; {one_a_shot}",
+        )
+    return keys
 
 
 def find_background(image: str | None, shot: FoundShot, max_pixels: int = MAX_PIXELS) -> Path | None:
@@ -254,9 +279,7 @@ def _named_pictures(request: ShotRequest) -> tuple[str, ...]:
 
 def _checked_key(path: Path, shot: FoundShot, max_pixels: int) -> Path:
     """The path, if a picture is there. Raises KeyImageError."""
-    hint = "a key is one picture of the character in color"
-    if path.is_dir():
-        raise KeyImageError(f"the key {path} is a folder", hint=f"{hint}; for one a shot write {path}/{SHOT_FIELD}.png")
+    hint = "a key is one picture of the character in color, or a folder of some"
     if not path.exists():
         raise KeyImageError(f"there is no key {path} for the shot {shot.name}", hint=hint)
     try:
@@ -264,6 +287,11 @@ def _checked_key(path: Path, shot: FoundShot, max_pixels: int) -> Path:
     except FrameError as error:
         raise KeyImageError(f"the key cannot be read: {error.message}", hint=error.hint or hint) from error
     return path
+
+
+def _no_shots(request: ShotRequest) -> tuple[Path, ...]:
+    """Folders that may lie in a tree of shots and hold no frames: masks, and keys."""
+    return (*request.masks, *(Path(ref) for ref in request.refs if SHOT_FIELD not in ref and Path(ref).is_dir()))
 
 
 def _key_test(refs: Sequence[str]) -> Callable[[Path], bool]:

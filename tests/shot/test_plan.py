@@ -155,8 +155,44 @@ def test_a_key_that_is_no_picture_is_refused(walk, tmp_path):
     (tmp_path / "bad.png").write_text("not a picture")
     with pytest.raises(KeyImageError, match=r"bad\.png is no picture"):
         plan(walk, refs=(str(tmp_path / "bad.png"),))
-    with pytest.raises(KeyImageError, match="is a folder"):
-        plan(walk, refs=(str(tmp_path),))
+
+
+def test_a_folder_of_keys_is_all_of_its_pictures(walk, tmp_path):
+    for name in ("side.png", "front.png", ".trash.png"):
+        draw_key(tmp_path / "hero" / name)
+    (tmp_path / "hero" / "notes.txt").write_text("the coat is darker at night")
+    assert [key.name for key in plan(walk, refs=(str(tmp_path / "hero"),)).keys] == ["front.png", "side.png"]
+
+
+def test_a_folder_of_keys_for_each_shot(tmp_path):
+    draw_shot(tmp_path / "film" / "a")
+    draw_key(tmp_path / "keys" / "a" / "front.png")
+    draw_key(tmp_path / "keys" / "a" / "side.png")
+    (one,) = plan_shots(ShotRequest((str(tmp_path / "film"),), (str(tmp_path / "keys" / "{shot}"),)))
+    assert [key.name for key in one.keys] == ["front.png", "side.png"]
+
+
+def test_a_folder_of_keys_in_the_tree_is_no_shot(tmp_path):
+    film = tmp_path / "film"
+    draw_shot(film / "a")
+    for number in (1, 2):
+        draw_key(film / "hero" / f"hero.{number:04d}.png")
+    assert [one.name for one in plan_shots(ShotRequest((str(film),), (str(film / "hero"),)))] == ["a"]
+
+
+def test_a_folder_that_holds_no_keys_or_those_of_other_shots_is_refused(walk, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(KeyImageError, match="folder without pictures"):
+        plan(walk, refs=(str(tmp_path / "empty"),))
+    for name in ("walk.png", "run.png"):
+        draw_key(tmp_path / "keys" / name)
+    with pytest.raises(KeyImageError, match="of several shots") as caught:
+        plan(walk, refs=(str(tmp_path / "keys"),))
+    assert caught.value.hint is not None and "{shot}.png" in caught.value.hint
+    for number in range(17):
+        draw_key(tmp_path / "frames" / f"run.{number}.png")
+    with pytest.raises(KeyImageError, match="17 pictures"):
+        plan(walk, refs=(str(tmp_path / "frames"),))
 
 
 def test_frames_are_chosen_by_number(walk):
