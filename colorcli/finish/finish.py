@@ -19,7 +19,7 @@ from colorcli.prepare.canvas import Box, Canvas, bounds, from_canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.lineart import LineArt, alpha_is_lines
-from colorcli.prepare.regions import PAPER_BELOW, Regions, nearest_labelled
+from colorcli.prepare.regions import PAPER_BELOW, Labels, Regions, nearest_labelled
 from colorcli.presets import Preset
 
 Float = NDArray[np.float32]
@@ -35,50 +35,100 @@ class Cel:
     mask: Float       # (H, W) character; of a pixel that is half there, the share of that half
 
 
+@dataclass(frozen=True)
+class Fill:
+    """The color under the lines, and what it is made of; it runs on past the character's edge."""
+
+    color: Float                  # (H, W, 3)
+    labels: Labels | None = None  # (H, W) pieces of one color or shade, from 1, under lines as well; None: not parted
+    colors: Float | None = None   # (count + 1, 3) the color of each piece; None: each pixel has its own
+    whole: Labels | None = None   # (H, W) closed regions, 0 on lines; where pieces meet in one, `color` is softened
+
+
+@dataclass(frozen=True)
+class FrameParts:
+    """What a frame is laid together from: all of it that is not empty, sRGB-encoded and straight."""
+
+    box: Box           # where it lies in the frame; of no size for an empty frame
+    fill: Fill
+    cel: Cel           # what is laid: without lines if none are wanted, and everywhere if the model painted everywhere
+    lines: LineLayer   # as drawn, laid or not
+    character: Float   # (h, w) mask of the character
+    behind: Float      # (3,) color
+    cut_out: bool      # nothing is behind
+
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """The box as rows and columns."""
+        left, top, width, height = self.box
+        return slice(top, top + height), slice(left, left + width)
+
+
 def finish_frame(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Preset) -> tuple[Float, Float | None]:
     """Finish one frame: color (H, W, 3) straight in 0..1 and alpha (H, W) or None, at the size of the frame.
 
     layer: (h, w, 3) the model's colors at canvas size, 0..1. Colors stay inside the lines, the frame's own lines are
     laid over them, and outside the character lies what the preset's background rule says.
     """
+    return lay_together(frame_parts(layer, frame, key, preset), frame, preset)
+
+
+def frame_parts(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Preset) -> FrameParts:
+    """Make what a frame is laid together from; the arguments are those of `finish_frame`."""
     width, height = frame.canvas.source
-    scale = max(width, height) / 1280
     cut_out = preset.background.rule == "transparent" or preset.output.alpha == "mask"
-    behind = background_color(key, preset)
-    color = np.empty((height, width, 3), np.float32)
-    color[:] = behind
-    cover = np.zeros((height, width), np.float32)  # of color and lines, over what is behind
     box = (0, 0, width, height) if preset.background.rule == "model" else _used_box(frame)
-    if box is not None:
-        rows, columns = slice(box[1], box[1] + box[3]), slice(box[0], box[0] + box[2])
-        part = _cut(frame, box)
-        cel = _take_apart(part, _paper_color(frame), scale)
-        if preset.finish.lines == "none":
-            cel = replace(cel, lines=NO_LINES)
-        if preset.background.rule == "model" and not cut_out:
-            cel = replace(cel, mask=np.ones_like(cel.mask))  # the model painted everywhere
-        if preset.finish.fill == "model":
-            filled = from_canvas(layer, part.canvas, 1)
-        else:
-            filled = fill_character(layer, part, key, preset, _regions(frame, preset, rows, columns))
-        color[rows, columns], cover[rows, columns] = _lay(cel, filled, None if cut_out else behind)
-    return _settle_alpha(color, cover if cut_out else None, frame, preset)
+    behind = background_color(key, preset)
+    if box is None:
+        nothing = np.zeros((0, 0), np.float32)
+        cel = Cel(NO_LINES, nothing)
+        return FrameParts((0, 0, 0, 0), Fill(nothing[..., None]), cel, NO_LINES, nothing, behind, cut_out)
+    rows, columns = slice(box[1], box[1] + box[3]), slice(box[0], box[0] + box[2])
+    part = _cut(frame, box)
+    cel = drawn = _take_apart(part, _paper_color(frame), max(width, height) / 1280)
+    if preset.finish.lines == "none":
+        cel = replace(cel, lines=NO_LINES)
+    if preset.background.rule == "model" and not cut_out:
+        cel = replace(cel, mask=np.ones_like(cel.mask))  # the model painted everywhere
+    if preset.finish.fill == "model":
+        fill = Fill(from_canvas(layer, part.canvas, 1))
+    else:
+        fill = fill_character(layer, part, key, preset, regions_of(frame, preset, rows, columns))
+    return FrameParts(box, fill, cel, drawn.lines, drawn.mask, behind, cut_out)
 
 
-def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Preset, regions: Regions) -> Float:
-    """Give the color under the lines, (H, W, 3), flat or soft in each region; it runs on past the character's edge.
+def lay_together(
+    parts: FrameParts, frame: PreparedFrame, preset: Preset, *, keep: bool = False
+) -> tuple[Float, Float | None]:
+    """Lay a frame's parts together: color (H, W, 3) and alpha (H, W) or None, as `finish_frame` gives them.
+
+    keep: the parts are needed afterwards; else their color is written over.
+    """
+    width, height = frame.canvas.source
+    color = np.empty((height, width, 3), np.float32)
+    color[:] = parts.behind
+    cover = np.zeros((height, width), np.float32)  # of color and lines, over what is behind
+    if parts.cel.mask.size:
+        filled = parts.fill.color.copy() if keep else parts.fill.color
+        color[parts.place], cover[parts.place] = _lay(parts.cel, filled, None if parts.cut_out else parts.behind)
+    return _settle_alpha(color, cover if parts.cut_out else None, frame, preset)
+
+
+def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Preset, regions: Regions) -> Fill:
+    """Give the color under the lines, flat or soft in each region.
 
     regions: those of the drawing, at its size.
     """
     settings = preset.finish
     full = from_canvas(layer, frame.canvas, 1)
     if not regions.count:
-        return full
+        return Fill(full)
     blur_px = BLEED * canvas_pixel(frame.canvas)
     if settings.fill == "soft":
         colors = region_colors(full, regions, blur_px)
         shaded = shade_regions(full, regions, blur_px, colors)
-        return shaded.reshape(-1, 3)[nearest_labelled(regions.labels)]
+        nearest = nearest_labelled(regions.labels)
+        return Fill(shaded.reshape(-1, 3)[nearest], regions.labels.reshape(-1)[nearest])
     whole, regions = regions, split_by_color(full, regions, blur_px)
     colors = region_colors(full, regions, blur_px)
     if settings.palette == "key":
@@ -87,11 +137,12 @@ def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, preset:
         colors[1:] = snap_to_palette(colors[1:], palette, reach, becomes)
     labels = regions.labels.reshape(-1)[nearest_labelled(regions.labels)]
     filled = np.take(colors, labels, axis=0)
-    open_lines = frame.gap_px > 0
-    return soften_borders(filled, labels, whole.labels) if open_lines or regions is not whole else filled
+    if frame.gap_px > 0 or regions is not whole:
+        filled = soften_borders(filled, labels, whole.labels)
+    return Fill(filled, labels, colors, whole.labels)
 
 
-def _regions(frame: PreparedFrame, preset: Preset, rows: slice, columns: slice) -> Regions:
+def regions_of(frame: PreparedFrame, preset: Preset, rows: slice, columns: slice) -> Regions:
     """Give the regions that are filled, of a part of the frame that holds them all."""
     everywhere = preset.background.rule == "model"
     regions = frame.regions_in(np.ones_like(frame.mask)) if everywhere else frame.regions
