@@ -361,6 +361,40 @@ def explain_preset(
     return ExplainedPreset(name_or_path, description, preset, origins)
 
 
+def files_of(preset: Preset) -> dict[str, str]:
+    """The files that settings name, by setting; entries of lists are counted from 1: {"lora.1.file": ...}."""
+    flat = flat_settings(preset)
+    found = {path: flat[path] for path in PATH_KEYS if flat[path] is not None}
+    for path, name in PATH_ENTRIES.items():
+        found |= {f"{path}.{number}.{name}": getattr(entry, name) for number, entry in enumerate(flat[path], 1)}
+    return found
+
+
+def with_files(preset: Preset, places: Sequence[str]) -> Preset:
+    """The preset with other places for files that it names: "lora.1.file=/mnt/show.safetensors", as they are.
+
+    The text after the first "=" is the path, whatever is in it. Raises PresetError for a setting that names no file.
+    """
+    named = files_of(preset)
+    for place in places:
+        key, _, file = place.partition("=")
+        if not file:
+            raise PresetError(f"--set-file {place} is not of the form KEY=FILE",
+                              hint="for example --set-file background.image=wall.png")
+        if key not in named:
+            hint = f"it names {', '.join(named)}" if named else "it names none"
+            raise PresetError(f"--set-file {place}: the preset names no file for {key}", hint=hint)
+        group, *inner = key.split(".")
+        value: Any = getattr(preset, group)
+        if len(inner) == 1:
+            value = value.model_copy(update={inner[0]: file})
+        else:
+            at, name = int(inner[0]) - 1, inner[1]
+            value = (*value[:at], value[at].model_copy(update={name: file}), *value[at + 1 :])
+        preset = preset.model_copy(update={group: value})
+    return preset
+
+
 def default_preset(variant: Variant | str) -> Preset:
     """Give the settings a model is best at: the defaults, with the variant's own on top."""
     known = variant if isinstance(variant, Variant) else VARIANTS[variant]

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -42,6 +43,7 @@ class ShotRequest:
 
     shots: tuple[str, ...]             # folders, trees, patterns, pictures
     refs: tuple[str, ...] = ()         # keys, folders of keys, or patterns with {shot}; none: key.* beside the frames
+    only: tuple[str, ...] = ()         # names of shots in a tree; none: all of them
     out: Path | None = None            # None: <SHOT>_color beside the shot
     frames: str | None = None          # "1-100x2,120"
     chunk: str | None = None           # "3/10"
@@ -169,6 +171,8 @@ def survey_shots(request: ShotRequest) -> Survey:
     for text in dict.fromkeys(request.shots):
         try:
             shots = find_shots(text, is_key=_key_test(_named_pictures(request)), leave_out=_no_shots(request))
+            if request.only:
+                shots = _only(shots, request.only)
             if frame_range is not None:
                 _require_some(shots, frame_range)
             found += [(shot, _out_folder(request, shot)) for shot in shots]
@@ -316,6 +320,19 @@ def _key_pattern(ref: str) -> re.Pattern[str]:
     before, *others = [re.escape(part) for part in Path(ref).resolve().as_posix().split(SHOT_FIELD)]
     text = f"{before}(?P<shot>.+){others[0]}" + "".join(f"(?P=shot){part}" for part in others[1:])
     return re.compile(text, re.DOTALL)
+
+
+def _only(shots: Sequence[FoundShot], names: Sequence[str]) -> list[FoundShot]:
+    """Those shots of a tree that are asked for by name. Raises ShotError if one is not there."""
+    there = {shot.name: shot for shot in shots}
+    for name in names:
+        if name not in there:
+            near = get_close_matches(name, there, n=1)
+            raise ShotError(
+                f"{shots[0].root} has no shot {name}",
+                hint=f"did you mean {near[0]}?" if near else f"it has {', '.join(list(there)[:4])}",
+            )
+    return [there[name] for name in dict.fromkeys(names)]
 
 
 def _require_some(shots: Sequence[FoundShot], frame_range: FrameRange) -> None:
