@@ -54,6 +54,7 @@ def color(
     context: typer.Context,
     shots: opt.Shots = None,
     refs: opt.Ref = None,
+    one_shot: opt.OneShot = None,
     masks: opt.Masks = None,
     max_pixels: opt.MaxPixels = opt.MAX_PIXELS,
     frames: opt.Frames = None,
@@ -63,6 +64,7 @@ def color(
     overwrite: Overwrite = False,
     preset: opt.PresetName = "cel",
     overrides: opt.Set = None,
+    files: opt.SetFile = None,
     model: opt.Model = None,
     steady: opt.Steady = None,
     device: opt.Device = "auto",
@@ -83,6 +85,7 @@ def color(
     request = make_request(
         shots or (),
         refs=refs or (),
+        only=one_shot or (),
         masks=masks or (),
         frames=frames,
         chunk=chunk,
@@ -90,6 +93,7 @@ def color(
         overwrite=overwrite,
         preset=preset,
         overrides=with_short_cuts(overrides or (), model, image_format, steady),
+        files=files or (),
         engine=engine,
         max_pixels=max_pixels,
     )
@@ -141,6 +145,7 @@ def make_request(
     shots: Sequence[str],
     *,
     refs: Sequence[str],
+    only: Sequence[str] = (),
     masks: Sequence[str] = (),
     frames: str | None = None,
     chunk: str | None = None,
@@ -148,6 +153,7 @@ def make_request(
     overwrite: bool = False,
     preset: str = "cel",
     overrides: Sequence[str] = (),
+    files: Sequence[str] = (),
     engine: str = "torch",
     max_pixels: str = opt.MAX_PIXELS,
 ) -> "ShotRequest":
@@ -156,19 +162,20 @@ def make_request(
     The stand-in asks for no model: of one that is named by a folder its own settings are not known then.
     """
     from colorcli.model.weights import family_of
-    from colorcli.presets import load_preset
+    from colorcli.presets import load_preset, with_files
     from colorcli.shot.plan import ShotRequest
     from colorcli.shot.stand_in import STAND_IN
 
     return ShotRequest(
         shots=tuple(shots),
         refs=tuple(refs),
+        only=tuple(only),
         out=out,
         frames=frames,
         chunk=chunk,
         masks=tuple(map(Path, masks)),
         overwrite=overwrite,
-        preset=load_preset(preset, overrides, None if engine == STAND_IN else family_of),
+        preset=with_files(load_preset(preset, overrides, None if engine == STAND_IN else family_of), files),
         preset_name=preset,
         max_pixels=parse_pixels(max_pixels),
     )

@@ -102,6 +102,16 @@ Chunk = Annotated[
         "--chunk", metavar="I/N", rich_help_panel=WHAT, help="Only part I of N, for a farm: 3/10", show_default=False
     ),
 ]
+OneShot = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shot",
+        metavar="NAME",
+        rich_help_panel=WHAT,
+        show_default=False,
+        help="Only this shot of a tree, by its path in it: sc01/c003. Repeatable.",
+    ),
+]
 Masks = Annotated[
     list[str] | None,
     typer.Option(
@@ -130,6 +140,17 @@ Set = Annotated[
         rich_help_panel=HOW,
         show_default=False,
         help="Change one setting: sampling.steps=12 (colorcli presets keys). Repeatable.",
+    ),
+]
+SetFile = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set-file",
+        metavar="KEY=FILE",
+        rich_help_panel=HOW,
+        show_default=False,
+        help="Where this machine has a file that a setting names, as it is typed: lora.1.file=/mnt/show.safetensors. "
+        "Repeatable.",
     ),
 ]
 Steady = Annotated[
