@@ -231,9 +231,10 @@ def _paper_color(frame: PreparedFrame) -> Float:
 
 def _used_box(frame: PreparedFrame) -> Box | None:
     """Give the smallest box around character and lines, with a little around; None for an empty frame."""
-    used = cv2.bitwise_or(cv2.compare(frame.mask, 0, cv2.CMP_GT), cv2.compare(frame.lines.ink, 0, cv2.CMP_GT))
+    # Not by OpenCV, to which a frame of one pixel is a number.
+    used = (frame.mask > 0) | (frame.lines.ink > 0)
     if frame.picture.alpha is not None:
-        used = cv2.bitwise_or(used, cv2.compare(frame.picture.alpha, 0, cv2.CMP_GT))
+        used |= frame.picture.alpha > 0
     box = bounds(used)
     if box is None:
         return None

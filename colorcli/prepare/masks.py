@@ -453,7 +453,7 @@ def _at_full_size(outside: Bits, step: int, away: Float, same: float) -> Float:
     and the strongest pixel beside it; the first pixel outside keeps its share, so that edges stay smooth.
     """
     rows, columns = away.shape
-    strongest = cv2.max(cv2.dilate(away, np.ones((5, 5), np.uint8)), same)
+    strongest = np.maximum(cv2.dilate(away, np.ones((5, 5), np.uint8)), same)
     free = (away < np.maximum(0.5 * strongest, same)).astype(np.uint8)
     if step > 1:
         outside = cv2.resize(outside, None, fx=step, fy=step, interpolation=cv2.INTER_NEAREST)[:rows, :columns]
