@@ -286,6 +286,10 @@ class FinishSettings(Group):
     lines: Literal["original", "none"] = Field(
         "original", description="original: the frame's own lines are laid over the color"
     )
+    separation_lines: Literal["keep", "remove"] = Field(
+        "keep", description="lines in a clear color (red, blue, green), drawn to part light from shadow; remove: they "
+        "part two colors, and are not seen"
+    )
 
 
 class OutputSettings(Group):

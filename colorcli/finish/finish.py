@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +14,8 @@ from colorcli.finish.regions import (
     split_by_color,
     to_swatches,
 )
+from colorcli.finish.separation import separation_lines
+from colorcli.images import over_paper
 from colorcli.prepare.canvas import Box, Canvas, bounds, from_canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
@@ -85,7 +86,13 @@ def frame_parts(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Pr
         return FrameParts((0, 0, 0, 0), Fill(nothing[..., None]), cel, NO_LINES, nothing, behind, cut_out)
     rows, columns = slice(box[1], box[1] + box[3]), slice(box[0], box[0] + box[2])
     part = _cut(frame, box)
-    cel = drawn = _take_apart(part, _paper_color(frame), max(width, height) / 1280)
+    paper = _paper_color(frame)
+    cel = _take_apart(part, paper, max(width, height) / 1280)
+    unseen = None
+    if preset.finish.separation_lines == "remove":
+        unseen = separation_lines(over_paper(part.picture), part.lines.ink, paper)
+        cel = replace(cel, lines=cel.lines.without(unseen))
+    drawn = cel
     if preset.finish.lines == "none":
         cel = replace(cel, lines=NO_LINES)
     if preset.background.rule == "model" and not cut_out:
@@ -93,7 +100,7 @@ def frame_parts(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Pr
     if preset.finish.fill == "model":
         fill = Fill(from_canvas(layer, part.canvas, 1))
     else:
-        fill = fill_character(layer, part, key, preset, regions_of(frame, preset, rows, columns))
+        fill = fill_character(layer, part, key, preset, regions_of(frame, preset, rows, columns), unseen)
     return FrameParts(box, fill, cel, drawn.lines, drawn.mask, behind, cut_out)
 
 
@@ -114,10 +121,17 @@ def lay_together(
     return _settle_alpha(color, cover if parts.cut_out else None, frame, preset)
 
 
-def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Preset, regions: Regions) -> Fill:
+def fill_character(
+    layer: Float,
+    frame: PreparedFrame,
+    key: PreparedKey,
+    preset: Preset,
+    regions: Regions,
+    unseen: NDArray[np.bool_] | None = None,
+) -> Fill:
     """Give the color under the lines, flat or soft in each region.
 
-    regions: those of the drawing, at its size.
+    regions: those of the drawing, at its size. unseen: (H, W) lines that part regions and are not laid over them.
     """
     settings = preset.finish
     full = from_canvas(layer, frame.canvas, 1)
@@ -137,9 +151,10 @@ def fill_character(layer: Float, frame: PreparedFrame, key: PreparedKey, preset:
         colors[1:] = snap_to_palette(colors[1:], palette, reach, becomes)
     labels = regions.labels.reshape(-1)[nearest_labelled(regions.labels)]
     filled = np.take(colors, labels, axis=0)
-    if frame.gap_px > 0 or regions is not whole:
-        filled = soften_borders(filled, labels, whole.labels)
-    return Fill(filled, labels, colors, whole.labels)
+    closed = whole.labels if unseen is None else np.where(unseen, labels, whole.labels)
+    if frame.gap_px > 0 or regions is not whole or unseen is not None:
+        filled = soften_borders(filled, labels, closed)
+    return Fill(filled, labels, colors, closed)
 
 
 def regions_of(frame: PreparedFrame, preset: Preset, rows: slice, columns: slice) -> Regions:

@@ -23,6 +23,11 @@ class LineLayer:
     cover: Float              # (N,) how much of the pixel is line, above 0, up to 1
     ink_color: Float          # (N, 3) the line's share of the pixel: its color times its cover
 
+    def without(self, unseen: NDArray[np.bool_]) -> "LineLayer":
+        """Leave out the lines at some pixels, (H, W)."""
+        kept = ~unseen.reshape(-1)[self.where]
+        return LineLayer(self.where[kept], self.cover[kept], self.ink_color[kept])
+
 
 NO_LINES = LineLayer(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, 3), np.float32))
 
