@@ -3,12 +3,13 @@
 import json
 import logging
 import os
+import re
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
     from colorcli.shot.manifest import FrameRecord, Totals
@@ -24,20 +25,59 @@ STOPPED = {
 }
 
 
+# What ends a line, moves the cursor, turns the direction of writing, or is no character at all.
+UNSEEN = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+# What farm managers look for in the output: the last character of each is written as its number in a name.
+MARKS = re.compile(r"(Progress|TR_PROGRES|TR_EXIT_STATU|openjd_[a-z]+)(:|S\b)", re.IGNORECASE)
+
+
+def one_line(text: str) -> str:
+    """A text as one line, in which a file's name says nothing to a terminal or to a farm manager.
+
+    Characters that would are written as in JSON: a line break in a name is \\u000a.
+    """
+    marked = MARKS.sub(lambda mark: mark[1] + _number(mark[2]), text)
+    return UNSEEN.sub(lambda found: _number(found[0]), marked)
+
+
+def _number(character: str) -> str:
+    return f"\\u{ord(character):04x}"
+
+
 def say(text: str = "") -> None:
     """Print a line that was asked for, to stdout, at once."""
-    print(text, flush=True)
+    _print(one_line(text))
+
+
+def say_text(text: str) -> None:
+    """Print several lines that were asked for, to stdout."""
+    for line in text.split("\n"):
+        say(line)
 
 
 def note(text: str) -> None:
     """Print a line that goes along with the work, to stderr, so that stdout stays clean for whoever parses it."""
     sys.stdout.flush()
-    print(text, file=sys.stderr, flush=True)
+    _print(one_line(text), sys.stderr)
+
+
+def tell_farm(word: str, text: str) -> None:
+    """Print a line for a farm manager, which knows it by the word that it begins with."""
+    _print(word + one_line(text))
 
 
 def say_json(value: Any) -> None:
     """Print a value as JSON on one line."""
     say(json.dumps(value, ensure_ascii=False))
+
+
+def _print(line: str, stream: TextIO | None = None) -> None:
+    stream = stream or sys.stdout
+    try:
+        print(line, file=stream, flush=True)
+    except UnicodeEncodeError:   # a log may know the letters of one language only
+        encoding = stream.encoding or "ascii"
+        print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def say_table(rows: Iterable[Sequence[str]], heading: Sequence[str] | None = None) -> None:
@@ -86,15 +126,23 @@ def warn(message: str, hint: str | None = None) -> None:
 
 def show_traceback(failure: BaseException) -> None:
     """Print where in our own code something went wrong."""
-    sys.stdout.flush()
-    traceback.print_exception(failure, file=sys.stderr)
+    note_indented("".join(traceback.format_exception(failure)))
+
+
+def note_indented(text: str) -> None:
+    """Print several lines that go along with the work; each begins with blanks, and so with no word of a farm's."""
+    for line in text.rstrip().split("\n"):
+        note(f"  {line}")
 
 
 class NoteHandler(logging.Handler):
     """Log lines as notes: a progress bar then knows of them and stays whole."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        note(self.format(record))
+        first, *more = self.format(record).split("\n")
+        note(first)
+        if more:
+            note_indented("\n".join(more))
 
 
 def start_logging(verbosity: int) -> None:
@@ -225,7 +273,7 @@ class Deadline(Plain):
 
     def frame(self, news: FrameNews) -> None:
         super().frame(news)
-        say(f"Progress: {news.percent}%")
+        tell_farm("Progress: ", f"{news.percent}%")
 
 
 class Tractor(Plain):
@@ -233,24 +281,24 @@ class Tractor(Plain):
 
     def frame(self, news: FrameNews) -> None:
         super().frame(news)
-        say(f"TR_PROGRESS {news.percent:03d}%")
+        tell_farm("TR_PROGRESS ", f"{news.percent:03d}%")
 
 
 class OpenJD(Silent):
     """What Open Job Description (and so Deadline Cloud) looks for at the start of a line."""
 
     def stage(self, text: str) -> None:
-        say(f"openjd_status: {text}")
+        tell_farm("openjd_status: ", text)
 
     def frame(self, news: FrameNews) -> None:
-        say(f"openjd_status: {news.sentence} ({news.done} of {news.total})")
-        say(f"openjd_progress: {news.percent}")
+        tell_farm("openjd_status: ", f"{news.sentence} ({news.done} of {news.total})")
+        tell_farm("openjd_progress: ", str(news.percent))
 
     def summary(self, text: str, outs: Sequence[str], numbers: Mapping[str, Any]) -> None:
-        say(f"openjd_status: {text}")
+        tell_farm("openjd_status: ", text)
 
     def failed(self, reason: str) -> None:
-        say(f"openjd_fail: {' '.join(reason.split())}")
+        tell_farm("openjd_fail: ", " ".join(reason.split()))
 
 
 class Json(Silent):
@@ -312,13 +360,13 @@ class Bar:
         self._bar.start()
 
     def stage(self, text: str) -> None:
-        self._bar.update(self._task, description=text)
+        self._bar.update(self._task, description=one_line(text))
 
     def frame(self, news: FrameNews) -> None:
         self._failed += news.status == "failed"
         self._colored += news.status == "written"
         if news.status == "failed":
-            self._bar.console.print(news.sentence, style="red", markup=False)
+            self._bar.console.print(one_line(news.sentence), style="red", markup=False)
         if news.status == "written" and self._first is None:
             self._first = time.monotonic()
         each = news.seconds or 0.0
@@ -328,7 +376,7 @@ class Bar:
         self._bar.update(
             self._task,
             completed=news.done,
-            description=news.frame,
+            description=one_line(news.frame),
             speed=speed,
             failures=f"{self._failed} failed" if self._failed else "",
         )

@@ -19,7 +19,7 @@ def show(out: Out, as_json: AsJson = False) -> None:
 
     manifest = read_manifest(out)
     if as_json:
-        console.say(manifest.model_dump_json(by_alias=True, indent=2))
+        console.say_text(manifest.model_dump_json(by_alias=True, indent=2))
         return
     totals = manifest.totals
     console.say_table(

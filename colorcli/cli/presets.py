@@ -39,7 +39,7 @@ def show(name: Name) -> None:
     path = preset_source(name)
     if read_yaml(path) is None:
         raise PresetError(f"{path} is empty")
-    console.say(path.read_text(encoding="utf-8-sig").rstrip())
+    console.say_text(path.read_text(encoding="utf-8-sig").rstrip())
 
 
 @presets_app.command("check")

@@ -136,7 +136,7 @@ def test_what_nobody_expected_is_our_mistake_with_a_traceback(
     monkeypatch.setattr("colorcli.presets.shipped_presets", break_down)
     code, _, err = run(capsys, "presets", "list")
     assert code == 1
-    assert err[0] == "Traceback (most recent call last):"
+    assert err[0] == "  Traceback (most recent call last):"
     assert (
         err[-1] == "colorcli: error[internal]: a mistake of colorcli, not of yours: ZeroDivisionError: division by zero"
     )
