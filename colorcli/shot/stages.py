@@ -102,11 +102,12 @@ class Crew(Protocol):
         """A shot begins. settings, key: digests. drawings: for frames that depend on others; grows on the way."""
 
     def color(
-        self, job: FrameJob, needed: Sequence[FrameJob], keep: Callable[[FrameRecord], None]
+        self, job: FrameJob, needed: Sequence[FrameJob], keep: Callable[[FrameRecord], FrameRecord]
     ) -> Future[FrameRecord]:
         """Give the record of a frame that will be written, or failed. needed: the frames whose drawings it depends on.
 
-        keep: called in any thread as soon as a picture is written, with its record; may raise OutputError.
+        keep: called in any thread as soon as a picture is written, with its record; gives the record as it was kept.
+        Raises OutputError.
         """
 
     def stop(self) -> None:
@@ -437,7 +438,7 @@ class ShotRun:
         self._leaders[print_] = None
         self._load()
         if self._crew is not None:
-            future = self._crew.color(job, self._needed(job), self._journal.add)
+            future = self._crew.color(job, self._needed(job), self._record)
             self._finishing.append((_without_pixels(look), future))
             return
         if self._prepared_key is None:
@@ -752,6 +753,12 @@ class ShotRun:
             record = record.model_copy(update={"finished": now()})
         self._journal.add(record)
         self._tell(record)
+
+    def _record(self, record: FrameRecord) -> FrameRecord:
+        """Write a record into the journal, with the time; any thread may. Raises OutputError."""
+        record = record.model_copy(update={"finished": now()})
+        self._journal.add(record)
+        return record
 
     def _tell(self, record: FrameRecord) -> None:
         """Count a record and tell the reporter."""
