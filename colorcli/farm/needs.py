@@ -1,0 +1,98 @@
+"""What a machine must have to color with a model, for farms that choose machines by it."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from colorcli.errors import UsageError
+from colorcli.presets import Preset
+from colorcli.shot.stand_in import STAND_IN
+from colorcli.variants import VARIANTS
+
+MIB = 2**20
+STEP_MIB = 256           # needs are rounded up to this
+PROGRAM_MIB = 1536       # Python, torch and the pictures of the frames that are read ahead and written
+STAND_IN_MIB = 512       # the same without torch
+VCPUS = 2
+MACHINE_PROFILES = ("8g", "12g", "24g", "full")
+
+Word = Literal["vcpu", "memory", "gpu", "gpu.memory"]
+WORDS: tuple[Word, ...] = ("vcpu", "memory", "gpu", "gpu.memory")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The least that a machine must have."""
+
+    vcpus: int = VCPUS
+    memory_mib: int = 0       # of the computer
+    gpus: int = 0
+    gpu_memory_mib: int = 0   # of each card
+
+    def amounts(self) -> dict[Word, int]:
+        """The same by the words that people type, those that ask for nothing left out."""
+        values: dict[Word, int] = {
+            "vcpu": self.vcpus, "memory": self.memory_mib, "gpu": self.gpus, "gpu.memory": self.gpu_memory_mib,
+        }
+        return {word: value for word, value in values.items() if value}
+
+    def changed(self, texts: tuple[str, ...]) -> "Needs":
+        """The needs with some of them as typed: "vcpu=8", "memory=16384" (MiB), "gpu=0". Raises UsageError."""
+        needs = self
+        for text in texts:
+            word, _, value = text.partition("=")
+            if word not in WORDS or not value.isdecimal() or not value.isascii() or len(value) > 9:
+                raise UsageError(
+                    f"--need {text} is no need of a machine",
+                    hint=f"{', '.join(WORDS)} with a whole number, memory in MiB: --need memory=16384",
+                )
+            field = {"vcpu": "vcpus", "memory": "memory_mib", "gpu": "gpus", "gpu.memory": "gpu_memory_mib"}[word]
+            needs = replace(needs, **{field: int(value)})
+            if word == "gpu" and not needs.gpus:
+                needs = replace(needs, gpu_memory_mib=0)
+        return needs
+
+
+def needs_of(
+    preset: Preset, family: str, *, device: str = "auto", memory: str = "auto", precision: str = "auto",
+    engine: str = "torch",
+) -> Needs:
+    """What coloring with a preset takes. family: which of `VARIANTS` its model is.
+
+    A model that is made for the CPU asks for no card unless `device` names one. A card must be as large as a profile of
+    `--memory` promises; for "auto", as large as it takes for nothing to be moved between one frame and the next.
+    Imports torch, but for the stand-in.
+    """
+    if engine == STAND_IN:
+        return Needs(memory_mib=_up(STAND_IN_MIB))
+    from colorcli.model import memory as profiles
+
+    on_card = device not in ("auto", "cpu") if family == "mini" or engine != "torch" else device != "cpu"
+    area = _canvas_area(preset, family)
+    side = round(area**0.5)
+    numbers = profiles.choose_precision(precision, "cuda" if on_card else "cpu", family)
+    if not on_card:
+        profile = profiles.choose_profile("auto", "cpu", None, family, (side, side), numbers)
+        return Needs(memory_mib=_up(profiles.estimate(profile, family, (side, side)) / MIB + PROGRAM_MIB))
+    at_hand = {
+        name: profiles.choose_profile(name, "cuda", None, family, (side, side), numbers) for name in MACHINE_PROFILES
+    }
+    if memory in at_hand:
+        chosen = at_hand[memory]
+        card = chosen.budget if chosen.budget is not None else profiles.estimate(chosen, family, (side, side))
+    else:
+        moving = [profile for profile in at_hand.values() if profile.moves]
+        card, chosen = min(
+            ((profiles.estimate(profile, family, (side, side), settled=True), profile) for profile in moving),
+            key=lambda one: one[0],
+        )
+    weights = sum(profiles.part_bytes(chosen, family).values())
+    return Needs(memory_mib=_up(weights / MIB + PROGRAM_MIB), gpus=1, gpu_memory_mib=_up(card / MIB))
+
+
+def _canvas_area(preset: Preset, family: str) -> int:
+    canvas = preset.canvas
+    return canvas.size[0] * canvas.size[1] if canvas.size else canvas.area or VARIANTS[family].canvas_area
+
+
+def _up(mib: float) -> int:
+    return -int(-mib // STEP_MIB) * STEP_MIB
