@@ -16,6 +16,7 @@ from colorcli.cli.color import color
 from colorcli.cli.dataset import dataset_app
 from colorcli.cli.doctor import doctor
 from colorcli.cli.evaluate import evaluate
+from colorcli.cli.farm import farm_app
 from colorcli.cli.manifest import manifest_app
 from colorcli.cli.models import models_app
 from colorcli.cli.prepare import prepare
@@ -72,6 +73,7 @@ app.command("prepare")(prepare)
 app.add_typer(presets_app, name="presets")
 app.add_typer(models_app, name="models")
 app.add_typer(manifest_app, name="manifest")
+app.add_typer(farm_app, name="farm")
 app.add_typer(dataset_app, name="dataset")
 app.command("train")(train)
 app.command("evaluate")(evaluate)
