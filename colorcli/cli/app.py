@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 # The command behind the bare form. A name that nobody types, so that every folder name stays free for shots.
 COLOR = "<color>"
 # Typer lists groups of commands behind plain ones; people read them in the order of the work.
-ORDER = ("prepare", "presets", "models", "manifest", "farm", "doctor", "bench", "dataset", "train", "evaluate")
+ORDER = ("prepare", "review", "presets", "models", "manifest", "farm", "doctor", "bench", "dataset", "train", "evaluate")
 COMMAND_HELP = ("--help", "-h", "--version")
 
 

@@ -21,6 +21,7 @@ from colorcli.cli.manifest import manifest_app
 from colorcli.cli.models import models_app
 from colorcli.cli.prepare import prepare
 from colorcli.cli.presets import presets_app
+from colorcli.cli.review import review
 from colorcli.cli.train import train
 from colorcli.errors import ColorcliError, DeviceError, UsageError
 
@@ -70,6 +71,7 @@ def group(
 
 app.command(COLOR, cls=ColorCommand, hidden=True)(color)
 app.command("prepare")(prepare)
+app.command("review")(review)
 app.add_typer(presets_app, name="presets")
 app.add_typer(models_app, name="models")
 app.add_typer(manifest_app, name="manifest")

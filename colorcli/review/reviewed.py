@@ -1,0 +1,384 @@
+"""A finished shot, read again for a person to judge: its frames before and after, measured, with what was recorded."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from colorcli.errors import ColorcliError, FrameError, ShotError
+from colorcli.finish.regions import to_swatches
+from colorcli.images import Picture, file_digest, read_picture
+from colorcli.prepare.palette_file import read_swatches, swatch_colors
+from colorcli.presets import Preset
+from colorcli.review.measure import Change, Look, change_between, key_palette, look_at
+from colorcli.review.pictures import Album, page_copy, thumbnail
+from colorcli.review.worth import Measured, Reason, worth_a_look
+from colorcli.shot.keys import key_sheet, read_mask
+from colorcli.shot.manifest import MANIFEST_NAME, THERE, FrameRecord, Manifest, read_manifest, read_records
+
+Float = NDArray[np.float32]
+
+PAGE_PX = 960            # longer side of the page's pictures
+MANY_FRAMES = {600: 960, 1500: 640}   # so many frames of a page -> how large their pictures are at most
+SMALLEST_PAGE_PX = 480   # with more than that
+LONGEST_HOLD = 12        # a frame stands for the numbers that are left out behind it, up to so many
+
+
+@dataclass(frozen=True)
+class ReviewedFrame:
+    """One frame of the page."""
+
+    measured: Measured
+    before: int | None = None    # number of its drawing in the album; None: it cannot be read
+    after: int | None = None     # of its result
+    thumb: bytes | None = None   # WebP
+    ticks: int = 1               # numbers of the shot during which it is shown
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def record(self) -> FrameRecord:
+        """What became of it."""
+        return self.measured.record
+
+    @property
+    def change(self) -> Change | None:
+        """From the frame before it."""
+        return self.measured.change
+
+
+@dataclass(frozen=True)
+class PaletteColor:
+    """A color of the key, and how much it was used."""
+
+    color: Float            # (3,) as the frames have it
+    in_key: Float | None    # (3,) as the key has it, where the production's own palette has another
+    key_share: float        # of the key's character
+    used: float             # mean share of the frames' characters
+    used_least: float
+    used_most: float
+
+
+@dataclass(frozen=True)
+class ReviewedShot:
+    """One shot of the page."""
+
+    name: str
+    out: Path
+    drawings: Path | None                # the folder of the frames before; None: it is not there
+    manifest: Manifest
+    frames: tuple[ReviewedFrame, ...]
+    first: tuple[int, ...]               # places of the frames that are worth a look, the most urgent first
+    key: int | None                      # number of the key in the album
+    palette: tuple[PaletteColor, ...]    # the most frequent in the key first
+    notes: tuple[str, ...]               # what could not be looked at, and why
+
+    def count(self, *statuses: str) -> int:
+        """How many frames ended so."""
+        return sum(1 for frame in self.frames if frame.record.status in statuses)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the files of a shot lie."""
+
+    out: Path
+    drawings: Path
+    masks: tuple[Mapping[str, Path], ...] = ()   # by the name without extension, for each character
+
+
+@dataclass
+class _Seen:
+    """What was made of a frame alone."""
+
+    before: int | None = None
+    after: int | None = None
+    thumb: bytes | None = None
+    look: Look | None = None
+    trouble: str | None = None
+    unread: str | None = None    # why there is no drawing
+    notes: list[str] = field(default_factory=list)
+
+
+def find_outs(folder: Path) -> list[Path]:
+    """Find the folders that colorcli has written at or below a folder, by name. Raises ShotError if there is none."""
+    if not folder.is_dir():
+        raise ShotError(f"there is no folder {folder}", hint="give a folder that colorcli has written")
+    found = [
+        Path(where) for where, folders, files in os.walk(folder)
+        if not folders.sort() and MANIFEST_NAME in files
+    ]
+    if not found:
+        raise ShotError(f"{folder} holds no {MANIFEST_NAME}", hint="give a folder that colorcli has written")
+    return found
+
+
+def page_size(frames: int) -> int:
+    """Give how large the pictures of a page of so many frames are at most, longer side in pixels."""
+    return next((size for most, size in MANY_FRAMES.items() if frames <= most), SMALLEST_PAGE_PX)
+
+
+def review_shot(
+    out: Path,
+    album: Album,
+    *,
+    name: str | None = None,
+    drawings: Path | None = None,
+    longest: int = PAGE_PX,
+    threads: int = 2,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> ReviewedShot:
+    """Read a shot that was colored, measure it, and put its pictures into the album.
+
+    out: a folder with a manifest. drawings: where the frames before coloring lie; None: where the manifest says.
+    longest: side of the page's pictures, pixels. told: how many frames are done, of how many.
+    Raises ShotError if the manifest is missing or damaged; whatever else is missing is noted.
+    """
+    manifest = read_manifest(out)
+    notes: list[str] = []
+    preset = _preset_of(manifest, notes)
+    records = [record for record in read_records(out) if record.status in (*THERE, "failed", "missing")]
+    places = _places(out, drawings, manifest, notes)
+    key, palette, swatches = _read_key(out, manifest, preset, album, longest, notes)
+    colors = None if palette is None else palette.colors if swatches is None else swatches
+    measured: list[Measured] = []
+    seen_frames: list[_Seen] = []
+    last: Look | None = None
+    for done, (record, seen) in enumerate(_each(records, places, preset, colors, album, longest, threads), 1):
+        neighbors = bool(measured) and measured[-1].record.sequence == record.sequence
+        change = change_between(last, seen.look) if neighbors and last is not None and seen.look is not None else None
+        look = None if seen.look is None else _slim(seen.look)
+        measured.append(Measured(record, seen.trouble, look, change))
+        last = seen.look or (last if record.status == "missing" else None)
+        seen.look = None   # labels and color are large
+        seen_frames.append(seen)
+        told(done, len(records))
+    unread = [seen.unread for seen in seen_frames if seen.unread]
+    if unread:
+        notes.append(f"{len(unread)} drawings cannot be shown: {unread[0]}" + (", ..." if len(unread) > 1 else ""))
+    first = worth_a_look(measured)
+    frames = tuple(
+        ReviewedFrame(one, seen.before, seen.after, seen.thumb, ticks, tuple(first.get(place, ())))
+        for place, (one, seen, ticks) in enumerate(zip(measured, seen_frames, _ticks(records), strict=True))
+    )
+    return ReviewedShot(
+        name=name or manifest.name or out.resolve().name,
+        out=out,
+        drawings=places.drawings if places.drawings.is_dir() else None,
+        manifest=manifest,
+        frames=frames,
+        first=tuple(first),
+        key=key,
+        palette=_palette_used(palette.colors, palette.shares, swatches, measured) if palette is not None else (),
+        notes=tuple(notes),
+    )
+
+
+def result_of(shot: ReviewedShot, frame: ReviewedFrame) -> Path:
+    """Give the file of a frame's result. Raises FrameError if its record names none in OUT."""
+    return _plain(shot.out, frame.record.output or "")
+
+
+def drawing_of(shot: ReviewedShot, frame: ReviewedFrame) -> Path:
+    """Give the file of a frame's drawing. Raises FrameError if its record names none in the shot's folder."""
+    return _plain(shot.drawings or shot.out, frame.record.source or "")
+
+
+def _each(
+    records: Sequence[FrameRecord],
+    places: _Places,
+    preset: Preset,
+    palette: Float | None,
+    album: Album,
+    longest: int,
+    threads: int,
+) -> Iterator[tuple[FrameRecord, _Seen]]:
+    """Look at every frame, some at the same time; in order, and few of them in memory."""
+    waiting: deque[tuple[FrameRecord, Future[_Seen]]] = deque()
+    held: dict[tuple[str | None, str | None], Future[_Seen]] = {}
+    with ThreadPoolExecutor(threads, thread_name_prefix="review") as pool:
+        for record in records:
+            same = (record.source_sha256, record.output_sha256)
+            ahead = held.get(same) if record.status in THERE and None not in same else None
+            if ahead is None:
+                ahead = pool.submit(_see, record, places, preset, palette, album, longest)
+                held = {same: ahead}   # of a held drawing the frames lie side by side
+            waiting.append((record, ahead))
+            if len(waiting) > 2 * threads:
+                first, future = waiting.popleft()
+                yield first, replace(future.result())
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, replace(future.result())
+
+
+def _see(
+    record: FrameRecord, places: _Places, preset: Preset, palette: Float | None, album: Album, longest: int
+) -> _Seen:
+    """Look at one frame alone. Runs in a thread."""
+    seen = _Seen()
+    drawing: Picture | None = None
+    result: Picture | None = None
+    if record.source is not None:
+        try:
+            path = _plain(places.drawings, record.source)
+            digest = file_digest(path)
+            known = record.source_sha256 in (None, digest)
+            drawing = read_picture(path)
+            seen.before = _number(album, f"drawing {digest}", drawing, longest)
+            if not known and record.status in THERE:
+                seen.trouble = f"{record.source} was drawn anew since: the next run colors it again"
+        except (OSError, ColorcliError) as error:
+            seen.unread = _words(error)
+    if record.status in THERE:
+        try:
+            path = _plain(places.out, record.output or "")
+            digest = file_digest(path)
+            result = read_picture(path)
+            seen.after = _number(album, f"result {digest}", result, longest)
+            if digest != record.output_sha256:
+                seen.trouble = f"{record.output} is not the file that was written: somebody has changed it"
+        except (OSError, ColorcliError) as error:
+            seen.trouble = f"its picture cannot be shown: {_words(error)}"
+    shown = result or drawing
+    seen.thumb = None if shown is None else thumbnail(shown)
+    if drawing is not None and result is not None:
+        if drawing.size == result.size:
+            masks = []
+            for folder in places.masks:
+                mask = folder.get(Path(record.source or "").stem)
+                if mask is not None:
+                    masks.append(_mask(mask, drawing.size))
+            seen.look = look_at(drawing, result, preset, palette, [mask for mask in masks if mask is not None])
+        else:
+            seen.trouble = seen.trouble or (
+                f"the result is {result.size[0]}x{result.size[1]}, the drawing {drawing.size[0]}x{drawing.size[1]}"
+            )
+    return seen
+
+
+def _mask(path: Path, size: tuple[int, int]) -> Float | None:
+    """A character's mask; None if it cannot be read any more, or has another size now."""
+    try:
+        picture = read_picture(path)
+    except ColorcliError:
+        return None
+    return read_mask(picture) if picture.size == size else None
+
+
+def _number(album: Album, digest: str, picture: Picture, longest: int) -> int:
+    number = album.number_of(digest)
+    return album.add(digest, page_copy(picture, longest)) if number is None else number
+
+
+def _plain(folder: Path, name: str) -> Path:
+    """A file of a folder. Raises FrameError if the name leads elsewhere: records are files that anybody can write."""
+    if not name or Path(name).name != name or name in (".", ".."):
+        raise FrameError(f"'{name}' is no plain file name")
+    return folder / name
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, ColorcliError):
+        return error.message
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{Path(error.filename).name} is not there"
+    return str(error)
+
+
+def _places(out: Path, drawings: Path | None, manifest: Manifest, notes: list[str]) -> _Places:
+    folder = drawings or out / manifest.shot
+    if not folder.is_dir():
+        notes.append(f"the drawings are not at {folder}: name their folder with --shot to see them beside the results")
+    masks = []
+    for text in manifest.request.masks:
+        of_character = out / text
+        own = of_character / manifest.name
+        where = own if manifest.name and own.is_dir() else of_character
+        masks.append({path.stem: path for path in sorted(where.iterdir())} if where.is_dir() else {})
+    return _Places(out, folder, tuple(masks))
+
+
+def _preset_of(manifest: Manifest, notes: list[str]) -> Preset:
+    """The settings by which the shot was colored, as far as this version knows them."""
+    known = {name: value for name, value in manifest.settings.items() if name in ("lines", "masks", "finish")}
+    try:
+        return Preset.model_validate(known)
+    except ValidationError:
+        notes.append("the settings are of another version: frames are measured by today's defaults")
+        return Preset()
+
+
+def _read_key(
+    out: Path, manifest: Manifest, preset: Preset, album: Album, longest: int, notes: list[str]
+) -> tuple[int | None, "PaletteOfKey | None", Float | None]:
+    """The key's number in the album, its palette, and what the production's own palette makes of each of its colors."""
+    try:
+        pictures = [read_picture(out / entry.path) for entry in manifest.keys]
+    except ColorcliError as error:
+        notes.append(f"the key cannot be shown: {error.message}")
+        return None, None, None
+    if not pictures:
+        notes.append("the manifest names no key")
+        return None, None, None
+    key = key_sheet(pictures)
+    number = _number(album, "key " + " ".join(entry.path for entry in manifest.keys) + str(out), key, longest)
+    found = key_palette(key, preset)
+    palette = PaletteOfKey(found.colors, found.shares)
+    if manifest.palette is None:
+        return number, palette, None
+    try:
+        swatches = swatch_colors(read_swatches(out / manifest.palette.path))
+    except (OSError, ColorcliError) as error:
+        notes.append(f"the palette cannot be read: {_words(error)}")
+        return number, palette, None
+    return number, palette, to_swatches(palette.colors, swatches, preset.finish.palette_reach)
+
+
+@dataclass(frozen=True)
+class PaletteOfKey:
+    """The flat colors of a key, the most frequent first."""
+
+    colors: Float   # (K, 3)
+    shares: Float   # (K,)
+
+
+def _palette_used(
+    colors: Float, shares: Float, swatches: Float | None, frames: Sequence[Measured]
+) -> tuple[PaletteColor, ...]:
+    uses = [frame.look.palette_use for frame in frames if frame.look is not None and frame.look.palette_use.sum() > 0]
+    used = np.array(uses, np.float32).reshape(-1, len(colors)) if uses else np.zeros((1, len(colors)), np.float32)
+    return tuple(
+        PaletteColor(
+            color=colors[number] if swatches is None else swatches[number],
+            in_key=None if swatches is None or np.allclose(swatches[number], colors[number]) else colors[number],
+            key_share=float(shares[number]),
+            used=float(used[:, number].mean()),
+            used_least=float(used[:, number].min()),
+            used_most=float(used[:, number].max()),
+        )
+        for number in range(len(colors))
+    )
+
+
+def _slim(look: Look) -> Look:
+    """The same without its pixels."""
+    nothing = np.zeros((0, 0), np.int32)
+    regions = replace(look.regions, labels=nothing, depth=np.zeros((0, 0), np.float32))
+    return replace(look, regions=regions, color=np.zeros((0, 0, 3), np.float32))
+
+
+def _ticks(records: Sequence[FrameRecord]) -> list[int]:
+    """For how many numbers each frame is shown: until the next one of its sequence, which may be drawn on twos."""
+    ticks = []
+    for record, following in zip(records, [*records[1:], None], strict=True):
+        step = 1
+        if following is not None and following.sequence == record.sequence:
+            step = (following.number or 0) - (record.number or 0)
+        ticks.append(step if 1 <= step <= LONGEST_HOLD else 1)
+    return ticks
