@@ -31,6 +31,7 @@ SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
 
 Status = Literal["written", "skipped", "held", "failed", "missing"]
 STATUSES: tuple[Status, ...] = ("written", "skipped", "held", "failed", "missing")
+Stamp = tuple[int, int, int, int]  # of a file: bytes, time of writing and of the last change (ns since 1970), inode
 THERE: frozenset[Status] = frozenset({"written", "skipped", "held"})  # the picture lies in OUT
 
 ASSUMPTIONS = (
@@ -68,10 +69,13 @@ class FrameRecord(Entry):
     source: str | None = Field(None, description="file name in the shot's folder")
     output: str | None = Field(None, description="file name in OUT")
     source_sha256: str | None = Field(None, description="of the source file")
+    source_stamp: Stamp | None = Field(None, description="by which the source file is known again without reading it")
     pixels_sha256: str | None = Field(None, description="of the decoded source pixels")
     masks_sha256: tuple[str, ...] = Field((), description="of the decoded masks, in order")
+    masks_stamps: tuple[Stamp, ...] = Field((), description="of the files of the masks, in order")
     format: str | None = Field(None, description="container and depth of the written file, png/uint8")
     output_sha256: str | None = Field(None, description="of the written file")
+    output_stamp: Stamp | None = Field(None, description="of the written file")
     settings_sha256: str | None = Field(None, description="of settings, weights and method; see the manifest")
     fingerprint: str | None = Field(None, description="of all that decides how this frame looks")
     seed: int | None = None
