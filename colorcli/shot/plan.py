@@ -49,6 +49,7 @@ class ShotRequest:
     chunk: str | None = None           # "3/10"
     masks: tuple[Path, ...] = ()       # folders of masks, one for each character
     overwrite: bool = False            # color again what is already there
+    thorough: bool = False             # read what is there once more, whatever its size and times say
     max_pixels: int = MAX_PIXELS       # a frame, a mask or a key with more is not decoded
     preset: Preset = field(default_factory=Preset)
     preset_name: str = "cel"
@@ -388,6 +389,17 @@ def _require_writable(out: Path) -> None:
         raise OutputError(f"OUT {existing} is a file, not a folder", hint="name another folder with -o")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"{existing} cannot be written", hint="check its permissions, or name another folder with -o")
+
+
+def outputs_there(plan: ShotPlan) -> frozenset[str]:
+    """The names in OUT, from one look at the folder: to ask for ten thousand files one by one takes a file server long.
+
+    Empty if there is no such folder, or it cannot be listed.
+    """
+    try:
+        return frozenset(os.listdir(plan.out))
+    except OSError:
+        return frozenset()
 
 
 def make_out_folder(out: Path) -> None:
