@@ -42,6 +42,14 @@ Overwrite = Annotated[
         "--overwrite", rich_help_panel=opt.WHERE, help="Color every frame again, also those that are up to date."
     ),
 ]
+Thorough = Annotated[
+    bool,
+    typer.Option(
+        "--thorough",
+        rich_help_panel=opt.WHERE,
+        help="Read finished frames and their drawings again to see what changed, not only their sizes and times.",
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -62,6 +70,7 @@ def color(
     out: Out = None,
     image_format: FormatChoice = None,
     overwrite: Overwrite = False,
+    thorough: Thorough = False,
     preset: opt.PresetName = "cel",
     overrides: opt.Set = None,
     files: opt.SetFile = None,
@@ -91,6 +100,7 @@ def color(
         chunk=chunk,
         out=out,
         overwrite=overwrite,
+        thorough=thorough,
         preset=preset,
         overrides=with_short_cuts(overrides or (), model, image_format, steady),
         files=files or (),
@@ -151,6 +161,7 @@ def make_request(
     chunk: str | None = None,
     out: Path | None = None,
     overwrite: bool = False,
+    thorough: bool = False,
     preset: str = "cel",
     overrides: Sequence[str] = (),
     files: Sequence[str] = (),
@@ -175,6 +186,7 @@ def make_request(
         chunk=chunk,
         masks=tuple(map(Path, masks)),
         overwrite=overwrite,
+        thorough=thorough,
         preset=with_files(load_preset(preset, overrides, None if engine == STAND_IN else family_of), files),
         preset_name=preset,
         max_pixels=parse_pixels(max_pixels),
