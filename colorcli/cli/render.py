@@ -112,8 +112,13 @@ def canvas_area(preset: "Preset") -> int | None:
 
 def left_to_color(plans: "Sequence[ShotPlan]") -> int:
     """Count the frames that have no picture yet, by their names alone."""
-    jobs = [job for plan in plans for job in plan.jobs if job.size is not None]
-    return sum(plans[0].request.overwrite or not job.output.exists() for job in jobs)
+    from colorcli.shot.plan import outputs_there
+
+    left = 0
+    for plan in plans:
+        there = frozenset() if plan.request.overwrite else outputs_there(plan)
+        left += sum(job.size is not None and job.output.name not in there for job in plan.jobs)
+    return left
 
 
 def network_rows(preset: "Preset", frames: int) -> int:
