@@ -47,6 +47,8 @@ def show_plan(request: "ShotRequest", engine: str = "torch") -> int:
 
 
 def _show(plan: "ShotPlan") -> None:
+    from colorcli.shot.plan import outputs_there
+
     console.say(f"shot    {plan.name} in {plan.folder}")
     console.say(f"key     {_joined([str(key) for key in plan.keys])}")
     if plan.key_masks:
@@ -60,7 +62,8 @@ def _show(plan: "ShotPlan") -> None:
     if ends:
         first, last = ends
         to = f"{first}" if first == last else f"{first} to {last}"
-        there = sum(1 for job in plan.jobs if job.output.exists())
+        names = outputs_there(plan)
+        there = sum(1 for job in plan.jobs if job.output.name in names)
         again = f" ({there} are there and colored again only if something changed)" if there else ""
         if plan.request.overwrite and there:
             again = f" ({there} are there and colored again)"
