@@ -397,7 +397,7 @@ def outputs_there(plan: ShotPlan) -> frozenset[str]:
     Empty if there is no such folder, or it cannot be listed.
     """
     try:
-        return frozenset(os.listdir(plan.out))
+        return frozenset(path.name for path in plan.out.iterdir())
     except OSError:
         return frozenset()
 
