@@ -83,6 +83,9 @@ def color(
     batch: opt.BatchChoice = "1",
     compiled: opt.CompileChoice = opt.Compile.AUTO,
     engine: opt.EngineChoice = "torch",
+    on: opt.On = None,
+    workers: opt.Workers = None,
+    collect: opt.Collect = False,
     progress: opt.ProgressChoice = opt.Progress.AUTO,
     dry_run: DryRun = False,
     quiet: opt.Quiet = False,
@@ -107,15 +110,18 @@ def color(
         engine=engine,
         max_pixels=max_pixels,
     )
+    from colorcli.cli.elsewhere import Elsewhere, check_elsewhere
     from colorcli.cli.render import Machine, check_networks_engine, render
 
     machine = Machine(device, attention.value, precision.value, memory.value, batch, compiled.value, engine)
+    elsewhere = Elsewhere(on, workers, collect)
     if dry_run:
         from colorcli.cli.dry_run import show_plan
 
         check_networks_engine(request.preset, machine)
+        check_elsewhere(elsewhere, device)
         return show_plan(request, machine.engine)
-    return render(request, machine, progress=progress.value, quiet=quiet)
+    return render(request, machine, progress=progress.value, quiet=quiet, elsewhere=elsewhere)
 
 
 def subcommands(context: typer.Context) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import typer
 
 MAX_PIXELS = "100M"   # as `images.MAX_PIXELS`, which is imported only when there are pictures to read
 WHAT, HOW, WHERE, WHEN = "what is colored", "how", "where the pictures go", "the run"
+CLUSTER = "on other machines"
 
 
 class Progress(StrEnum):
@@ -241,6 +242,35 @@ MaxPixels = Annotated[
         rich_help_panel=WHAT,
         show_default=True,
         help="Refuse larger pictures before they are decoded; 150M is 150 million pixels",
+    ),
+]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="WHERE",
+        rich_help_panel=CLUSTER,
+        show_default=False,
+        help="ray (one worker for each GPU here), ray:auto (the Ray cluster that this machine is part of), "
+        "ray:HOST:6379, ray://HOST:10001",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        rich_help_panel=CLUSTER,
+        show_default=False,
+        help="With --on: how many workers.  [default: one a GPU; without GPUs one a machine]",
+    ),
+]
+Collect = Annotated[
+    bool,
+    typer.Option(
+        "--collect",
+        rich_help_panel=CLUSTER,
+        help="With --on: the machines share no storage. Drawings are sent there, and pictures back.",
     ),
 ]
 ProgressChoice = Annotated[

@@ -3,11 +3,13 @@
 import importlib.util
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colorcli import console
+from colorcli.cli.elsewhere import Elsewhere, check_elsewhere, open_crew
 from colorcli.errors import ColorcliError, FrameError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 DEVICES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?")
 MOST_AT_ONCE = 64
 FAILURES_LISTED = 20  # the others are in the manifest
+HERE = Elsewhere()
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ class Machine:
     engine: str = "torch"   # or "openvino", the folder of an export, "stand-in"
 
 
-def render(request: "ShotRequest", machine: Machine, *, progress: str, quiet: bool) -> int:
+def render(
+    request: "ShotRequest", machine: Machine, *, progress: str, quiet: bool, elsewhere: Elsewhere = HERE
+) -> int:
     """Color what is asked for and give the exit status. Raises what stops the run as a whole."""
     from colorcli.shot.plan import plan_shots
     from colorcli.shot.run import run_plans
@@ -42,24 +47,26 @@ def render(request: "ShotRequest", machine: Machine, *, progress: str, quiet: bo
 
     check_engine(machine.device, machine.attention, machine.precision)
     check_networks_engine(request.preset, machine)
+    check_elsewhere(elsewhere, machine.device)
     at_once = parse_batch(machine.batch)
+    if (export := Path(machine.engine).expanduser()).is_dir():
+        machine = replace(machine, engine=str(export.absolute()))   # workers start in other folders
     dialect = console.dialect_named(progress, quiet)
     try:
         plans = plan_shots(request)
         reporter = console.RunReporter(dialect, sum(len(plan.jobs) for plan in plans), quiet=quiet)
-        load = partial(
-            load_engine, request.preset.model, machine.device, machine.attention, precision=machine.precision,
-            memory=machine.memory, canvas_area=canvas_area(request.preset), loras=request.preset.lora,
-            compiled=machine.compiled, rows=network_rows(request.preset, left_to_color(plans)),
-            engine=machine.engine,
-        )
+        load = partial(load_for, machine, network_rows(request.preset, left_to_color(plans)))
         model = variant = None
         if machine.engine == STAND_IN:
             model, variant = stand_in_entry(request.preset.model), stand_in_variant(request.preset.model)
             reporter.warning(f"--engine {STAND_IN}: these pictures try a set-up, no model colors them")
-        result = run_plans(
-            plans, request.preset, reporter, load_colorizer=load, model=model, variant=variant, at_once=at_once
-        )
+        with open_crew(
+            elsewhere, request.preset, load, model=model, variant=variant, at_once=at_once, device=machine.device
+        ) as crew:
+            result = run_plans(
+                plans, request.preset, reporter, load_colorizer=partial(load, request.preset), model=model,
+                variant=variant, at_once=at_once, crew=crew,
+            )  # fmt: skip
     except ColorcliError as failure:
         dialect.failed(failure.message)
         raise
@@ -139,6 +146,17 @@ def parse_batch(text: str) -> int | None:
     if not re.fullmatch(r"\d{1,3}", text) or not 1 <= int(text) <= MOST_AT_ONCE:
         raise UsageError(f"--batch {text} is no number of frames", hint=f"1 to {MOST_AT_ONCE}, or auto")
     return int(text)
+
+
+def load_for(machine: Machine, rows: int, preset: "Preset") -> Any:
+    """Load the model of a preset; a worker on another machine does so too.
+
+    rows: how often the network will run, about.
+    """
+    return load_engine(
+        preset.model, machine.device, machine.attention, precision=machine.precision, memory=machine.memory,
+        canvas_area=canvas_area(preset), loras=preset.lora, compiled=machine.compiled, rows=rows, engine=machine.engine,
+    )  # fmt: skip
 
 
 def load_engine(

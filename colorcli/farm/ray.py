@@ -1,0 +1,228 @@
+"""Ray, which starts workers on other machines and carries orders there and answers back; known to this file alone."""
+
+import contextlib
+import importlib
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from colorcli.errors import DeviceError, MissingExtraError, UsageError
+from colorcli.farm.crew import LostError
+from colorcli.farm.worker import VERSION, Answer, EngineOrder, Order, Worker
+
+LOCAL = "ray"
+WHERE = re.compile(r"ray|ray:auto|ray:(?P<host>[^/\s]+:\d{1,5})|(?P<client>ray://[^/\s]+:\d{1,5})")
+STORE_BYTES = 512 * 2**20         # for orders and answers on their way, where Ray is started here
+MOST_THREADS = 16                 # of a worker on the CPU, where it has a machine for itself
+SECONDS_UNREACHABLE = 30.0        # before a worker that cannot be reached counts as lost
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker may be."""
+
+    node: str          # Ray's name for the machine
+    number: int        # of the worker there
+    host: str
+    cpus: int
+    gpu: bool
+
+    def __str__(self) -> str:
+        return self.host
+
+
+@dataclass(eq=False)
+class _Actor:
+    """A worker, and since when it cannot be reached."""
+
+    handle: Any
+    unreachable: float | None = None
+
+
+def address_of(where: str) -> str:
+    """What `--on` names, as Ray wants it: "local" for this machine. Raises UsageError."""
+    match = WHERE.fullmatch(where)
+    if match is None:
+        raise UsageError(
+            f"--on {where} is no place to color on",
+            hint="ray (this machine), ray:auto (the cluster it is part of), ray:HOST:6379 or ray://HOST:10001",
+        )
+    if where == LOCAL:
+        return "local"
+    return match["client"] or match["host"] or "auto"
+
+
+def check_ray() -> None:
+    """Raise MissingExtraError if Ray is not installed. Imports nothing."""
+    if importlib.util.find_spec("ray") is None:
+        raise MissingExtraError("--on ray needs the package ray", hint="pip install 'colorcli[ray]'")
+
+
+class RayCluster:
+    """A cluster of Ray: one that runs somewhere, or one of this machine alone, which is started and stopped with it."""
+
+    def __init__(self, address: str, workers: int | None = None, device: str = "auto") -> None:
+        """workers: how many; None: one a GPU, or where there is none (or device is "cpu") one a machine."""
+        self._address, self._workers, self._device = address, workers, device
+        self._ray: Any = None
+        self._places: Sequence[Place] = ()
+
+    @property
+    def most(self) -> int | None:
+        """How many workers were asked for."""
+        return self._workers
+
+    def open(self) -> None:
+        """Connect, or start Ray here. Raises DeviceError."""
+        # Nothing is sent anywhere unless it was asked for, and a worker without a GPU of its own is to see none.
+        for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}.items():
+            os.environ.setdefault(name, value)
+        ray = importlib.import_module("ray")
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        own = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+        try:
+            ray.init(address=self._address, **quiet, **(own if self._address == "local" else {}))
+        except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
+            here = self._address in ("local", "auto")
+            what = {"local": "Ray cannot be started here", "auto": "this machine is part of no Ray cluster"}.get(
+                self._address, f"there is no Ray cluster at {self._address}"
+            )
+            hint = "ray start --head starts one; --on ray needs none" if here else "is it running, of the same version?"
+            raise DeviceError(f"{what}: {_first_line(error)}", hint=hint) from error
+        self._ray = ray
+
+    def places(self) -> Sequence[Place]:
+        """A place a GPU, or where none is asked for or none is there, one or more a machine with CPUs of its own."""
+        try:
+            nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        except Exception as error:
+            raise DeviceError(f"the Ray cluster is gone: {_first_line(error)}", hint="start it again") from error
+        self._places = _places_on(nodes, self._workers, self._device)
+        if not self._places and self._device.startswith("cuda"):
+            raise DeviceError("no machine of the Ray cluster has a GPU", hint="leave --device out")
+        return self._places
+
+    def start(self, place: Any, order: EngineOrder) -> _Actor:
+        """Start a worker; it waits until Ray has room for it there."""
+        strategies = importlib.import_module("ray.util.scheduling_strategies")
+        # Orders one after the other, beside a take that waits.
+        kind = self._ray.remote(concurrency_groups={"orders": 1, "takes": 2})(Worker)
+        actor = kind.options(
+            num_cpus=place.cpus,
+            num_gpus=1 if place.gpu else 0,
+            scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(place.node, soft=False),
+            max_restarts=0,
+            max_task_retries=0,
+        )
+        worker = _Actor(actor.remote(VERSION))
+        self.order(worker, order)
+        return worker
+
+    def order(self, worker: _Actor, order: Order) -> None:
+        """Give an order."""
+        worker.handle.order.options(concurrency_group="orders", num_returns=0).remote(order)
+
+    def take(self, worker: _Actor, seen: int, seconds: float) -> tuple[_Actor, Any]:
+        """Ask for answers."""
+        return worker, worker.handle.take.options(concurrency_group="takes").remote(seen, seconds)
+
+    def first(self, asked: Sequence[tuple[_Actor, Any]], seconds: float) -> Sequence[tuple[_Actor, Any]]:
+        """Wait until some answers are there."""
+        references = [reference for _, reference in asked]
+        there, _ = self._ray.wait(references, num_returns=1, timeout=seconds)
+        found = set(there)
+        if found and len(references) > 1:   # others may be there by now as well
+            more, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
+            found |= set(more)
+        return [one for one in asked if one[1] in found]
+
+    def answers(self, asked: tuple[_Actor, Any]) -> Sequence[tuple[int, Answer]]:
+        """The answers. Raises LostError."""
+        worker, reference = asked
+        try:
+            answers: Sequence[tuple[int, Answer]] = self._ray.get(reference)
+        except self._ray.exceptions.ActorUnavailableError as error:
+            # Ray does not know whether it is gone; asked again it will.
+            now = time.monotonic()
+            worker.unreachable = worker.unreachable or now
+            if now - worker.unreachable > SECONDS_UNREACHABLE:
+                raise LostError("it cannot be reached") from error
+            time.sleep(0.2)
+            return ()
+        except Exception as error:
+            raise LostError(_why(error)) from error
+        worker.unreachable = None
+        return answers
+
+    def end(self, worker: _Actor) -> None:
+        """Kill a worker."""
+        with contextlib.suppress(Exception):
+            self._ray.kill(worker.handle)
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started here ends."""
+        if self._ray is not None:
+            self._ray.shutdown()
+
+
+def _places_on(nodes: Sequence[Mapping[str, Any]], workers: int | None, device: str) -> list[Place]:
+    """Where workers are to be, on what Ray tells of its machines."""
+    gpus = {node["NodeID"]: int(node["Resources"].get("GPU", 0)) for node in nodes}
+    if device != "cpu" and any(gpus.values()):
+        found = [place for node in nodes for place in _on_gpus(node, gpus[node["NodeID"]])]
+        return found if workers is None else _in_turn(found)
+    with_cpus = [node for node in nodes if node["Resources"].get("CPU", 0) >= 1]
+    if device.startswith("cuda") or not with_cpus:
+        return []
+    if workers is None:
+        return [_on_cpu(node, 0, 1) for node in with_cpus]
+    each = -(-workers // len(with_cpus))
+    return _in_turn([_on_cpu(node, number, each) for node in with_cpus for number in range(each)])
+
+
+def _on_gpus(node: Mapping[str, Any], gpus: int) -> Iterator[Place]:
+    """One place a GPU, with its share of the CPUs to read and write with, but not more than that takes."""
+    cpus = max(1, min(4, int(node["Resources"].get("CPU", 1)) // max(gpus, 1)))
+    for number in range(gpus):
+        yield Place(node["NodeID"], number, node["NodeManagerHostname"], cpus, gpu=True)
+
+
+def _on_cpu(node: Mapping[str, Any], number: int, count: int) -> Place:
+    """The place of one of `count` workers that share a machine."""
+    cpus = max(1, min(MOST_THREADS, int(node["Resources"]["CPU"]) // count))
+    return Place(node["NodeID"], number, node["NodeManagerHostname"], cpus, gpu=False)
+
+
+def _in_turn(places: Sequence[Place]) -> list[Place]:
+    """The first place of each machine, then the second of each."""
+    return sorted(places, key=lambda place: place.number)
+
+
+def _why(error: Exception) -> str:
+    """Why a worker is lost, in few words."""
+    text = str(error)
+    if "ModuleNotFoundError" in text or "No module named" in text:
+        missing = re.search(r"No module named '([\w.]+)'", text)
+        return f"{missing[1] if missing else 'a package'} is not installed there"
+    known = {
+        "OutOfMemoryError": "memory ran out",
+        "memory pressure": "memory ran out",
+        "node died": "its machine died",
+        "node was terminated": "its machine died",
+        "has died": "its machine died",
+        "ray.kill": "it was killed",
+        "unexpected": "its process died",
+        "SIGKILL": "its process was killed",
+    }
+    return next((words for mark, words in known.items() if mark in text), _first_line(error))
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
