@@ -33,6 +33,9 @@ PATH_ENTRIES = {"lora": "file"}
 
 TRAINING_STEPS = 1000  # in the noise schedule of every model
 
+LayerName = Literal["color", "line", "matte", "flat", "shade", "paper"]
+LayerFiles = Literal["sequences", "exr", "psd"]
+
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Level = Annotated[float, Field(ge=0.0, le=3.0)]
 Side = Annotated[int, Field(ge=64, le=2048)]
@@ -303,6 +306,22 @@ class OutputSettings(Group):
     )
 
 
+class LayerSettings(Group):
+    """What is written beside each finished frame, for a compositor; it changes nothing in the frame itself."""
+
+    names: tuple[LayerName, ...] = Field(
+        (),
+        description="color: without lines; line: the lines alone; matte: how much of a pixel is character or line; "
+        "flat: one color a surface; shade: what flat is multiplied by to give color; paper: what lies behind",
+    )
+    files: tuple[LayerFiles, ...] = Field(
+        ("sequences",),
+        min_length=1,
+        description="sequences: a folder of pictures for each layer; exr: a multi-part file a frame; psd: a layered file "
+        "a frame; several: each of them",
+    )
+
+
 class Preset(Group):
     """Every setting of a render."""
 
@@ -330,6 +349,7 @@ class Preset(Group):
     steady: SteadySettings = SteadySettings()
     finish: FinishSettings = FinishSettings()
     output: OutputSettings = OutputSettings()
+    layers: LayerSettings = LayerSettings()
 
 
 @dataclass(frozen=True)

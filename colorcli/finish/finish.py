@@ -281,11 +281,20 @@ def _settle_alpha(
 ) -> tuple[Float, Float | None]:
     """Settle the alpha by the preset's rule; a picture that loses its alpha is laid over white paper."""
     own = frame.picture.alpha
-    alpha = own
-    if own is not None and alpha_is_lines(own):
-        alpha = own + (1 - own) * frame.mask if cover is None else cover  # there is color between the lines now
-    elif cover is not None:
-        alpha = cover if own is None else own * cover
+    alpha = alpha_of(cover, own, frame.mask, own is not None and alpha_is_lines(own))
     if preset.output.alpha == "none" and alpha is not None:
         return (color - 1) * alpha[..., None] + 1, None
     return color, alpha
+
+
+def alpha_of(cover: Float | None, own: Float | None, mask: Float, only_lines: bool) -> Float | None:
+    """Give the alpha of a finished frame, (H, W), None: it has none.
+
+    cover: of color and lines in a cut-out frame, else None. own: the drawing's alpha, which holds nothing but its lines
+    (`only_lines`) or says where the drawing is. mask: (H, W) character.
+    """
+    if own is not None and only_lines:
+        return own + (1 - own) * mask if cover is None else cover  # there is color between the lines now
+    if cover is not None:
+        return cover if own is None else own * cover
+    return own

@@ -187,8 +187,9 @@ def settings_digest(preset: Preset, model: ModelEntry, networks: Sequence[ModelE
     """SHA-256 of what is the same for all frames: settings, weights and method.
 
     The model's name and the paths of files do not count, what is in the files does. (A background is in the key's.)
+    Layers do not count: they change nothing in a frame, and its record says which of them lie beside it.
     """
-    settings = preset.model_dump(mode="json", exclude={"model"})
+    settings = preset.model_dump(mode="json", exclude={"model", "layers"})
     for path in PATH_KEYS:
         group, name = path.split(".")
         del settings[group][name]

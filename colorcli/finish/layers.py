@@ -1,0 +1,341 @@
+"""A finished frame in layers for a compositor, which laid over each other are the finished frame again.
+
+    beauty = line over (color over paper),     color = flat * shade
+
+Layers are laid over each other in the numbers of the file that they are written to: sRGB-encoded values in PNG, TIFF,
+TGA and PSD, linear light in EXR. A soft edge that was mixed in one of the two is not the same mixture in the other, so
+covers are made for one of them (`linear`), after the same drawing:
+
+`share` is how much of a finished pixel is not line. To let that much of what lies under it through in encoded values,
+a line has to let `decode_srgb(share)` of the light through. As the sRGB curve bends upward, and
+`decode(a * b) >= decode(a) * decode(b)`, nothing has to be taken away from any layer: no color is below 0 or above 1.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colorcli.finish.finish import FrameParts, alpha_of, frame_parts, lay_together, regions_of
+from colorcli.finish.lines import LineLayer
+from colorcli.finish.regions import soften_borders
+from colorcli.images import decode_srgb
+from colorcli.prepare.canvas import Box
+from colorcli.prepare.frame import PreparedFrame
+from colorcli.prepare.key import PreparedKey
+from colorcli.prepare.lineart import alpha_is_lines
+from colorcli.prepare.regions import Labels, nearest_labelled
+from colorcli.presets import LayerName, Preset
+
+Float = NDArray[np.float32]
+
+FROM_BELOW: tuple[LayerName, ...] = ("paper", "flat", "shade", "color", "line", "matte")
+LEAST = np.float32(1e-6)   # a cover or a share below this is none
+DARKEST_SHADE = 0.3        # a tone with less of any channel of the lightest color around it is a surface of its own
+SHADE_TURN = 0.35          # and so is one that keeps this much more of one channel than of another
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer, in the box of the frame where it has anything; color is not multiplied by alpha."""
+
+    name: LayerName
+    size: tuple[int, int]   # of the frame: width, height
+    box: Box
+    color: Float | None     # (h, w, 3) sRGB-encoded or linear; None: it is a matte, and `alpha` is all of it
+    alpha: Float | None     # (h, w); None: it covers all of the box
+
+    def whole(self) -> tuple[Float | None, Float | None]:
+        """Give color (H, W, 3) and alpha (H, W) at the size of the frame; no color and no alpha outside the box.
+
+        Shade, which is multiplied with what lies under it, is white there.
+        """
+        if self.box == (0, 0, *self.size):
+            return self.color, self.alpha
+        left, top, width, height = self.box
+        place = np.s_[top : top + height, left : left + width]
+        color: Float | None = None
+        alpha: Float | None = None
+        if self.color is not None:
+            color = np.full((*self.size[::-1], 3), self.name == "shade", np.float32)
+            color[place] = self.color
+        if self.name != "shade":
+            alpha = np.zeros(self.size[::-1], np.float32)
+            alpha[place] = 1 if self.alpha is None else self.alpha
+        return color, alpha
+
+
+@dataclass(frozen=True)
+class LayeredFrame:
+    """A finished frame, and what its layers are made of."""
+
+    color: Float          # (H, W, 3) straight, sRGB-encoded
+    alpha: Float | None   # (H, W)
+    parts: FrameParts
+    frame: PreparedFrame
+    preset: Preset
+    flattened: bool       # it goes into a file without alpha
+
+    def layers(self, names: Sequence[LayerName], linear: bool) -> Iterator[Layer]:
+        """Make the layers called `names`, from the bottom up, one after the other. A cut-out frame has no paper.
+
+        linear: for a file that holds linear light.
+        """
+        stack = _Stack(_shares(self), decode_srgb if linear else None)
+        for name in FROM_BELOW:
+            if name not in names or (name == "paper" and stack.shares.cut_out):
+                continue
+            if name == "line" and self.parts.cel.lines is not self.parts.lines:
+                yield next(iter(self._with_lines().layers(["line"], linear)))
+            else:
+                color, alpha = stack.layer(name)
+                box = (0, 0, *self.frame.canvas.source) if name == "paper" else self.parts.box
+                yield Layer(name, self.frame.canvas.source, box, color, alpha)
+
+    def _with_lines(self) -> "LayeredFrame":
+        """The same with its lines laid over it."""
+        parts = replace(self.parts, cel=replace(self.parts.cel, lines=self.parts.lines))
+        color, alpha = lay_together(parts, self.frame, self.preset, keep=True)
+        return replace(self, parts=parts, color=color, alpha=alpha)
+
+
+def layered_frame(
+    layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Preset, flattened: bool = False
+) -> LayeredFrame:
+    """Finish a frame as `finish_frame` does, and keep what its layers are made of.
+
+    flattened: it goes into a file without alpha, laid over white.
+    """
+    parts = frame_parts(layer, frame, key, preset)
+    color, alpha = lay_together(parts, frame, preset, keep=True)
+    return LayeredFrame(color, alpha, parts, frame, preset, flattened)
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """What each pixel of a finished frame is mixed of, in its box; sRGB-encoded."""
+
+    color: Float         # (H, W, 3) all of the finished frame
+    alpha: Float | None  # (H, W)
+    place: tuple[slice, slice]
+    cut_out: bool        # there is no paper
+    mask: Float          # (h, w)
+    matte: Float         # (h, w) how much of a pixel is character or line
+    under: Float         # (h, w, 3) the color
+    flat: Callable[[], Float]
+    paper: Float         # (h, w, 3)
+    inside: Float        # (h, w) share of the color in what lies under the lines; the rest is paper
+    share: Float         # (h, w) share of both in the finished pixel; the rest is line
+
+    @property
+    def below(self) -> Float:
+        """What lies under the lines."""
+        inside = self.inside[..., None]
+        result: Float = self.under if self.cut_out else self.under * inside + (1 - inside) * self.paper
+        return result
+
+
+def _shares(layered: LayeredFrame) -> _Shares:
+    """Take a finished frame apart again: the shares of line, color and paper in each of its pixels."""
+    parts, own = layered.parts, layered.frame.picture.alpha
+    mask, cover = parts.cel.mask, _cover(parts.cel.lines, parts.cel.mask)
+    only_lines = own is not None and alpha_is_lines(own)
+    held = np.ones_like(mask) if own is None or only_lines else own[parts.place]
+    color, alpha = layered.color, layered.alpha
+    if layered.flattened and alpha is not None:
+        color, alpha = (color - 1) * alpha[..., None] + 1, None
+    inside, behind = (1 - cover) * mask, (1 - cover) * (1 - mask)
+    paper = np.broadcast_to(parts.behind, (*mask.shape, 3))
+    there, place = cover + inside, parts.place
+    cut_own = None if own is None else own[place]
+    made = alpha_of(there if parts.cut_out else None, cut_own, layered.frame.mask[place], only_lines)
+    if parts.cut_out:
+        inside = np.divide(inside, there, out=np.zeros_like(mask), where=there > LEAST)
+        behind = np.zeros_like(mask)
+    if alpha is None and made is not None and (made < 1).any():   # it was laid over white in the end
+        white = 1 - made
+        mixed = (behind * made)[..., None] * paper + white[..., None]
+        inside, behind = inside * made, behind * made + white
+        paper = np.divide(mixed, behind[..., None], out=np.ones_like(mixed), where=behind[..., None] > LEAST)
+    cut_out = parts.cut_out and alpha is not None
+    share = inside + behind
+    # Under a line that lets nothing through lies what lies beside it.
+    inside = np.ones_like(mask) if cut_out else np.divide(inside, share, out=mask.copy(), where=share > LEAST)
+    return _Shares(
+        color=color,
+        alpha=alpha,
+        place=parts.place,
+        cut_out=cut_out,
+        mask=mask,
+        matte=held * (cover + (1 - cover) * parts.character),
+        under=np.clip(parts.fill.color, 0, 1),
+        flat=lambda: np.clip(flat_colors(layered.parts, layered.frame, layered.preset), 0, 1),
+        paper=paper,
+        inside=inside,
+        share=share,
+    )
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """The layers of one frame, for a file whose numbers are `curve` of the encoded ones (None: they are)."""
+
+    shares: _Shares
+    curve: Callable[[Float], Float] | None
+
+    def layer(self, name: LayerName) -> tuple[Float | None, Float | None]:
+        """Make one layer: color and alpha in the box of the frame (`paper`: all over it)."""
+        if name == "line":
+            return self._line
+        if name == "matte":
+            return None, self.shares.matte
+        if name == "paper":
+            return self._paper()
+        if name == "shade":
+            color, flat = self._color, self._flat
+            return np.minimum(np.divide(color, flat, out=np.ones_like(flat), where=flat > 0), np.float32(1)), None
+        return (self._color if name == "color" else self._flat), self._color_alpha
+
+    def _numbers(self, encoded: Float) -> Float:
+        return encoded if self.curve is None else self.curve(encoded)
+
+    @cached_property
+    def _line(self) -> tuple[Float, Float]:
+        """Color and alpha of the lines: what the finished pixel holds beyond what shines through from below."""
+        shares = self.shares
+        finished, below = shares.color[shares.place], shares.below
+        # Lighter than the paper it is drawn on: more of it than its ink says has to be there.
+        most = np.divide(1 - finished, 1 - below, out=np.ones_like(below), where=below < 1).min(axis=2, initial=1)
+        through = self._numbers(np.clip(np.minimum(shares.share, most), 0, 1))
+        total = self._total
+        alpha = total * (1 - through)
+        alpha[alpha <= LEAST] = 0
+        color = np.zeros_like(finished)
+        here = alpha > 0
+        left = self._numbers(finished[here]) - through[here, None] * self._numbers(below[here])
+        color[here] = np.clip(left * (total[here] / alpha[here])[:, None], 0, 1)
+        return color, alpha
+
+    @cached_property
+    def _total(self) -> Float:
+        shares = self.shares
+        return np.ones_like(shares.mask) if shares.alpha is None else shares.alpha[shares.place]
+
+    @cached_property
+    def _under_alpha(self) -> Float:
+        """How much color and paper together cover, below the lines."""
+        line = self._line[1]
+        hidden = self.shares.mask if self.shares.cut_out else np.ones_like(line)
+        return np.divide(self._total - line, 1 - line, out=hidden.copy(), where=line < 1 - LEAST)
+
+    @cached_property
+    def _through(self) -> Float:
+        """How much of the paper shines through the color."""
+        return self._numbers(1 - self.shares.inside)
+
+    @cached_property
+    def _color_alpha(self) -> Float:
+        result: Float = self._under_alpha * (1 - self._through)
+        return result
+
+    @cached_property
+    def _color(self) -> Float:
+        return self._over_paper(self.shares.under)
+
+    @cached_property
+    def _flat(self) -> Float:
+        return self._over_paper(self.shares.flat())
+
+    def _over_paper(self, color: Float) -> Float:
+        """Give a color (h, w, 3) in the numbers of the file, that mixes with the paper as the encoded one does."""
+        shares, result = self.shares, self._numbers(color)
+        mixed = (shares.inside > LEAST) & (shares.inside < 1)
+        if self.curve is not None and mixed.any():
+            inside, paper, through = shares.inside[mixed][:, None], shares.paper[mixed], self._through[mixed][:, None]
+            both = self.curve(inside * color[mixed] + (1 - inside) * paper)
+            result[mixed] = np.clip((both - through * self.curve(paper)) / (1 - through), 0, 1)
+        return result
+
+    def _paper(self) -> tuple[Float, Float | None]:
+        """What lies behind, all over the frame."""
+        shares = self.shares
+        color = np.array(self._numbers(shares.color))
+        color[shares.place] = self._numbers(shares.paper)
+        if shares.alpha is None:
+            return color, None
+        alpha, left = shares.alpha.copy(), 1 - self._color_alpha
+        shown = self._under_alpha * self._through
+        # Where the color hides it, all of it may be there.
+        alpha[shares.place] = np.divide(shown, left, out=np.ones_like(shown), where=left > LEAST)
+        return color, alpha
+
+
+def _cover(lines: LineLayer, like: Float) -> Float:
+    """How much of each pixel is line, (h, w)."""
+    cover = np.zeros_like(like)
+    cover.reshape(-1)[lines.where] = lines.cover
+    return cover
+
+
+def flat_colors(parts: FrameParts, frame: PreparedFrame, preset: Preset) -> Float:
+    """Give the lightest color of the surface that each pixel is of, (h, w, 3), in the box of the frame.
+
+    No channel of it is below that of the color there, so that shade only darkens. A closed region is a surface; where
+    it holds several flat colors, those that are no shadow of a lighter one are surfaces of their own.
+    """
+    fill = parts.fill
+    if fill.colors is None or fill.labels is None:
+        labels = fill.labels if fill.labels is not None else _nearest_regions(parts, frame, preset)
+        return np.take(_lightest(np.clip(fill.color, 0, 1), labels), labels, axis=0)
+    if fill.whole is None:
+        return np.take(fill.colors, fill.labels, axis=0)
+    flat = np.take(_surfaces(fill.colors, fill.labels, fill.whole), fill.labels, axis=0)
+    return soften_borders(flat, fill.labels, fill.whole)
+
+
+def _nearest_regions(parts: FrameParts, frame: PreparedFrame, preset: Preset) -> Labels:
+    """The closed region that each pixel is nearest to, (h, w), from 1."""
+    if not parts.character.size:
+        return np.zeros(parts.character.shape, np.int32)
+    regions = regions_of(frame, preset, *parts.place)
+    if not regions.count:
+        return np.ones(parts.character.shape, np.int32)
+    return regions.labels.reshape(-1)[nearest_labelled(regions.labels)]
+
+
+def _lightest(color: Float, labels: Labels) -> Float:
+    """Measure the largest value of each channel among the pixels with each label, (largest label + 1, 3)."""
+    if not labels.size:
+        return np.ones((1, 3), np.float32)
+    order = np.argsort(labels, axis=None, kind="stable")
+    present, first = np.unique(labels.reshape(-1)[order], return_index=True)
+    result = np.ones((int(present[-1]) + 1, 3), np.float32)
+    result[present] = np.maximum.reduceat(color.reshape(-1, 3)[order], first)
+    return result
+
+
+def _surfaces(colors: Float, labels: Labels, whole: Labels) -> Float:
+    """Give for each piece (count + 1, 3) the color of its surface: its own, or the one that it is the shadow of."""
+    region = np.zeros(len(colors), np.int64)
+    inside = whole > 0
+    region[labels[inside]] = whole[inside]
+    result = colors.copy()
+    numbers, counts = np.unique(region[1:], return_counts=True)
+    for number in numbers[(counts > 1) & (numbers > 0)]:
+        pieces = np.flatnonzero(region == number)
+        lit: list[int] = []
+        for piece in pieces[np.argsort(-colors[pieces].sum(axis=1), kind="stable")]:
+            light = next((one for one in lit if _is_shadow(colors[piece], colors[one])), None)
+            if light is None:
+                lit.append(int(piece))
+            else:
+                result[piece] = colors[light]
+    return result
+
+
+def _is_shadow(dark: Float, light: Float) -> bool:
+    """Whether one color can be another in shadow: darker in every channel, but not by much, and of nearly that hue."""
+    kept = dark / np.maximum(light, LEAST)
+    return bool((dark <= light).all() and kept.min() >= DARKEST_SHADE and np.ptp(kept) <= SHADE_TURN)
