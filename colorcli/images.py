@@ -5,6 +5,8 @@ import errno
 import hashlib
 import math
 import os
+import re
+import secrets
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -43,6 +45,9 @@ BLOCK_BYTES = 1 << 20
 JPEG_BEGINS, JPEG_PIXELS = b"\xff\xd8", b"\xda"
 JPEG_BARE = frozenset(bytes([mark]) for mark in (0x00, 0x01, *range(0xD0, 0xD9)))
 JPEG_FRAMES = frozenset(bytes([mark]) for mark in range(0xC0, 0xD0) if mark not in (0xC4, 0xC8, 0xCC))
+# Names of files that are not whole yet: .walk.0001.png.4711-0f3c22a9.tmp, with the number of their process.
+TEMPORARY = re.compile(r"\..+\.(?P<pid>\d{1,10})(-[0-9a-f]+)?\.(tmp|part)", re.DOTALL)
+LONGEST_TEMPORARY = 200   # bytes of the real name in it
 
 # How the files begin that are read, and only these: what a library makes of other ones is its own affair.
 BEGINNINGS = {
@@ -443,8 +448,6 @@ def _write_pixels(path: Path, pixels: NDArray[Any], container: Container, depth:
     spec.attribute("Software", "colorcli")
     # No time of writing, which EXR and TIFF files get else: a frame has the same bytes whenever it is colored.
     spec.attribute("DateTime", "")
-    # No time of writing, which EXR and TIFF files get else: a frame has the same bytes whenever it is colored.
-    spec.attribute("DateTime", "")
     if container == "exr":
         spec.attribute("compression", "zip")
         spec.attribute("oiio:ColorSpace", "lin_rec709_scene")
@@ -485,22 +488,41 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Raises OutputError if the folder is missing, read-only or full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         try:
             # Python names the reason (read-only, no such folder); the picture library would only say "failed".
-            temporary.open("wb").close()
+            temporary.open("xb").close()
             mode = temporary.stat().st_mode
             yield temporary
             temporary.chmod(mode)  # safetensors makes its files anew, for the owner alone, whatever the umask says
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
-            temporary.replace(path)
+            rename_into_place(temporary, path)
         except OSError as problem:
             raise _output_error(path, problem) from problem
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Give a name in the same folder that no other process uses, on no machine; `TEMPORARY` knows it again."""
+    # Two machines may have processes of one number. Cut, for a name may already be as long as the file system takes.
+    name = os.fsencode(path.name)[:LONGEST_TEMPORARY].decode(errors="ignore")
+    return path.with_name(f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def rename_into_place(temporary: Path, path: Path) -> None:
+    """Rename a file over another one, which is the old one or the new one at every moment. Raises OSError."""
+    made = temporary.stat()
+    try:
+        temporary.replace(path)
+    except FileNotFoundError:
+        # A file server whose answer was lost is asked again, and then knows no such file: it has long been renamed.
+        there = path.stat()
+        if (there.st_dev, there.st_ino) != (made.st_dev, made.st_ino):
+            raise
 
 
 def _output_error(path: Path, problem: OSError) -> OutputError:

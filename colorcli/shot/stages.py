@@ -5,12 +5,12 @@ made in the order of the frames, and what a frame looks like depends on nothing 
 """
 
 import contextlib
+import itertools
 import logging
-import re
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from colorcli.model.machine import more_room, out_of_memory, too_large
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
 from colorcli.prepare.palette_file import hex_color
-from colorcli.shot.drawings import Drawing, Drawings
+from colorcli.shot.drawings import Drawing, Drawings, RecordKey
 from colorcli.shot.engine import (
     Colorizer,
     Engine,
@@ -37,20 +37,24 @@ from colorcli.shot.engine import (
     recorded_settings,
     settings_digest,
 )
+from colorcli.shot.journal import Journal, JournalReader, is_torn, later_than
 from colorcli.shot.keys import ShotKey, read_key, read_mask
+from colorcli.shot.leases import Leases, LeaseTimes, lease_name
 from colorcli.shot.manifest import (
     THERE,
     Failure,
     FrameRecord,
-    Journal,
     Manifest,
     ProblemEntry,
     RequestEntry,
     RunEntry,
+    SettingsEntry,
     Totals,
+    journal_paths,
+    merge_records,
     now,
     output_error,
-    read_records,
+    refuse_newer,
     relative_posix,
     update_manifest,
     write_atomically,
@@ -66,8 +70,9 @@ SECONDS_BETWEEN_NEWS = 0.5     # of a crew, while it is waited for
 KEPT_REFERENCES = 4            # keys as the colorizer has read them, which lie on its device
 LARGE_FRAME = 4_000_000        # pixels; of such frames fewer wait in memory
 MOST_MISSING_RECORDS = 10_000  # --frames 1-1000000 of a shot with three frames is a slip, not a million records
-STALE_SECONDS = 3600.0         # a temporary file as old as this belongs to nobody who still works
-TEMPORARY = re.compile(r"\..+\.\d+(-[0-9a-f]+)?\.(tmp|part)")
+JOURNAL_LEASE = "journal-"
+STRETCH = 16                   # frame numbers that one process takes together where frames depend on those around them
+SECONDS_TO_AGREE = 10.0        # that a process waits for another to write the manifest
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +138,16 @@ class _Look:
     picture: Picture | None = None  # None: up to date, a copy, or it cannot be read
     masks: tuple[Float, ...] = ()
     copy: bool = False              # the file of an earlier frame, byte for byte: it was not decoded again
+    known: FrameRecord | None = None  # what was recorded of it when it was read
+
+
+@dataclass(frozen=True)
+class _Aside:
+    """A frame that another process works on, or on its drawing."""
+
+    job: FrameJob
+    leases: tuple[str, ...]
+    known: FrameRecord | None
 
 
 @dataclass(frozen=True)
@@ -156,9 +171,12 @@ class ShotRun:
         done: int,
         total: int,
         crew: Crew | None = None,
+        lease_times: LeaseTimes | None = None,
     ) -> None:
-        """crew: who colors the frames, None: this process."""
+        """crew: who colors the frames, None: this process. lease_times: see there."""
         self.plan = plan
+        self._leases = Leases(plan.out, lease_times)
+        self._journals = JournalReader(plan.out)
         self._crew = crew
         self.engine = engine
         self.reporter = reporter
@@ -178,6 +196,14 @@ class ShotRun:
         self._followers: dict[str, list[_Look]] = {}       # held drawings that wait for their leader
         self._places = {job.output: place for place, job in enumerate(plan.jobs)}
         self._decoded: dict[tuple[str, ...], FrameRecord] = {}  # file and masks -> the record of its first frame
+        self._claims: dict[str, tuple[str, ...]] = {}           # output -> what this process has to itself for it
+        self._aside: dict[str, _Aside] = {}                     # output -> a frame that is in other hands
+        self._to_decode: set[str] = set()                       # outputs of frames that are looked at once more
+        self._next_look_aside = 0.0
+        self._known: dict[RecordKey, FrameRecord] = {}
+        self._earlier: dict[str, FrameRecord] = {}     # fingerprint -> a record of a picture in OUT
+        self._fresh: set[RecordKey] = set()            # frames that another process finished during this run
+        self._told: set[str] = set()                            # who is waited for
         self._prepared_key: Future[PreparedKey] | None = None
         self._drawings: Drawings | None = None     # for frames that depend on others
         self._neighbors: Neighbors | None = None   # who has a say in a frame's colors; None: nobody
@@ -211,13 +237,23 @@ class ShotRun:
         However it ends, frames that are finished are recorded, and the manifest says how it ended.
         """
         make_out_folder(self.plan.out)
-        _sweep(self.plan.out)
+        refuse_newer(self.plan.out)
+        with self._leases:
+            self._leases.sweep()
+            try:
+                self._run()
+            finally:
+                if self._leases.are_shared:
+                    self._leases.sweep()   # what died meanwhile
+
+    def _run(self) -> None:
         if self._is_sure_to_color():
             self._load()
         exit_code: int = 1
         key: ShotKey | None = None
-        with Journal(self.plan.out / self.plan.journal_name) as journal:
+        with Journal(self.plan.out / self._free_journal()) as journal:
             self._journal = journal
+            self._mend_journals()
             self._reading = ThreadPoolExecutor(self._threads, thread_name_prefix="read")
             self._writing = ThreadPoolExecutor(self._threads, thread_name_prefix="write")
             try:
@@ -240,6 +276,36 @@ class ShotRun:
                 # A disk that is full for the frame is full for the manifest too: the first failure is the one to tell.
                 with contextlib.suppress(*([OutputError] if failing else [])):
                     self._write_manifest(key, exit_code)
+
+    def _free_journal(self) -> str:
+        """The name of a journal that no other process writes."""
+        usual = self.plan.journal_name
+        for number in itertools.count(2):
+            name = usual if number == 2 else f"{usual.removesuffix('.jsonl')}.process{number - 1}.jsonl"
+            # Who was only silent for a while may still add a line.
+            if self._leases.claim(_journal_lease(name), from_silent=False):
+                return name
+        raise AssertionError("there is always one more number")
+
+    def _mend_journals(self) -> None:
+        """Take away the torn last lines that killed processes left in theirs."""
+        for path in journal_paths(self.plan.out):
+            if is_torn(path) and path != self._journal.path:
+                with self._alone(_journal_lease(path.name), patience=0) as alone:
+                    if alone:
+                        Journal(path).close()
+
+    @contextlib.contextmanager
+    def _alone(self, what: str, patience: float) -> Iterator[bool]:
+        """Have something to oneself; False after that many seconds of waiting in vain."""
+        ends = time.monotonic() + patience
+        while not (alone := self._leases.claim(what, from_silent=False)) and time.monotonic() < ends:
+            time.sleep(0.05)
+        try:
+            yield alone
+        finally:
+            if alone:
+                self._leases.release(what)
 
     def _is_sure_to_color(self) -> bool:
         """Whether a look at names is enough to know that the model is needed."""
@@ -268,7 +334,7 @@ class ShotRun:
     def _open(self, key: ShotKey) -> None:
         """Get ready for the first frame."""
         self._key = key
-        known = read_records(self.plan.out)
+        known = merge_records(self._journals.read(()))
         self._known = {record.key: record for record in known}
         self._earlier = {
             record.fingerprint: record
@@ -289,28 +355,35 @@ class ShotRun:
 
     def _take_through(self) -> None:
         """Take the frames that wait through the stages."""
-        while self._waiting_jobs or self._looking or self._preparing or self._finishing:
+        while self._waiting_jobs or self._looking or self._preparing or self._finishing or self._aside:
+            if self._aside and time.monotonic() >= self._next_look_aside:
+                self._look_aside()
             self._fill()
             if self._preparing:
                 self._color_next(self._gather())
             elif self._looking:
                 self._decide(*self._looking.popleft())
             self._collect(all_of_them=not (self._waiting_jobs or self._looking or self._preparing))
+            if self._aside and not (self._waiting_jobs or self._looking or self._preparing or self._finishing):
+                self._wait()
 
     def _fill(self) -> None:
         """Keep reading and preparing ahead of the color."""
         while self._waiting_jobs or self._looking:
             while self._waiting_jobs and len(self._looking) < self._ahead:
                 job = self._waiting_jobs.popleft()
-                self._looking.append((job, self._reading.submit(self._look, job)))
+                self._looking.append((job, self._reading.submit(self._look, job, job.output.name in self._to_decode)))
             if len(self._preparing) >= self._ahead or len(self._finishing) >= self._room:
                 return
             if not self._looking[0][1].done():
                 return
             self._decide(*self._looking.popleft())
 
-    def _look(self, job: FrameJob) -> _Look:
-        """Read a frame, unless its file, its settings and its result are as recorded. Runs in a reading thread."""
+    def _look(self, job: FrameJob, decode: bool) -> _Look:
+        """Read a frame, unless its file, its settings and its result are as recorded. Runs in a reading thread.
+
+        decode: also if its file is the same as that of an earlier frame.
+        """
         clock = time.monotonic()
         record = self._begun(job)
         try:
@@ -322,14 +395,16 @@ class ShotRun:
         mask_pictures = [read_picture(path, self.plan.request.max_pixels) for path in job.masks]
         masks = tuple(picture_digest(picture) for picture in mask_pictures)
         known = self._known.get(record.key)
-        if known is not None and known.source_sha256 == source and not self.plan.request.overwrite:
+        counts = known is not None and (not self.plan.request.overwrite or known.key in self._fresh)
+        if known is not None and known.source_sha256 == source and counts:
             kept = self._up_to_date(known, job, masks)
             if kept is not None:
                 return _Look(job, kept)
         file = (source, *masks, job.source.suffix)
-        copied = self._copied(job, file, record.model_copy(update={"source_sha256": source}))
+        copied = None if decode else self._copied(job, file, record.model_copy(update={"source_sha256": source}))
         if copied is not None:
-            return _Look(job, copied.model_copy(update={"seconds": time.monotonic() - clock}), copy=True)
+            copied = copied.model_copy(update={"seconds": time.monotonic() - clock})
+            return _Look(job, copied, copy=True, known=known)
         picture = read_picture(job.source, self.plan.request.max_pixels)
         _check_masks(job, picture, mask_pictures)
         pixels = picture_digest(picture)
@@ -339,6 +414,7 @@ class ShotRun:
         format_text = f"{file_format.container}/{file_format.depth}"
         record = record.model_copy(
             update={
+                **self._depends(job),
                 "source_sha256": source,
                 "pixels_sha256": pixels,
                 "masks_sha256": masks,
@@ -348,12 +424,12 @@ class ShotRun:
             }
         )
         # The file was saved again, but its picture is the same and so is the one that was made of it.
-        if known is not None and known.fingerprint == record.fingerprint and not self.plan.request.overwrite:
+        if known is not None and known.fingerprint == record.fingerprint and counts:
             kept = self._up_to_date(known.model_copy(update={"source_sha256": source}), job, masks)
             if kept is not None:
                 return _Look(job, kept)
         self._decoded[file] = record
-        return _Look(job, record, picture, tuple(read_mask(mask) for mask in mask_pictures))
+        return _Look(job, record, picture, tuple(read_mask(mask) for mask in mask_pictures), known=known)
 
     def _copied(self, job: FrameJob, file: tuple[str, ...], record: FrameRecord) -> FrameRecord | None:
         """The record of a frame whose file was decoded for an earlier one that is to look the same; None: decode it."""
@@ -362,7 +438,7 @@ class ShotRun:
             return None   # the earlier frame is decided first, and this one can only wait for such a one
         assert first.pixels_sha256 is not None and first.format is not None
         print_ = self._fingerprint(job, first.pixels_sha256, first.masks_sha256, first.format)
-        same = ("pixels_sha256", "masks_sha256", "format", "fingerprint")
+        same = ("pixels_sha256", "masks_sha256", "format", "before_sha256", "around_sha256", "fingerprint")
         found = record.model_copy(update={name: getattr(first, name) for name in same})
         return found if print_ == first.fingerprint else None
 
@@ -375,7 +451,9 @@ class ShotRun:
             status="failed",
             source=job.source.name,
             output=job.output.name,
+            tool=colorcli.__version__,
             settings_sha256=self.settings,
+            key_sha256=self._key.digest,
             seed=self.engine.preset.sampling.seed,
         )
 
@@ -391,12 +469,19 @@ class ShotRun:
                 return None
         except OSError:
             return None
-        return known.model_copy(update={"status": "skipped", "finished": now()})
+        # Records of the first version did not say all of what they are of.
+        said = {"key_sha256": self._key.digest, **self._depends(job)}
+        return known.model_copy(update={"status": "skipped", "chosen": False, **said})
 
     def _fingerprint(self, job: FrameJob, pixels: str, masks: Sequence[str], file_format: str) -> str:
-        before = None if self._chains is None else self._chains.before(job)
-        around = None if self._neighbors is None else self._neighbors.digest(job)
-        return fingerprint(self.settings, self._key.digest, pixels, masks, file_format, before, around)
+        return fingerprint(self.settings, self._key.digest, pixels, masks, file_format, *self._depends(job).values())
+
+    def _depends(self, job: FrameJob) -> dict[str, str | None]:
+        """The drawings beside its own that decide how a frame looks, for its record: the one before, those around."""
+        return {
+            "before_sha256": None if self._chains is None else self._chains.before(job),
+            "around_sha256": None if self._neighbors is None else self._neighbors.digest(job),
+        }
 
     def _lead(self, job: FrameJob) -> PreparedFrame:
         """Make a frame ready that others depend on, and that is not colored now itself. Raises FrameError."""
@@ -423,6 +508,14 @@ class ShotRun:
             return
         print_ = look.record.fingerprint
         assert print_ is not None
+        leases = self._leases_for(job, print_)
+        if not self._claim(job, leases):
+            self._aside[job.output.name] = _Aside(job, leases, look.known)
+            return
+        self._hear()
+        if self._known.get(look.record.key) is not look.known:
+            self._look_again(job)   # another process has just finished it
+            return
         if print_ in self._leaders:
             leader = self._leaders[print_]
             if leader is None:
@@ -435,6 +528,9 @@ class ShotRun:
             self._leaders[print_] = earlier
             self._repeat(look, earlier)
             return
+        if look.picture is None and self._crew is None:
+            self._look_again(job)   # the frame that it was to be a copy of is in other hands
+            return
         self._leaders[print_] = None
         self._load()
         if self._crew is not None:
@@ -444,6 +540,78 @@ class ShotRun:
         if self._prepared_key is None:
             self._prepared_key = self._reading.submit(self._prepare_key)
         self._preparing.append((look, self._reading.submit(self._prepare, look)))
+
+    def _leases_for(self, job: FrameJob, print_: str) -> tuple[str, ...]:
+        """What a process needs to itself to make a frame: its drawing, wherever it is held.
+
+        Where frames depend on others, also the stretch that it is in: two processes that took turns would both do what
+        the frames of it have in common.
+        """
+        drawing = lease_name("drawing", print_)
+        if self._drawings is None or job.number is None:
+            return (drawing,)
+        warm_start = self.engine.preset.warm_start
+        stretch = job.number // (warm_start.every if warm_start.on else STRETCH)
+        return lease_name("stretch", f"{stretch} {job.sequence}"), drawing
+
+    def _claim(self, job: FrameJob, leases: Sequence[str]) -> bool:
+        """Take a frame for this process, until it is told what became of it."""
+        taken: list[str] = []
+        for lease in leases:
+            if not self._leases.claim(lease):
+                for one in taken:
+                    self._leases.release(one)
+                return False
+            taken.append(lease)
+        self._claims[job.output.name] = tuple(taken)
+        return True
+
+    def _give_back(self, output: str | None) -> None:
+        for lease in self._claims.pop(output or "", ()):
+            self._leases.release(lease)
+
+    def _look_again(self, job: FrameJob) -> None:
+        self._give_back(job.output.name)
+        self._to_decode.add(job.output.name)
+        self._looking.appendleft((job, self._reading.submit(self._look, job, True)))
+
+    def _hear(self) -> None:
+        """Learn what other processes have recorded since the last time."""
+        in_use = {lease.removeprefix(JOURNAL_LEASE) for lease in self._leases.last_seen(JOURNAL_LEASE)}
+        for record in self._journals.read(in_use, self._journal.path.name):
+            known = self._known.get(record.key)
+            if known is not None and record.finished <= known.finished:
+                continue
+            self._known[record.key] = record
+            made = record.status in THERE and (record.status != "skipped" or not self.plan.request.overwrite)
+            if made:
+                self._fresh.add(record.key)
+            if made and record.fingerprint:
+                self._earlier[record.fingerprint] = record
+
+    def _look_aside(self) -> None:
+        """Take up again the frames that no other process has any more, or has finished."""
+        self._next_look_aside = time.monotonic() + self._leases.times.poll_seconds
+        self._hear()
+        taken = self._leases.taken({lease for aside in self._aside.values() for lease in aside.leases})
+        for name, aside in list(self._aside.items()):
+            job = aside.job
+            known = self._known.get((job.sequence, job.number) if job.number is not None else ("", job.name))
+            if known is not aside.known or not any(lease in taken for lease in aside.leases):
+                del self._aside[name]
+                self._to_decode.add(name)
+                self._waiting_jobs.append(job)
+
+    def _wait(self) -> None:
+        """Wait for other processes: all that is left is in their hands."""
+        self._look_aside()
+        if not self._aside:
+            return
+        taken = self._leases.taken({lease for aside in self._aside.values() for lease in aside.leases})
+        for who in sorted(set(taken.values()) - self._told):
+            self._told.add(who)
+            self.reporter.warning(f"waiting for {who}, which works on the same shot")
+        time.sleep(self._leases.times.poll_seconds)
 
     def _needed(self, job: FrameJob) -> list[FrameJob]:
         """The frames that one depends on."""
@@ -567,7 +735,7 @@ class ShotRun:
         print_ = fingerprint(
             self.settings, self._key.digest, record.pixels_sha256, record.masks_sha256, record.format, before
         )
-        record = record.model_copy(update={"fingerprint": print_})
+        record = record.model_copy(update={"fingerprint": print_, "before_sha256": before})
         return [layer], [replace(ready, look=replace(ready.look, record=record))]
 
     def _color_steadily(self, batch: Sequence[_Ready], poll: Poll, reference: Any) -> Sequence[Float]:
@@ -636,18 +804,16 @@ class ShotRun:
                 "output_sha256": file_digest(look.job.output),
                 "seconds": round(seconds, 3),
                 "checks": _checks(prepared),
-                "finished": now(),
             }
         )
         # Here, and not when the calling thread has time: it may be coloring for a minute, and be killed meanwhile.
-        self._journal.add(record)
-        return record
+        return self._record(record)
 
     def _repeat(self, look: _Look, leader: FrameRecord) -> None:
         """Give a held drawing the picture of its leader, or the leader's failure."""
         if leader.status == "failed":
             record = look.record.model_copy(update={"error": leader.error, "held_from": leader.output})
-            self._keep(record.model_copy(update={"finished": now()}))
+            self._keep(record)
             return
         look = _without_pixels(look)   # a slow disk must not fill the memory with drawings that are only copied
         self._finishing.append((look, self._writing.submit(self._copy, look, leader)))
@@ -666,15 +832,14 @@ class ShotRun:
             update={
                 "status": "held",
                 "held_from": leader.held_from or leader.output,
-                "fingerprint": leader.fingerprint,   # of what was made, which is not what was planned after a failure
+                # Of what was made, which is not what was planned after a failure.
+                **{name: getattr(leader, name) for name in ("fingerprint", "before_sha256", "around_sha256")},
                 "output_sha256": file_digest(look.job.output),
                 "seconds": round((look.record.seconds or 0.0) + time.monotonic() - clock, 3),
                 "checks": leader.checks,
-                "finished": now(),
             }
         )
-        self._journal.add(record)
-        return record
+        return self._record(record)
 
     def _collect(self, all_of_them: bool) -> None:
         """Record frames that are written; wait for the oldest if too many are on their way."""
@@ -742,27 +907,27 @@ class ShotRun:
                 hint="color it on a machine with more memory" if memory else "this is a bug: please report it",
             )
         record = record or self._begun(job)
-        update = {"status": "failed", "error": failure, "finished": now(), "checks": _older_picture(job)}
+        update = {"status": "failed", "error": failure, "checks": _older_picture(job)}
         record = record.model_copy(update=update)
         self._keep(record)
         self._release(record, record.fingerprint)
 
     def _keep(self, record: FrameRecord) -> None:
         """Write a record into the journal, and tell it."""
-        if not record.finished:
-            record = record.model_copy(update={"finished": now()})
-        self._journal.add(record)
-        self._tell(record)
+        self._tell(self._record(record))
 
     def _record(self, record: FrameRecord) -> FrameRecord:
         """Write a record into the journal, with the time; any thread may. Raises OutputError."""
-        record = record.model_copy(update={"finished": now()})
+        known = self._known.get(record.key)
+        # The newest record counts, and it may be that of a machine whose clock is an hour ahead.
+        record = record.model_copy(update={"finished": later_than(known.finished if known else "")})
         self._journal.add(record)
         return record
 
     def _tell(self, record: FrameRecord) -> None:
         """Count a record and tell the reporter."""
         self.records.append(record)
+        self._give_back(record.output)
         if record.status != "missing":
             self._done += 1
             self.reporter.frame(record, self._done, self._total)
@@ -789,10 +954,12 @@ class ShotRun:
         described = dict(colorizer.describe()) if colorizer is not None else {}
         described = dict(self._crew.describe()) if self._crew is not None else described
         run = RunEntry(
-            journal=plan.journal_name,
+            journal=self._journal.path.name,
             started=self.started,
             finished=now(),
             exit_code=exit_code,
+            frames=plan.range.text if plan.range is not None else "",
+            chunk=str(plan.chunk) if plan.chunk is not None else None,
             device=described.get("device"),
             attention=described.get("attention"),
             engine=described.get("engine"),
@@ -815,13 +982,16 @@ class ShotRun:
                 }
                 records = [record for record in records if record.key in there]
             runs = {entry.journal: entry for entry in (old.runs if old else ())} | {run.journal: run}
+            used = {record.settings_sha256 for record in records}
             return Manifest(
                 tool=colorcli.__version__,
                 created=old.created if old and old.created else self.started,
                 updated=now(),
                 shot=relative_posix(plan.folder, plan.out),
                 name=plan.name,
+                folder=plan.out.resolve().name,
                 request=RequestEntry(
+                    shots=_named_in(plan),
                     refs=tuple(relative_posix(path, plan.out) for path in plan.keys),
                     frames=request.frames,
                     chunk=request.chunk,
@@ -833,6 +1003,11 @@ class ShotRun:
                 settings_sha256=self.settings,
                 method=METHOD_VERSION,
                 models=(engine.model, *engine.network_entries),
+                earlier_settings={
+                    digest: entry
+                    for digest, entry in (_settings_of(old) if old else {}).items()
+                    if digest in used and digest != self.settings
+                },
                 keys=key.entries if key else old.keys if old else (),
                 key_sha256=key.digest if key else old.key_sha256 if old else "",
                 background=key.background_entry if key else old.background if old else None,
@@ -845,7 +1020,23 @@ class ShotRun:
                 ),
             )
 
-        update_manifest(plan.out, build)
+        with self._alone("manifest", SECONDS_TO_AGREE):
+            update_manifest(plan.out, build)
+
+
+def _settings_of(manifest: Manifest) -> dict[str, SettingsEntry]:
+    """By what the frames of a manifest were colored, by digest."""
+    last = SettingsEntry(
+        tool=manifest.tool, method=manifest.method, settings=manifest.settings, models=manifest.models
+    )
+    return manifest.earlier_settings | ({manifest.settings_sha256: last} if manifest.settings_sha256 else {})
+
+
+def _named_in(plan: ShotPlan) -> tuple[str, ...]:
+    """The sequences and pictures of the shot's folder that were named by themselves; none: the folder was."""
+    paths = [Path(text) for text in plan.request.shots]
+    folder = plan.folder.resolve()
+    return tuple(path.name for path in paths if not path.is_dir() and path.parent.resolve() == folder)
 
 
 def _without_pixels(look: _Look) -> _Look:
@@ -885,11 +1076,6 @@ def _checks(prepared: PreparedFrame) -> dict[str, float | bool | str]:
     }
 
 
-def _sweep(out: Path) -> None:
-    """Take away temporary files that a killed process left behind."""
-    oldest = time.time() - STALE_SECONDS
-    for path in out.glob(".*"):
-        if TEMPORARY.fullmatch(path.name):
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
+
+def _journal_lease(name: str) -> str:
+    return f"{JOURNAL_LEASE}{name}"
