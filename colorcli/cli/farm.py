@@ -128,12 +128,14 @@ def openjd(
     words = [word for option, (value, usual) in options.items() if value != usual for word in (option, value)]
     is_folder = engine not in ("torch", "openvino", "stand-in")
     words += [] if is_folder or engine == "torch" else ["--engine", engine]
+    kind = family(request.preset, engine)
     needs = needs_of(
-        request.preset, family(request.preset, engine), device=device, memory=memory.value, precision=precision.value,
+        request.preset, kind, device=device, memory=memory.value, precision=precision.value,
         engine=engine,
     )
     job = FarmJob(
         request=request,
+        family=kind,
         options=tuple(words),
         engine_folder=Path(engine) if is_folder else None,
         model_path=model_path(request.preset.model),
@@ -152,9 +154,9 @@ def openjd(
 
 
 def family(preset: "Preset", engine: str) -> str:
-    """Which of `VARIANTS` the model of a preset is; the stand-in needs none."""
+    """Which of `VARIANTS` the model of a preset is; with the stand-in by its name alone."""
     if engine == "stand-in":
-        return "mini"
+        return preset.model
     from colorcli.model.weights import family_of
 
     return family_of(preset.model)

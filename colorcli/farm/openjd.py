@@ -4,7 +4,7 @@
     parameter_values.yaml    where the shot, the key and the results are; `deadline bundle submit` reads it
     asset_references.yaml    which files go in and come out, for farms without shared storage
     run_parameters.yaml      the same values for `openjd run template.yaml -p file://run_parameters.yaml`
-    preset.yaml              every setting as it was when the job was made
+    preset.yaml              the settings as they were when the job was made
 
 A task is the bare command with `--shot` and `--frames`. What was typed and the names of shots reach it as single
 arguments: nothing of this goes through a shell, and no name is read as a part of the template.
@@ -21,10 +21,11 @@ import yaml
 
 from colorcli.errors import MissingExtraError, OutputError, UsageError
 from colorcli.farm.needs import Needs
-from colorcli.presets import files_of, with_files
+from colorcli.presets import Preset, default_preset, files_of, with_files
 from colorcli.shot.frames import OPENJD_FRAMES, numbers_as_range
 from colorcli.shot.manifest import output_error, write_atomically
 from colorcli.shot.plan import SHOT_FIELD, ShotPlan, ShotRequest, plan_shots
+from colorcli.variants import VARIANTS
 
 SPECIFICATION = "jobtemplate-2023-09"
 TEMPLATE, VALUES, ASSETS = "template.yaml", "parameter_values.yaml", "asset_references.yaml"
@@ -54,6 +55,7 @@ class FarmJob:
     """What a bundle is made of."""
 
     request: ShotRequest                       # as for the bare command
+    family: str = "mini"                       # which of `VARIANTS` its model is; any other word: none of them
     options: tuple[str, ...] = ()              # further words of the bare command that every task gets: --device, cpu
     engine_folder: Path | None = None          # of `--engine FOLDER`
     model_path: Path | None = None             # of a model that is a folder or a file, not a name
@@ -75,7 +77,7 @@ class Bundle:
     input_files: tuple[str, ...]      # absolute
     input_folders: tuple[str, ...]
     output_folders: tuple[str, ...]
-    settings: Mapping[str, Any]       # of preset.yaml
+    settings: Mapping[str, Any]       # of preset.yaml: what is not as the model has it by itself
     settings_from: str                # what was typed for --preset
 
     @property
@@ -151,7 +153,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         raise OutputError(f"{folder} is a file, not a folder", hint="name another folder with -o") from None
     except OSError as error:
         raise output_error(folder, error) from error
-    about = f"# Every setting as it was when the job was made, from the preset {one_line(bundle.settings_from)}.\n"
+    about = f"# The settings as they were when the job was made, from the preset {one_line(bundle.settings_from)}.\n"
     write_atomically(folder / PRESET, (about + _yaml(bundle.settings)).encode())
     write_atomically(folder / ASSETS, _yaml(bundle.asset_references).encode())
     write_atomically(folder / RUN_VALUES, _yaml(dict(bundle.values)).encode())
@@ -240,6 +242,7 @@ class _Writer:
             )
         preset = self._request.preset
         places_of_files = [f"{key}={_absolute(Path(file))}" for key, file in files_of(preset).items()]
+        usual = default_preset(self._job.family) if self._job.family in VARIANTS else Preset()
         return Bundle(
             template=template,
             values=self._values,
@@ -247,7 +250,7 @@ class _Writer:
             input_files=tuple(self._files),
             input_folders=tuple(self._folders),
             output_folders=tuple(self._outs),
-            settings=with_files(preset, places_of_files).model_dump(mode="json"),
+            settings=_differing(with_files(preset, places_of_files), usual),
             settings_from=self._request.preset_name,
         )
 
@@ -378,7 +381,7 @@ class _Writer:
         """A reference to a file that lies in the bundle; it moves with it."""
         self._definitions["Preset"] = {
             "name": "Preset", "type": "PATH", "objectType": "FILE", "dataFlow": "IN", "default": name,
-            "description": "every setting",
+            "description": "the settings",
         }
         return "{{Param.Preset}}"
 
@@ -413,6 +416,18 @@ class _Writer:
             _require_text(value)
             self._definitions[name] = {"name": name, "type": "STRING", "default": value}
         return of_farm
+
+
+def _differing(preset: Preset, usual: Preset) -> dict[str, Any]:
+    """The settings of a preset that are not the usual ones, as its file holds them; the model always."""
+    ours, theirs = preset.model_dump(mode="json"), usual.model_dump(mode="json")
+    found: dict[str, Any] = {"model": preset.model}
+    for name, value in ours.items():
+        if isinstance(value, dict):
+            found |= {name: {key: one for key, one in value.items() if one != theirs[name][key]}}
+        elif value != theirs[name]:
+            found[name] = value
+    return {name: value for name, value in found.items() if value != {}}
 
 
 def _require_text(text: str) -> None:
