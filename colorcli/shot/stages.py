@@ -23,7 +23,7 @@ import colorcli
 from colorcli.errors import ColorcliError, DeviceError, FrameError, KeyImageError, OutputError, WeightsError
 from colorcli.finish.finish import finish_frame
 from colorcli.finish.regions import without_swatch
-from colorcli.images import Picture, file_digest, format_named, picture_digest, read_picture, write_picture
+from colorcli.images import Picture, format_named, picture_digest, read_picture, write_picture
 from colorcli.model.machine import more_room, out_of_memory, too_large
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
@@ -49,6 +49,7 @@ from colorcli.shot.manifest import (
     RequestEntry,
     RunEntry,
     SettingsEntry,
+    Stamp,
     Totals,
     journal_paths,
     merge_records,
@@ -59,7 +60,8 @@ from colorcli.shot.manifest import (
     update_manifest,
     write_atomically,
 )
-from colorcli.shot.plan import FrameJob, MissingFrame, ShotPlan, make_out_folder
+from colorcli.shot.plan import FrameJob, MissingFrame, ShotPlan, make_out_folder, outputs_there
+from colorcli.shot.stamps import FrameFiles, look_at, new_digest, stamped_digest
 from colorcli.shot.steady import Neighbors, Poll
 from colorcli.shot.warm import Chains, WarmStarter
 from colorcli.variants import METHOD_VERSION
@@ -309,8 +311,8 @@ class ShotRun:
 
     def _is_sure_to_color(self) -> bool:
         """Whether a look at names is enough to know that the model is needed."""
-        jobs = [job for job in self.plan.jobs if job.size is not None]
-        return any(self.plan.request.overwrite or not job.output.exists() for job in jobs)
+        there = frozenset() if self.plan.request.overwrite else outputs_there(self.plan)
+        return any(job.size is not None and job.output.name not in there for job in self.plan.jobs)
 
     def _load(self) -> None:
         """Begin to load the model, without waiting."""
@@ -386,26 +388,28 @@ class ShotRun:
         """
         clock = time.monotonic()
         record = self._begun(job)
+        known, most = self._known.get(record.key), self.plan.request.max_pixels
         try:
-            source = file_digest(job.source)
+            files = look_at(job, None if self.plan.request.thorough else known, most)
         except OSError as error:
             # read_picture knows the words for it.
-            read_picture(job.source, self.plan.request.max_pixels)
+            read_picture(job.source, most)
             raise FrameError(f"{job.source.name} cannot be read: {error.strerror}") from error
-        mask_pictures = [read_picture(path, self.plan.request.max_pixels) for path in job.masks]
-        masks = tuple(picture_digest(picture) for picture in mask_pictures)
-        known = self._known.get(record.key)
+        source, masks = files.source, files.masks
         counts = known is not None and (not self.plan.request.overwrite or known.key in self._fresh)
         if known is not None and known.source_sha256 == source and counts:
-            kept = self._up_to_date(known, job, masks)
+            kept = self._up_to_date(known, job, files)
             if kept is not None:
                 return _Look(job, kept)
         file = (source, *masks, job.source.suffix)
-        copied = None if decode else self._copied(job, file, record.model_copy(update={"source_sha256": source}))
+        copied = None if decode else self._copied(job, file, record.model_copy(update=files.recorded))
         if copied is not None:
             copied = copied.model_copy(update={"seconds": time.monotonic() - clock})
             return _Look(job, copied, copy=True, known=known)
-        picture = read_picture(job.source, self.plan.request.max_pixels)
+        picture = read_picture(job.source, most)
+        mask_pictures = files.mask_pictures
+        if mask_pictures is None:
+            mask_pictures = tuple(read_picture(path, most) for path in job.masks)
         _check_masks(job, picture, mask_pictures)
         pixels = picture_digest(picture)
         if self._drawings is not None:
@@ -415,9 +419,8 @@ class ShotRun:
         record = record.model_copy(
             update={
                 **self._depends(job),
-                "source_sha256": source,
+                **files.recorded,
                 "pixels_sha256": pixels,
-                "masks_sha256": masks,
                 "format": format_text,
                 "fingerprint": self._fingerprint(job, pixels, masks, format_text),
                 "seconds": time.monotonic() - clock,
@@ -425,7 +428,7 @@ class ShotRun:
         )
         # The file was saved again, but its picture is the same and so is the one that was made of it.
         if known is not None and known.fingerprint == record.fingerprint and counts:
-            kept = self._up_to_date(known.model_copy(update={"source_sha256": source}), job, masks)
+            kept = self._up_to_date(known.model_copy(update={"source_sha256": source}), job, files)
             if kept is not None:
                 return _Look(job, kept)
         self._decoded[file] = record
@@ -457,20 +460,18 @@ class ShotRun:
             seed=self.engine.preset.sampling.seed,
         )
 
-    def _up_to_date(self, known: FrameRecord, job: FrameJob, masks: tuple[str, ...]) -> FrameRecord | None:
+    def _up_to_date(self, known: FrameRecord, job: FrameJob, files: FrameFiles) -> FrameRecord | None:
         """The record to keep if the picture in OUT is the one that would be made now."""
         if known.status not in THERE or known.output != job.output.name or not known.pixels_sha256 or not known.format:
             return None
-        wanted = self._fingerprint(job, known.pixels_sha256, masks, known.format)
+        wanted = self._fingerprint(job, known.pixels_sha256, files.masks, known.format)
         if known.fingerprint != wanted or known.output_sha256 is None:
             return None
-        try:
-            if file_digest(job.output) != known.output_sha256:
-                return None
-        except OSError:
+        there = self._output(known)
+        if there is None or there[0] != known.output_sha256:
             return None
         # Records of the first version did not say all of what they are of.
-        said = {"key_sha256": self._key.digest, **self._depends(job)}
+        said = {**files.recorded, "output_stamp": there[1], "key_sha256": self._key.digest, **self._depends(job)}
         return known.model_copy(update={"status": "skipped", "chosen": False, **said})
 
     def _fingerprint(self, job: FrameJob, pixels: str, masks: Sequence[str], file_format: str) -> str:
@@ -620,10 +621,18 @@ class ShotRun:
 
     def _is_whole(self, record: FrameRecord) -> bool:
         """Whether the recorded picture is there and unchanged."""
+        there = self._output(record)
+        return there is not None and there[0] == record.output_sha256
+
+    def _output(self, record: FrameRecord) -> tuple[str, Stamp | None] | None:
+        """The hash and the stamp of the picture that a record tells of; None: there is none."""
+        known = None if self.plan.request.thorough else record.output_sha256
+        if record.output is None:
+            return None
         try:
-            return record.output is not None and file_digest(self.plan.out / record.output) == record.output_sha256
+            return stamped_digest(self.plan.out / record.output, known, record.output_stamp)
         except OSError:
-            return False
+            return None
 
     def _prepare_key(self) -> PreparedKey:
         key, engine = self._key, self.engine
@@ -797,11 +806,13 @@ class ShotRun:
         color, alpha = finish_frame(layer, prepared, self._prepared_key.result(), preset)
         file_format = format_named(preset.output.format, look.picture.format)
         write_picture(look.job.output, color, alpha, file_format)
+        digest, stamp = new_digest(look.job.output)
         seconds = (look.record.seconds or 0.0) + ready.seconds + time.monotonic() - clock
         record = look.record.model_copy(
             update={
                 "status": "written",
-                "output_sha256": file_digest(look.job.output),
+                "output_sha256": digest,
+                "output_stamp": stamp,
                 "seconds": round(seconds, 3),
                 "checks": _checks(prepared),
             }
@@ -828,13 +839,15 @@ class ShotRun:
         except OSError as error:
             raise output_error(source, error) from error
         write_atomically(look.job.output, data)
+        digest, stamp = new_digest(look.job.output)
         record = look.record.model_copy(
             update={
                 "status": "held",
                 "held_from": leader.held_from or leader.output,
                 # Of what was made, which is not what was planned after a failure.
                 **{name: getattr(leader, name) for name in ("fingerprint", "before_sha256", "around_sha256")},
-                "output_sha256": file_digest(look.job.output),
+                "output_sha256": digest,
+                "output_stamp": stamp,
                 "seconds": round((look.record.seconds or 0.0) + time.monotonic() - clock, 3),
                 "checks": leader.checks,
             }
@@ -919,6 +932,9 @@ class ShotRun:
     def _record(self, record: FrameRecord) -> FrameRecord:
         """Write a record into the journal, with the time; any thread may. Raises OutputError."""
         known = self._known.get(record.key)
+        # A journal does not grow with every run that finds nothing changed.
+        if known is not None and record.status in ("skipped", "missing") and _says_the_same(record, known):
+            return known
         # The newest record counts, and it may be that of a machine whose clock is an hour ahead.
         record = record.model_copy(update={"finished": later_than(known.finished if known else "")})
         self._journal.add(record)
@@ -1058,6 +1074,10 @@ def _check_masks(job: FrameJob, picture: Picture, masks: Sequence[Picture]) -> N
 def _older_picture(job: FrameJob) -> dict[str, float | bool | str]:
     """A check of a failed frame: its older picture is not taken away, but nobody shall take it for this drawing's."""
     return {"older_picture": True} if job.output.exists() else {}
+
+
+def _says_the_same(record: FrameRecord, known: FrameRecord) -> bool:
+    return record.model_copy(update={"finished": known.finished}) == known
 
 
 def _missing_record(missing: MissingFrame) -> FrameRecord:

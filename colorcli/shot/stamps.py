@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from colorcli.files import open_plain
 from colorcli.images import MAX_PIXELS, Picture, picture_digest, read_picture
@@ -72,6 +73,16 @@ class FrameFiles:
     masks: tuple[str, ...]                # digests of the decoded masks
     masks_stamps: tuple[Stamp, ...]       # empty: one of them has none
     mask_pictures: tuple[Picture, ...] | None   # None: they are as recorded and were not read
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """The same as fields of a record."""
+        return {
+            "source_sha256": self.source,
+            "source_stamp": self.source_stamp,
+            "masks_sha256": self.masks,
+            "masks_stamps": self.masks_stamps,
+        }
 
 
 def look_at(job: FrameJob, known: FrameRecord | None, max_pixels: int = MAX_PIXELS) -> FrameFiles:
