@@ -92,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run(arguments)
     except Stopped as stop:
         return stop.exit_code
+    except KeyboardInterrupt as stop:   # before the command had begun
+        return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
     except ColorcliError as failure:
         console.complain(failure.kind, failure.message, failure.hint)
         return failure.exit_code
