@@ -317,8 +317,8 @@ class LayerSettings(Group):
     files: tuple[LayerFiles, ...] = Field(
         ("sequences",),
         min_length=1,
-        description="sequences: a folder of pictures for each layer; exr: a multi-part file a frame; psd: a layered file "
-        "a frame; several: each of them",
+        description="sequences: a folder of pictures for each layer; exr: a file of many parts a frame; psd: a layered "
+        "file a frame; several: each of them",
     )
 
 
