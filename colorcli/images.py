@@ -114,10 +114,10 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
     with _opened(path, max_pixels) as source:
         spec = source.spec()
         pixels = source.read_image(0, 0, 0, min(spec.nchannels, _wanted(spec)), oiio.UNKNOWN)
-        problem = source.geterror()
+        problem = _words_of(source)
         if pixels is None or problem:
             raise FrameError(
-                f"{path.name} is damaged: {_first_line(problem) or 'its pixels cannot be decoded'}",
+                f"{path.name} is damaged: {problem or 'its pixels cannot be decoded'}",
                 hint="the file is probably cut off: save or copy it again",
             )
         pixels = _on_display_window(np.asarray(pixels).reshape(spec.height, spec.width, -1), spec)
@@ -202,7 +202,7 @@ def _opened(path: Path, max_pixels: int, only_header: bool = False) -> Iterator[
     wish.attribute("oiio:UnassociatedAlpha", 1)
     source = oiio.ImageInput.open(str(path), wish)
     if source is None:
-        reason = _first_line(oiio.geterror())
+        reason = _words_of(oiio)
         raise FrameError(
             f"{path.name} is no picture that can be read" + (f": {reason}" if reason else ""), hint=READABLE
         )
@@ -294,7 +294,10 @@ def _png_fault(stream: BinaryIO, only_header: bool) -> str | None:
 
 def _wanted(spec: Any) -> int:
     """Give how many leading channels are color and alpha: EXR files often carry depth and ids behind them."""
-    names = [name.rsplit(".")[-1].upper() for name in spec.channelnames]
+    try:
+        names = [name.rsplit(".")[-1].upper() for name in spec.channelnames]
+    except UnicodeDecodeError:
+        names = [""] * spec.nchannels
     if names[:4] == ["R", "G", "B", "A"]:
         return 4
     if names[:3] == ["R", "G", "B"]:
@@ -364,7 +367,12 @@ def _upright(image: Float, orientation: int) -> Float:
     return np.ascontiguousarray(np.swapaxes(turned[orientation], 0, 1)) if orientation in turned else image
 
 
-def _first_line(message: str) -> str:
+def _words_of(library: Any) -> str:
+    """What OpenImageIO says that went wrong, its first line; empty if nothing did."""
+    try:
+        message = str(library.geterror())
+    except UnicodeDecodeError as failure:   # it quotes the damaged file
+        message = failure.object.decode(errors="replace")
     return message.strip().splitlines()[0] if message.strip() else ""
 
 
@@ -468,9 +476,9 @@ def _write_pixels(path: Path, pixels: NDArray[Any], container: Container, depth:
     done = output.open(str(path), spec) and output.write_image(pixels)
     done = output.close() and done
     # A full disk is reported by the error text alone: PNG and TIFF still answer that all went well.
-    problem = output.geterror()
+    problem = _words_of(output)
     if problem or not done:
-        raise OSError(_first_line(problem) or "the file could not be written")
+        raise OSError(problem or "the file could not be written")
 
 
 def _write_jpeg(path: Path, pixels: NDArray[Any]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import fileseq
 
 from colorcli.errors import ShotError, UsageError
+from colorcli.files import open_plain
 from colorcli.images import CONTAINERS
 
 FRAME_SUFFIXES = frozenset(CONTAINERS)
@@ -20,12 +21,13 @@ KEY_STEMS = ("key", "ref")  # key.png and ref.0001.tga lie beside the frames but
 MAX_FRAMES_ASKED = 1_000_000
 # A folder that holds one of these, and our name in its first line, is a result of ours, not a shot.
 OUTPUT_MARKS = ("manifest.json", "prepare.json")
-OUTPUT_SCHEMA = '"schema": "colorcli/'
+OUTPUT_SCHEMA = b'"schema": "colorcli/'
 
 LAST_NUMBER = re.compile(r"(.*?)(-?\d+)\.[^.]+", re.DOTALL)
 # Frames in the words of Open Job Description, as one of its tasks gets them: --frames openjd:1-5:2,9
 OPENJD_FRAMES = "openjd:"
 OPENJD_PART = re.compile(r"(-?\d{1,10})(?:\s*-\s*(-?\d{1,10})(?:\s*:\s*(-?\d{1,10}))?)?")
+FILLED_RANGE = re.compile(r"(-?\d{1,30})-(-?\d{1,30})y.*")   # 1-10y3: all but every third
 # How a pattern shows that a name is one: walk.####.png, walk.%04d.png, walk.@@@@.png.
 PATTERN_MARK = re.compile(r"#|@|%\d*d|\$F\d*")
 
@@ -105,10 +107,13 @@ class FrameRange:
         if not parts:
             raise UsageError(f"--frames '{text}' names no frame", hint="write it like 1-100, 1-100x2 or 1,5,9-12")
         numbers: set[int] = set()
+        asked = 0   # also those asked for again: a line of ranges that each take a second shall not take an hour
         for part in parts:
-            numbers.update(_numbers_of(part))
-            if len(numbers) > MAX_FRAMES_ASKED:
+            found = _numbers_of(part)
+            asked += len(found)
+            if asked > MAX_FRAMES_ASKED:
                 raise _too_many(text)
+            numbers.update(found)
         return cls(",".join(parts), frozenset(numbers))
 
     @classmethod
@@ -237,7 +242,7 @@ def find_shots(
 def is_result(folder: Path) -> bool:
     """Whether a folder was written by colorcli (its manifest says so)."""
     for mark in OUTPUT_MARKS:
-        with contextlib.suppress(OSError), (folder / mark).open(encoding="utf-8", errors="replace") as file:
+        with contextlib.suppress(OSError), open_plain(folder / mark) as file:
             if OUTPUT_SCHEMA in file.read(200):
                 return True
     return False
@@ -257,6 +262,9 @@ def _numbers_of(part: str) -> frozenset[int]:
             "but a stagger (every frame, in another order) in fileseq",
             hint=f"for a step write {plain[0]}x{plain[2]} (or {OPENJD_FRAMES}{part}); for every frame write {plain[0]}",
         )
+    filled = FILLED_RANGE.fullmatch(part)
+    if filled is not None and abs(int(filled[2]) - int(filled[1])) > MAX_FRAMES_ASKED:
+        raise _too_many(part)   # fileseq makes the whole list before it takes the others out
     try:
         frames = fileseq.FrameSet(part)
         if len(frames) > MAX_FRAMES_ASKED:
