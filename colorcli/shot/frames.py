@@ -27,7 +27,8 @@ LAST_NUMBER = re.compile(r"(.*?)(-?\d+)\.[^.]+", re.DOTALL)
 # Frames in the words of Open Job Description, as one of its tasks gets them: --frames openjd:1-5:2,9
 OPENJD_FRAMES = "openjd:"
 OPENJD_PART = re.compile(r"(-?\d{1,10})(?:\s*-\s*(-?\d{1,10})(?:\s*:\s*(-?\d{1,10}))?)?")
-FILLED_RANGE = re.compile(r"(-?\d{1,30})-(-?\d{1,30})y.*")   # 1-10y3: all but every third
+NO_NUMBER = re.compile(r"\d{19}")   # Python refuses to read one of some thousand digits
+FILLED_RANGE = re.compile(r"(-?\d+)-(-?\d+)y.*")   # 1-10y3: all but every third
 # How a pattern shows that a name is one: walk.####.png, walk.%04d.png, walk.@@@@.png.
 PATTERN_MARK = re.compile(r"#|@|%\d*d|\$F\d*")
 
@@ -262,6 +263,8 @@ def _numbers_of(part: str) -> frozenset[int]:
             "but a stagger (every frame, in another order) in fileseq",
             hint=f"for a step write {plain[0]}x{plain[2]} (or {OPENJD_FRAMES}{part}); for every frame write {plain[0]}",
         )
+    if NO_NUMBER.search(part):
+        raise UsageError(f"--frames: '{part[:40]}...' is no frame range", hint="frame numbers have up to 18 digits")
     filled = FILLED_RANGE.fullmatch(part)
     if filled is not None and abs(int(filled[2]) - int(filled[1])) > MAX_FRAMES_ASKED:
         raise _too_many(part)   # fileseq makes the whole list before it takes the others out
