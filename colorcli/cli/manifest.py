@@ -1,26 +1,39 @@
 """`colorcli manifest`: how a shot was colored, the journals of a farm joined, the files compared with the records."""
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from glob import has_magic
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from colorcli import console
 
+if TYPE_CHECKING:
+    from colorcli.shot.verify import Finding, Report
+
+LISTED = 20  # findings of one kind in one result; --json has them all
+
 manifest_app = typer.Typer(rich_markup_mode=None, help="Show, merge and verify what was written.")
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="A folder that colorcli has written")]
+Outs = Annotated[
+    list[Path], typer.Argument(metavar="OUT...", help="Folders that colorcli has written, or trees of such folders")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @manifest_app.command("show")
 def show(out: Out, as_json: AsJson = False) -> None:
     """Tell how the frames in OUT were colored, and what became of each."""
-    from colorcli.shot.manifest import read_manifest, read_records
+    from colorcli.shot.manifest import SCHEMA_VERSION, read_manifest, read_records, schema_version
 
     manifest = read_manifest(out)
     if as_json:
         console.say_text(manifest.model_dump_json(by_alias=True, indent=2))
         return
+    if schema_version(manifest) > SCHEMA_VERSION:
+        console.warn(f"{out} was written by a newer colorcli ({manifest.tool}): not all of it is told here")
     totals = manifest.totals
     console.say_table(
         [
@@ -47,37 +60,141 @@ def show(out: Out, as_json: AsJson = False) -> None:
 
 @manifest_app.command("merge")
 def merge(
-    outs: Annotated[list[Path], typer.Argument(metavar="OUT...", help="Folders that colorcli has written")],
+    outs: Outs,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="DIR",
+            show_default=False,
+            help="A result of the same shot in another folder, from a machine without the shared disk: its pictures "
+            "are copied. May be repeated, and be a pattern in quotes: 'nodes/*'.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 7 if records do not say the same of one frame.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Join the journals of all machines that worked on a shot, and count again."""
-    from colorcli.shot.manifest import merge as merge_journals
+    """Join the journals of all machines that worked on a shot, bring their frames together, and count again."""
+    from colorcli.errors import FrameError, UsageError
+    from colorcli.shot.merge import merge_trees
 
-    for out in outs:
-        totals = merge_journals(out).totals
-        there = totals.written + totals.skipped + totals.held
-        console.say(
-            f"{out}: {there} of {totals.frames} frames are there, {totals.failed} failed, {totals.missing} missing"
+    if sources and len(outs) > 1:
+        raise UsageError(
+            f"--from brings frames into one OUT, and {len(outs)} are named",
+            hint="write --from before each folder that they come from, or a pattern in quotes",
+        )
+    merged = [one for out in outs for one in merge_trees(out, list(_expanded(sources or ())))]
+    if as_json:
+        console.say_json(
+            {
+                "schema": "colorcli/merge/1",
+                "outs": [
+                    {
+                        "out": str(one.out),
+                        "shot": one.manifest.name,
+                        "totals": one.manifest.totals.model_dump(),
+                        "copied": list(one.copied),
+                        "left_out": list(one.left_out),
+                        "conflicts": [conflict.model_dump() for conflict in one.conflicts],
+                    }
+                    for one in merged
+                ],
+            }
+        )
+    else:
+        for one in merged:
+            for conflict in one.conflicts:
+                console.say(f"{one.out}: conflict: {conflict.message}")
+            for text in one.left_out:
+                console.say(f"{one.out}: left out: {text}")
+            totals = one.manifest.totals
+            there = totals.written + totals.skipped + totals.held
+            brought = f"{len(one.copied)} files copied, " if sources else ""
+            console.say(
+                f"{one.out}: {brought}{there} of {totals.frames} frames are there, {totals.failed} failed, "
+                f"{totals.missing} missing"
+            )
+    conflicts = [conflict for one in merged for conflict in one.conflicts]
+    if conflicts and strict:
+        raise FrameError(
+            conflicts[0].message + _and_more(conflicts), hint="color these frames again with --overwrite --frames"
         )
 
 
 @manifest_app.command("verify")
 def verify(
-    outs: Annotated[list[Path], typer.Argument(metavar="OUT...", help="Folders that colorcli has written")],
+    outs: Outs,
+    frames: Annotated[
+        str | None,
+        typer.Option(
+            "--frames",
+            metavar="RANGE",
+            show_default=False,
+            help="The frames that have to be there, as when coloring.  [default: those that the runs were asked for]",
+        ),
+    ] = None,
+    drawings: Annotated[
+        bool, typer.Option("--drawings/--no-drawings", help="Whether drawings and keys are compared as well.")
+    ] = True,
+    as_json: AsJson = False,
 ) -> None:
-    """Compare the files in OUT with what was recorded when they were written."""
+    """Compare the files in OUT with what was recorded when they were written, and with the drawings."""
     from colorcli.errors import FrameError
-    from colorcli.shot.manifest import verify as verify_files
+    from colorcli.shot.frames import FrameRange
+    from colorcli.shot.verify import Expected, verify_all
 
-    fatal = []
-    for out in outs:
-        findings = verify_files(out)
-        for finding in findings:
-            console.say(f"{out}: {'error' if finding.fatal else 'note'}: {finding.message}")
-        fatal += [finding for finding in findings if finding.fatal]
-        if not findings:
-            console.say(f"{out}: every file is as it was written")
+    expected = Expected(FrameRange.parse(frames) if frames is not None else None, drawings)
+    reports = []
+    for report in verify_all(outs, expected):
+        reports.append(report)
+        if not as_json:
+            _say_report(report)
+    fatal = [finding for report in reports for finding in report.fatal]
+    if as_json:
+        console.say_json(
+            {"schema": "colorcli/verify/1", "ok": not fatal, "outs": [report.model_dump() for report in reports]}
+        )
     if fatal:
         raise FrameError(
-            fatal[0].message + (f" (and {len(fatal) - 1} more)" if fatal[1:] else ""),
-            hint="run the render again: it colors what is missing or altered",
+            fatal[0].message + _and_more(fatal), hint="run the render again: it colors what is missing or altered"
         )
+
+
+def _say_report(report: "Report") -> None:
+    told: Counter[tuple[str, bool]] = Counter()
+    for finding in report.findings:
+        told[finding.kind, finding.fatal] += 1
+        if told[finding.kind, finding.fatal] <= LISTED:
+            console.say(f"{report.out}: {'error' if finding.fatal else 'note'}: {_on_one_line(finding)}")
+    for (kind, fatal), count in told.items():
+        if count > LISTED:
+            word = "error" if fatal else "note"
+            console.say(f"{report.out}: {word}: {count - LISTED} more of the kind {kind}; --json has them all")
+    if not report.fatal:
+        console.say(f"{report.out}: {report.checked} files of {report.frames} frames are as they were written")
+
+
+def _on_one_line(finding: "Finding") -> str:
+    """A finding's words; names in it may hold anything, also line breaks."""
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in finding.message)
+
+
+def _and_more(those: Sequence[object]) -> str:
+    return f" (and {len(those) - 1} more)" if those[1:] else ""
+
+
+def _expanded(sources: Sequence[str]) -> Iterator[Path]:
+    """The folders that were named, and those that patterns mean. Raises ShotError for one that means nothing."""
+    from colorcli.errors import ShotError
+
+    for text in sources:
+        path = Path(text)
+        if path.exists() or not has_magic(text):
+            yield path
+            continue
+        found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        if not found:
+            raise ShotError(f"no folder is named like {text}", hint="put the pattern in quotes, and look at the path")
+        yield from found

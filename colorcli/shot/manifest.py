@@ -2,6 +2,9 @@
 
 Paths in both are relative and POSIX: the shot as seen from OUT, frames by their names. A process writes its own
 journal, so the machines of a farm never share a file; whoever finishes writes the manifest over all journals.
+
+Manifest and lines carry a sum of what they say. It is no signature, but what was changed by hand is noticed: such a
+line does not count, and the frame it told of is colored again.
 """
 
 import contextlib
@@ -9,30 +12,34 @@ import errno
 import hashlib
 import json
 import os
-import secrets
-import threading
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from colorcli.errors import ColorcliError, OutputError, ShotError
-from colorcli.images import file_digest
+from colorcli.images import rename_into_place, temporary_beside
 
 MANIFEST_NAME = "manifest.json"
 JOURNAL_PATTERN = "frames*.jsonl"
-MERGED_JOURNAL = "frames.jsonl"
-SCHEMA_NAME = "colorcli/manifest/1"
+MERGED_JOURNAL = "frames.merged.jsonl"   # no process that colors ever has it open
+SCHEMA_VERSION = 2
+SCHEMA_NAME = f"colorcli/manifest/{SCHEMA_VERSION}"
+SCHEMA_PATTERN = re.compile(r"colorcli/manifest/(\d{1,6})")
 SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
 
 Status = Literal["written", "skipped", "held", "failed", "missing"]
 STATUSES: tuple[Status, ...] = ("written", "skipped", "held", "failed", "missing")
 Stamp = tuple[int, int, int, int]  # of a file: bytes, time of writing and of the last change (ns since 1970), inode
 THERE: frozenset[Status] = frozenset({"written", "skipped", "held"})  # the picture lies in OUT
+
+LINE_SUM = re.compile(rb',"sum":"([0-9a-f]{16})"\}')
+LINE_SUM_LENGTH = len(b',"sum":"0123456789abcdef"}')
 
 ASSUMPTIONS = (
     "PNG, TIFF, TGA and JPEG hold sRGB-encoded color with straight alpha",
@@ -76,7 +83,12 @@ class FrameRecord(Entry):
     format: str | None = Field(None, description="container and depth of the written file, png/uint8")
     output_sha256: str | None = Field(None, description="of the written file")
     output_stamp: Stamp | None = Field(None, description="of the written file")
+    outputs: dict[str, str] = Field({}, description="further files of the frame: path in OUT -> SHA-256")
+    tool: str = Field("", description="version of colorcli that wrote the file")
     settings_sha256: str | None = Field(None, description="of settings, weights and method; see the manifest")
+    key_sha256: str | None = Field(None, description="of all keys; see the manifest")
+    before_sha256: str | None = Field(None, description="for a warm start: of the drawing that it began from")
+    around_sha256: str | None = Field(None, description="for steady colors: of the drawings around it")
     fingerprint: str | None = Field(None, description="of all that decides how this frame looks")
     seed: int | None = None
     seconds: float | None = Field(None, description="spent on this frame alone; waiting is not counted")
@@ -84,6 +96,7 @@ class FrameRecord(Entry):
     error: Failure | None = None
     checks: dict[str, float | bool | str] = Field({}, description="what was measured on the frame")
     finished: str = Field("", description="UTC, ISO 8601")
+    chosen: bool = Field(False, description="a merge has found this one's picture in OUT, and not a newer record's")
 
     @property
     def key(self) -> tuple[str, int | str]:
@@ -150,6 +163,8 @@ class RunEntry(Entry):
     started: str
     finished: str
     exit_code: int
+    frames: str | None = Field(None, description="the range that was asked for; empty: the whole shot; null: not told")
+    chunk: str | None = Field(None, description="the part of it, 3/10")
     device: str | None = Field(None, description="null: nothing was left to color")
     attention: str | None = None
     engine: str | None = Field(None, description="what ran the networks: torch, or openvino and its version")
@@ -166,12 +181,22 @@ class RunEntry(Entry):
 class RequestEntry(Entry):
     """What was asked for."""
 
+    shots: tuple[str, ...] = Field((), description="sequences or pictures of the shot's folder; empty: all of it")
     refs: tuple[str, ...] = ()
     frames: str | None = None
     chunk: str | None = None
     masks: tuple[str, ...] = ()
     overwrite: bool = False
     preset: str = ""
+
+
+class SettingsEntry(Entry):
+    """By what frames were colored that are not of the last run."""
+
+    tool: str = ""
+    method: str = ""
+    settings: dict[str, Any] = {}
+    models: tuple[ModelEntry, ...] = ()
 
 
 class Manifest(Entry):
@@ -183,11 +208,15 @@ class Manifest(Entry):
     updated: str = ""
     shot: str = Field(description="the folder of the frames, as seen from here")
     name: str = ""
+    folder: str = Field("", description="what the folder of the manifest was called")
     request: RequestEntry = RequestEntry()
     settings: dict[str, Any] = Field({}, description="every effective setting")
     settings_sha256: str = Field("", description="of settings, weights and method")
     method: str = Field("", description="version of the method")
     models: tuple[ModelEntry, ...] = ()
+    earlier_settings: dict[str, SettingsEntry] = Field(
+        {}, description="settings_sha256 of frames that are of an earlier run -> by what they were colored"
+    )
     keys: tuple[FileEntry, ...] = ()
     key_sha256: str = Field("", description="of all keys and their masks, and of the background")
     background: FileEntry | None = Field(None, description="the picture that background.image names")
@@ -196,15 +225,6 @@ class Manifest(Entry):
     runs: tuple[RunEntry, ...] = ()
     problems: tuple[ProblemEntry, ...] = ()
     assumptions: tuple[str, ...] = ASSUMPTIONS
-
-
-class Finding(Entry):
-    """One thing that `verify` found."""
-
-    kind: Literal["missing", "altered", "failed", "settings", "gap", "stray", "journal"]
-    frame: str
-    message: str
-    fatal: bool = True
 
 
 def now() -> str:
@@ -222,15 +242,14 @@ def relative_posix(path: Path, start: Path) -> str:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that its name shows the old content or the whole new one, never a part. Raises OutputError."""
-    # Cut, for a name may be as long as the file system takes.
-    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(3)}.part")
+    temporary = temporary_beside(path)
     try:
         try:
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            rename_into_place(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -259,64 +278,84 @@ def sha256_of(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class Journal:
-    """The open journal of one process: records are appended, each a line that is on its way to disk at once.
-
-    Any thread may add.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Open for appending; a torn last line of a killed process is closed first. Raises OutputError."""
-        self.path = path
-        self._lock = threading.Lock()
-        try:
-            self._file: IO[bytes] = path.open("ab+")
-            if self._file.seek(0, os.SEEK_END) > 0:
-                self._file.seek(-1, os.SEEK_END)
-                if self._file.read(1) != b"\n":
-                    self._file.write(b"\n")
-                    self._file.flush()
-        except OSError as error:
-            raise output_error(path, error) from error
-
-    def add(self, record: FrameRecord) -> None:
-        """Append one record. Raises OutputError."""
-        line = record.model_dump_json(exclude_defaults=True) + "\n"
-        try:
-            with self._lock:
-                self._file.write(line.encode())
-                self._file.flush()
-        except OSError as error:
-            raise output_error(self.path, error) from error
-
-    def close(self) -> None:
-        """Bring everything to the disk. Raises OutputError."""
-        try:
-            try:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-            finally:
-                self._file.close()
-        except OSError as error:
-            raise output_error(self.path, error) from error
-
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
 def journal_paths(out: Path) -> list[Path]:
     """The journals in OUT, by name."""
     return sorted(path for path in out.glob(JOURNAL_PATTERN) if path.is_file())
 
 
+@dataclass(frozen=True)
+class JournalLine:
+    """One line of a journal, as it was found."""
+
+    text: bytes                        # without the line break
+    record: FrameRecord | None = None  # None: torn, or not a record at all
+    fault: str | None = None           # why the record does not count, in words
+
+    @property
+    def counts(self) -> bool:
+        """Whether what it says can be taken as written."""
+        return self.record is not None and self.fault is None
+
+
+def record_line(record: FrameRecord) -> bytes:
+    """A record as a line of a journal, with its sum, without the line break."""
+    text = record.model_dump_json(exclude_defaults=True).encode()
+    return text[:-1] + b',"sum":"' + _line_sum(text) + b'"}'
+
+
+def read_line(text: bytes) -> JournalLine:
+    """Read one line of a journal; says what is wrong with one that was changed by hand, or that leads out of OUT."""
+    found = LINE_SUM.fullmatch(text[-LINE_SUM_LENGTH:])
+    try:
+        record = FrameRecord.model_validate_json(text)
+    except ValidationError:
+        return JournalLine(text)
+    # The first version had no sums, and no version of the tool either.
+    is_first_version = found is None and not record.tool
+    if not is_first_version and (found is None or _line_sum(text[:-LINE_SUM_LENGTH] + b"}") != found[1]):
+        return JournalLine(text, record, "was changed by hand")
+    names = [name for name in (record.source, record.output, record.held_from) if name is not None]
+    inside = all(is_file_name(name) for name in names) and all(is_inside(path) for path in record.outputs)
+    return JournalLine(text, record, None if inside else "names a file outside of its folder")
+
+
+def is_file_name(name: str) -> bool:
+    """Whether this names a file right in a folder, and not one somewhere else."""
+    return name not in ("", ".", "..") and "\0" not in name and Path(name).name == name
+
+
+def is_inside(path: str) -> bool:
+    """Whether a relative POSIX path stays in the folder that it starts from."""
+    parts = PurePosixPath(path).parts
+    return bool(parts) and all(is_file_name(part) for part in parts)
+
+
+def read_lines(path: Path) -> Iterator[JournalLine]:
+    """The lines of one journal, in the order written; none if it is not there any more."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return
+    yield from (read_line(text) for text in content.split(b"\n") if text.strip())
+
+
 def read_journal(path: Path) -> list[FrameRecord]:
-    """The records of one journal, in the order written; lines that are torn or no records are passed over."""
-    return [record for _, record in _lines(path) if record is not None]
+    """The records of one journal, in the order written; torn and changed lines are passed over."""
+    return [line.record for line in read_lines(path) if line.record is not None and line.fault is None]
+
+
+def record_order(record: FrameRecord) -> tuple[str, int, str, str]:
+    """What a record is compared by with others of its frame: the greatest counts, in whatever order they come.
+
+    The newest; of one time a picture that is there says more than one that is not. The rest only makes it certain.
+    """
+    rank = 3 if record.chosen else {"missing": 0, "failed": 1}.get(record.status, 2)
+    return record.finished, rank, record.output_sha256 or "", record.fingerprint or ""
+
+
+def place_in_shot(record: FrameRecord) -> tuple[str, int, str]:
+    """By what the frames of a shot are sorted."""
+    return record.sequence, record.number or 0, record.frame
 
 
 def merge_records(records: Iterable[FrameRecord]) -> list[FrameRecord]:
@@ -324,9 +363,9 @@ def merge_records(records: Iterable[FrameRecord]) -> list[FrameRecord]:
     newest: dict[tuple[str, int | str], FrameRecord] = {}
     for record in records:
         known = newest.get(record.key)
-        if known is None or (record.finished, _rank(record)) >= (known.finished, _rank(known)):
+        if known is None or record_order(record) >= record_order(known):
             newest[record.key] = record
-    return sorted(newest.values(), key=lambda record: (record.sequence, record.number or 0, record.frame))
+    return sorted(newest.values(), key=place_in_shot)
 
 
 def read_records(out: Path) -> list[FrameRecord]:
@@ -338,7 +377,7 @@ def read_manifest(out: Path) -> Manifest:
     """Read OUT/manifest.json. Raises ShotError if there is none or it is damaged."""
     path = out / MANIFEST_NAME if out.is_dir() else out
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise ShotError(f"there is no {path}", hint="give a folder that colorcli has written") from None
     except OSError as error:
@@ -349,12 +388,55 @@ def read_manifest(out: Path) -> Manifest:
         raise ShotError(
             f"{path} is damaged: {where}: {first['msg']}", hint="run the render again: it writes it anew"
         ) from error
+    if SCHEMA_PATTERN.fullmatch(manifest.schema_name) is None:
+        raise ShotError(
+            f"{path} is no manifest: its schema is {manifest.schema_name!r}", hint="give a folder of colored frames"
+        )
+    return manifest
+
+
+def schema_version(manifest: Manifest) -> int:
+    """The version of the schema that a manifest was written by; above SCHEMA_VERSION: by a newer colorcli."""
+    found = SCHEMA_PATTERN.fullmatch(manifest.schema_name)
+    assert found is not None, manifest.schema_name
+    return int(found[1])
+
+
+def refuse_newer(out: Path) -> None:
+    """Raise ShotError if OUT has a manifest of a newer colorcli: writing it anew would lose what is not known here."""
+    try:
+        manifest = read_manifest(out)
+    except ShotError:
+        return   # none, or a damaged one, which is written anew
+    if schema_version(manifest) > SCHEMA_VERSION:
+        raise ShotError(
+            f"{out / MANIFEST_NAME} was written by a newer colorcli ({manifest.tool}, schema "
+            f"{schema_version(manifest)}; this one knows {SCHEMA_VERSION})",
+            hint="go on with that version, or name another folder with -o",
+        )
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """The content of manifest.json, with its sum at the end."""
+    text = manifest.model_dump_json(by_alias=True, indent=2)
+    return f'{text[:-2]},\n  "sum": "{_manifest_sum(json.loads(text))}"\n}}\n'
+
+
+def is_as_written(out: Path) -> bool:
+    """Whether OUT/manifest.json, which can be read, says what colorcli wrote; its layout does not matter.
+
+    The first version had no sums: of such a one nobody knows.
+    """
+    content = json.loads((out / MANIFEST_NAME).read_bytes())
+    written = content.pop("sum", None)
+    if written is None and content.get("schema") == "colorcli/manifest/1":
+        return True
+    return bool(written == _manifest_sum(content))
 
 
 def write_manifest(out: Path, manifest: Manifest) -> None:
     """Write OUT/manifest.json as a whole. Raises OutputError."""
-    text = manifest.model_dump_json(by_alias=True, indent=2)
-    write_atomically(out / MANIFEST_NAME, text.encode() + b"\n")
+    write_atomically(out / MANIFEST_NAME, manifest_text(manifest).encode())
 
 
 def update_manifest(
@@ -376,45 +458,6 @@ def update_manifest(
     return manifest
 
 
-def merge(out: Path) -> Manifest:
-    """Join all journals of OUT into frames.jsonl and count again; may be done twice, in any order.
-
-    Journals of chunks stay: they may belong to machines that still work. Raises ShotError, OutputError.
-    """
-    old = read_manifest(out)
-    records = read_records(out)
-    lines = "".join(record.model_dump_json(exclude_defaults=True) + "\n" for record in records)
-    write_atomically(out / MERGED_JOURNAL, lines.encode())
-    manifest = old.model_copy(update={"totals": Totals.of(records, old.totals.seconds), "updated": now()})
-    write_manifest(out, manifest)
-    return manifest
-
-
-def verify(out: Path) -> list[Finding]:
-    """Compare OUT with its records: each thing that is not as recorded. Raises ShotError if there is no manifest."""
-    manifest = read_manifest(out)
-    findings: list[Finding] = []
-    for path in journal_paths(out):
-        torn = sum(1 for _, record in _lines(path) if record is None)
-        if torn:
-            findings.append(
-                Finding(kind="journal", frame="", message=f"{path.name} has {torn} torn or foreign lines", fatal=False)
-            )
-    records = read_records(out)
-    if not records:
-        findings.append(Finding(kind="journal", frame="", message=f"{out} has no record of any frame"))
-    for record in records:
-        findings += _verify_record(out, manifest, record)
-    known = {record.output for record in records}
-    suffixes = {Path(name).suffix for name in known if name}
-    for path in sorted(out.iterdir()):
-        if path.is_file() and path.suffix in suffixes and path.name not in known and not path.name.startswith("."):
-            findings.append(
-                Finding(kind="stray", frame=path.stem, message=f"{path.name} is in no record", fatal=False)
-            )
-    return findings
-
-
 def schema() -> dict[str, Any]:
     """The JSON Schema of the manifest, and (in `$defs`) of a journal's lines."""
     _, defined = models_json_schema(
@@ -423,7 +466,9 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA_NAME,
-        "description": "manifest.json is a Manifest; a line of frames*.jsonl is a FrameRecord without default fields.",
+        "description": "manifest.json is a Manifest; a line of frames*.jsonl is a FrameRecord without default fields. "
+        "Both end in a sum: of a line the first 16 digits of the SHA-256 of its text without that entry, of the "
+        "manifest the SHA-256 of its values without it, as JSON with sorted keys and no spaces, in ASCII.",
         "$ref": "#/$defs/Manifest",
         **_without_required_defaults(defined),
     }
@@ -434,47 +479,21 @@ def schema_text() -> str:
     return json.dumps(schema(), indent=2, sort_keys=True) + "\n"
 
 
-def _rank(record: FrameRecord) -> int:
-    """Which of two records with one time counts: a picture that is there says more than one that is not."""
-    return {"missing": 0, "failed": 1}.get(record.status, 2)
+def _line_sum(text: bytes) -> bytes:
+    """Of a record's text, short: it is there for slips, and a line is long enough."""
+    return hashlib.sha256(text).hexdigest()[:16].encode()
 
 
-def _lines(path: Path) -> Iterator[tuple[str, FrameRecord | None]]:
-    """The lines of a journal, with None for those that are no record."""
+def _manifest_sum(content: Mapping[str, Any]) -> str:
+    """Of a manifest's values without the sum; none for numbers that JSON has not."""
     try:
-        content = path.read_bytes()
-    except OSError:
-        return
-    for line in content.split(b"\n"):
-        if line.strip():
-            try:
-                yield line.decode(), FrameRecord.model_validate_json(line)
-            except (ValidationError, UnicodeDecodeError):
-                yield line.decode(errors="replace"), None
+        return sha256_of(content)
+    except ValueError:
+        return ""
 
 
 def _journal_state(out: Path) -> Sequence[tuple[str, int]]:
     return [(path.name, path.stat().st_size) for path in journal_paths(out)]
-
-
-def _verify_record(out: Path, manifest: Manifest, record: FrameRecord) -> Iterator[Finding]:
-    if record.status == "missing":
-        yield Finding(kind="gap", frame=record.frame, message=f"{record.frame} has no drawing", fatal=False)
-        return
-    if record.status == "failed":
-        reason = record.error.message if record.error else "no reason recorded"
-        yield Finding(kind="failed", frame=record.frame, message=f"{record.frame} failed: {reason}")
-        return
-    if not record.output or Path(record.output).name != record.output:
-        yield Finding(kind="journal", frame=record.frame, message=f"{record.frame} has no plain file name as output")
-        return
-    path = out / record.output
-    if not path.is_file():
-        yield Finding(kind="missing", frame=record.frame, message=f"{record.output} is recorded, but not there")
-    elif file_digest(path) != record.output_sha256:
-        yield Finding(kind="altered", frame=record.frame, message=f"{record.output} is not the file that was written")
-    elif manifest.settings_sha256 and record.settings_sha256 != manifest.settings_sha256:
-        yield Finding(kind="settings", frame=record.frame, message=f"{record.output} was colored with other settings")
 
 
 def _without_required_defaults(defined: dict[str, Any]) -> dict[str, Any]:
@@ -494,4 +513,7 @@ def _without_required_defaults(defined: dict[str, Any]) -> dict[str, Any]:
 
 
 def _models() -> list[type[BaseModel]]:
-    return [Manifest, FrameRecord, Failure, FileEntry, ModelEntry, Totals, ProblemEntry, RunEntry, RequestEntry]
+    return [
+        Manifest, FrameRecord, Failure, FileEntry, ModelEntry, SettingsEntry, Totals, ProblemEntry, RunEntry,
+        RequestEntry,
+    ]  # fmt: skip

@@ -9,9 +9,10 @@ import pytest
 
 from colorcli.errors import KeyImageError, OutputError, ShotError
 from colorcli.shot import stages
-from colorcli.shot.manifest import read_manifest, read_records, verify
+from colorcli.shot.manifest import read_manifest, read_records
 from colorcli.shot.plan import ShotRequest, plan_shots
 from colorcli.shot.run import run_plans
+from colorcli.shot.verify import verify
 from tests.shot.studio import MODEL, Listener, color, draw, draw_key, draw_shot
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from colorcli.errors import OutputError, ShotError
 from colorcli.shot import manifest as m
-from colorcli.shot.manifest import FrameRecord, Journal, Manifest, Totals
-from tests.shot.studio import color, draw, draw_shot
+from colorcli.shot.journal import Journal
+from colorcli.shot.manifest import FrameRecord, Manifest, Totals
+from tests.shot.studio import color, draw_shot
 
 
 @pytest.fixture
@@ -93,52 +94,6 @@ def test_the_newest_record_counts_in_whatever_order_journals_are_joined():
         assert m.merge_records([*merged, *records]) == merged
 
 
-def test_merging_twice_is_merging_once(tmp_path):
-    shot = draw_shot(tmp_path / "walk")
-    for chunk in ("1/2", "2/2"):
-        out = color(shot, chunk=chunk).plans[0].out
-    once = m.merge(out)
-    lines = (out / "frames.jsonl").read_bytes()
-    assert once.totals.written == 4
-    assert m.merge(out).totals == once.totals
-    assert (out / "frames.jsonl").read_bytes() == lines
-    assert [run.journal for run in once.runs] == ["frames.chunk1of2.jsonl", "frames.chunk2of2.jsonl"]
-
-
-def test_verify_finds_nothing_in_a_good_result(out):
-    assert m.verify(out) == []
-
-
-def test_verify_finds_what_is_wrong(out, tmp_path):
-    (out / "walk.0001.png").unlink()
-    draw(out / "walk.0002.png", 7)
-    draw(out / "walk.0009.png", 7)
-    with (out / "frames.jsonl").open("a") as file:
-        file.write('{"frame": "walk.00')
-    found = {(finding.kind, finding.frame, finding.fatal) for finding in m.verify(out)}
-    assert found == {
-        ("missing", "walk.0001", True), ("altered", "walk.0002", True),
-        ("stray", "walk.0009", False), ("journal", "", False),
-    }
-
-
-def test_verify_finds_frames_of_other_settings(tmp_path):
-    from colorcli.presets import Preset, SamplingSettings
-
-    shot = draw_shot(tmp_path / "walk")
-    color(shot)
-    out = color(shot, frames="1-2", preset=Preset(sampling=SamplingSettings(seed=9))).plans[0].out
-    assert [(finding.kind, finding.frame) for finding in m.verify(out)] == [
-        ("settings", "walk.0003"), ("settings", "walk.0004"),
-    ]
-
-
-def test_verify_does_not_follow_names_out_of_the_folder(out):
-    with (out / "frames.jsonl").open("a") as file:
-        file.write(FrameRecord(frame="x", number=77, status="written", output="../key.png").model_dump_json() + "\n")
-    assert [finding.frame for finding in m.verify(out)] == ["x"]
-
-
 def test_fields_of_a_newer_colorcli_are_passed_over(out):
     content = json.loads((out / "manifest.json").read_text())
     content["mood"] = "cheerful"
@@ -155,11 +110,6 @@ def test_a_damaged_manifest_is_named_and_the_next_run_writes_it_anew(tmp_path, c
         m.read_manifest(out)
     assert color(shot).result.totals.skipped == 4
     assert m.read_manifest(out).name == "walk"
-
-
-def test_a_folder_without_a_manifest_is_no_result(tmp_path):
-    with pytest.raises(ShotError, match="there is no"):
-        m.verify(tmp_path)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

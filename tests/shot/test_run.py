@@ -18,9 +18,10 @@ from colorcli.errors import DeviceError, OutputError, WeightsError
 from colorcli.images import read_picture
 from colorcli.presets import OutputSettings, Preset, SamplingSettings
 from colorcli.shot import stages
-from colorcli.shot.manifest import ModelEntry, read_manifest, read_records, verify
+from colorcli.shot.manifest import ModelEntry, read_manifest, read_records
 from colorcli.shot.plan import ShotRequest, plan_shots
 from colorcli.shot.run import run_plans
+from colorcli.shot.verify import verify
 from tests.shot.studio import FakeColorizer, Listener, cannot_color, color, draw, draw_key, draw_shot, drawing
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from colorcli.cli.main import main
-from colorcli.shot.manifest import read_records, verify
+from colorcli.shot.manifest import read_records
+from colorcli.shot.verify import verify
 from tests.shot.same_files import SMALL, WALK, Wanted, assert_same, command, files_in, plain_run, process
 from tests.shot.studio import draw
 

@@ -1,0 +1,542 @@
+"""Whether a result is what its records say: every file, what it was made by, and what it was made of.
+
+Sums find what went wrong and what was changed by hand. They are no signatures: who writes a whole new result, records
+and all, is not found.
+"""
+
+import contextlib
+import functools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from colorcli.errors import ColorcliError, FrameError, ShotError, UsageError
+from colorcli.images import TEMPORARY, file_digest, picture_digest, read_picture
+from colorcli.shot.engine import fingerprint
+from colorcli.shot.frames import FrameFile, FrameRange, find_frames, find_shots, numbers_as_range
+from colorcli.shot.manifest import (
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    THERE,
+    Entry,
+    FileEntry,
+    FrameRecord,
+    Manifest,
+    SettingsEntry,
+    is_as_written,
+    is_file_name,
+    journal_paths,
+    merge_records,
+    read_lines,
+    read_manifest,
+    read_records,
+    schema_version,
+)
+from colorcli.variants import METHOD_VERSION
+
+FindingKind = Literal[
+    "missing",    # recorded, and not there
+    "uncolored",  # a drawing that no record tells of
+    "failed",     # it could not be colored
+    "altered",    # the file is another one than was written
+    "swapped",    # and it is known whose it is: `belongs_to`
+    "settings",   # colored with other settings than the shot
+    "version",    # by another version of the method, or of colorcli
+    "weights",    # with other weights
+    "key",        # from another key
+    "edited",     # manifest or record were changed by hand
+    "changed",    # the drawing or the key is another one since
+    "gap",        # a number without a drawing
+    "stray",      # a file that no record tells of
+    "journal",    # torn lines, records that the manifest does not know of
+    "manifest",   # it is missing, damaged, or of a newer colorcli
+]
+READERS = 8          # files that are read at the same time
+DIFFERENCES_TOLD = 3
+NEIGHBORS_ASKED = 200
+
+
+class Finding(Entry):
+    """One thing that `verify` found."""
+
+    kind: FindingKind
+    frame: str = Field(description="name of the frame, walk.0001; empty: it is about the whole result")
+    message: str
+    fatal: bool = True
+    belongs_to: str | None = Field(None, description="for swapped: the file whose picture, or the shot whose, this is")
+
+
+class Report(Entry):
+    """What was found in one result."""
+
+    out: str
+    shot: str = ""
+    frames: int = Field(0, description="with a drawing, as far as records tell")
+    checked: int = Field(0, description="files whose bytes were compared")
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def fatal(self) -> tuple[Finding, ...]:
+        """What has to be mended."""
+        return tuple(finding for finding in self.findings if finding.fatal)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Which drawings have to be colored."""
+
+    frames: FrameRange | None = None   # None: those that the runs were asked for
+    drawings: bool = True              # whether drawings and keys are compared with what they were
+
+
+def verify(out: Path, expected: Expected | None = None, others: Sequence[Path] = ()) -> list[Finding]:
+    """Compare OUT with its records: each thing that is not as recorded. Raises ShotError if there is no manifest.
+
+    others: results among which the owner of a swapped picture is looked for, beside those that lie next to OUT.
+    """
+    return list(_Result(out, expected or Expected(), Elsewhere([*others, *results_beside(out)])).report().findings)
+
+
+def verify_all(outs: Sequence[Path], expected: Expected | None = None) -> Iterator[Report]:
+    """The same for every result in some folders and the folders in them.
+
+    Raises ShotError at once for a folder without any. A result whose manifest cannot be read is found wanting, and the
+    next one is looked at.
+    """
+    found = {out: results_in(out) for out in outs}
+    for out, results in found.items():
+        if not results:
+            read_manifest(out)
+    known = list(dict.fromkeys(result for results in found.values() for result in results))
+    asked = {beside for result in known for beside in results_beside(result)}
+    elsewhere = Elsewhere([*known, *sorted(asked)])
+    for result in known:
+        try:
+            yield _Result(result, expected or Expected(), elsewhere).report()
+        except ShotError as error:
+            if len(known) == 1:
+                raise
+            yield Report(out=str(result), findings=(Finding(kind="manifest", frame="", message=error.message),))
+
+
+def results_in(folder: Path) -> list[Path]:
+    """Every folder under (and with) this one that holds a result, in order of name."""
+    found = [folder] if holds_result(folder) else []
+    below = sorted(path for path in _listing(folder) if path.is_dir() and not path.name.startswith("."))
+    # A link may lead anywhere, also back up.
+    return found + [result for path in below if not path.is_symlink() for result in results_in(path)]
+
+
+def holds_result(folder: Path) -> bool:
+    """Whether a folder itself has a manifest, or the journal of a process that was killed before it wrote one."""
+    return (folder / MANIFEST_NAME).is_file() or (folder.is_dir() and bool(journal_paths(folder)))
+
+
+def results_beside(out: Path) -> list[Path]:
+    """Results in the folders next to OUT."""
+    real = out.resolve()
+    found: list[Path] = []
+    for path in sorted(_listing(real.parent)):
+        if path != real and (path / MANIFEST_NAME).is_file():
+            found.append(path)
+        if len(found) == NEIGHBORS_ASKED:
+            break
+    return found
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """A frame of another result."""
+
+    out: Path
+    manifest: Manifest
+    record: FrameRecord
+
+    def told(self, out: Path) -> str:
+        """Which it is, in words, as seen from the result that is looked at."""
+        where = self.out.name if self.out.resolve().parent == out.resolve().parent else str(self.out)
+        return f"{self.record.output} of the shot {self.manifest.name or self.manifest.shot} (in {where})"
+
+
+class Elsewhere:
+    """The frames of other results, read when the first picture or record is found that may be one of theirs."""
+
+    def __init__(self, outs: Iterable[Path]) -> None:
+        self._outs = list(dict.fromkeys(out.resolve() for out in outs))
+
+    @functools.cached_property
+    def manifests(self) -> Mapping[Path, Manifest]:
+        """Those that can be read, by folder."""
+        found: dict[Path, Manifest] = {}
+        for out in self._outs:
+            try:
+                found[out] = read_manifest(out)
+            except ShotError:
+                continue
+        return found
+
+    def owner(self, out: Path, digest: str) -> _Owner | None:
+        """Whose picture this is, if not of `out`."""
+        return next((owner for owner in self._pictures.get(digest, ()) if owner.out != out.resolve()), None)
+
+    def writer(self, out: Path, record: FrameRecord) -> _Owner | None:
+        """Of which other shot's journal this very record is."""
+        owners = self._pictures.get(record.output_sha256 or "", ())
+        mine = self.manifests.get(out.resolve())
+        for owner in owners:
+            another_shot = mine is None or owner.manifest.name != mine.name
+            if owner.out != out.resolve() and another_shot and owner.record.finished == record.finished:
+                return owner
+        return None
+
+    @functools.cached_property
+    def _pictures(self) -> Mapping[str, Sequence[_Owner]]:
+        found: dict[str, list[_Owner]] = {}
+        for out, manifest in self.manifests.items():
+            for record in read_records(out):
+                if record.output_sha256 and record.status in THERE:
+                    found.setdefault(record.output_sha256, []).append(_Owner(out, manifest, record))
+        return found
+
+
+@dataclass(frozen=True)
+class _Shot:
+    """The drawings as they are now."""
+
+    folder: Path | None                  # None: they are not here
+    frames: Sequence[FrameFile] = ()
+    names: frozenset[str] = frozenset()  # all files in the folder
+
+    def holds(self, record: FrameRecord) -> bool:
+        """Whether the drawing of a record is still there, or nobody can tell."""
+        return self.folder is None or record.source is None or record.source in self.names
+
+
+class _Result:
+    """One OUT, looked through from end to end."""
+
+    def __init__(self, out: Path, expected: Expected, elsewhere: Elsewhere) -> None:
+        self.out, self.expected, self.elsewhere = out, expected, elsewhere
+        self.manifest = read_manifest(out)
+        self.lines = {path.name: list(read_lines(path)) for path in journal_paths(out)}
+        counting = [line.record for lines in self.lines.values() for line in lines if line.counts and line.record]
+        self.records = merge_records(counting)
+        self.files = {path.name: path for path in _listing(out)}
+        self.pictures: dict[str, FrameRecord] = {}   # digest -> the first frame that has this picture
+        for record in self.records:
+            if record.output_sha256 and record.status in THERE:
+                self.pictures.setdefault(record.output_sha256, record)
+        self.checked = 0
+
+    def report(self) -> Report:
+        """Everything that is not as recorded."""
+        shot = self._shot()
+        findings = [*self._of_manifest(shot), *self._of_lines()]
+        if not self.records:
+            findings.append(Finding(kind="journal", frame="", message=f"{self.out} has no record of any frame"))
+        with ThreadPoolExecutor(READERS, thread_name_prefix="verify") as readers:
+            for found in readers.map(functools.partial(self._of_record, shot), self.records):
+                findings += found
+        self.checked = sum(1 + len(record.outputs) for record in self.records if record.status in THERE)
+        findings += [*self._of_doubles(), *self._uncolored(shot), *self._strays()]
+        return Report(
+            out=str(self.out),
+            shot=self.manifest.name,
+            frames=sum(record.status != "missing" for record in self.records),
+            checked=self.checked,
+            findings=tuple(findings),
+        )
+
+    # --- the manifest and the journals ---------------------------------------------------------------------------
+
+    def _of_manifest(self, shot: _Shot) -> Iterator[Finding]:
+        manifest, path = self.manifest, self.out / MANIFEST_NAME
+        version = schema_version(manifest)
+        if version > SCHEMA_VERSION:
+            yield _note("manifest", f"{path.name} is of a newer colorcli ({manifest.tool}, schema {version}); "
+                                    f"this one knows {SCHEMA_VERSION}, and does not see all of it")
+        elif not is_as_written(self.out):
+            yield Finding(kind="edited", frame="", message=f"{path.name} was changed by hand since it was written")
+        if manifest.method and manifest.method != METHOD_VERSION:
+            yield _note("version", f"the frames are of version {manifest.method} of the method; this colorcli has "
+                                   f"{METHOD_VERSION}, and would color them again")
+        newest = max((record.finished for record in self.records), default="")
+        if manifest.updated and newest > manifest.updated:
+            yield _note("journal", f"there are records newer than {path.name}: somebody still works, or was killed; "
+                                   "`colorcli manifest merge` counts again")
+        tools = Counter(record.tool for record in self.records if record.tool and record.tool != manifest.tool)
+        for tool, count in sorted(tools.items()):
+            yield _note("version", f"{count} frames were colored by colorcli {tool}, the last ones by {manifest.tool}")
+        yield from self._of_folder()
+        if self.expected.drawings:
+            yield from self._of_inputs(shot)
+
+    def _of_folder(self) -> Iterator[Finding]:
+        """Whether the whole result took the place of another one."""
+        here, was = self.out.resolve(), self.manifest.folder
+        if not was or was == here.name:
+            return
+        other = self.elsewhere.manifests.get(here.parent / was) if is_file_name(was) else None
+        if other is not None and other.folder == here.name and other.name != self.manifest.name:
+            yield Finding(kind="swapped", frame="", belongs_to=was, message=(
+                f"{here.name} is the result of the shot {self.manifest.name}, which was written as {was}; "
+                f"and {was} is now that of the shot {other.name}"))
+        else:
+            yield _note("manifest", f"the folder was called {was} when it was written")
+
+    def _of_lines(self) -> Iterator[Finding]:
+        recorded = {record.key for record in self.records}
+        for name, lines in self.lines.items():
+            torn = sum(1 for line in lines if line.record is None)
+            if torn:
+                yield _note("journal", f"{name} has {torn} torn or foreign lines")
+            for number, line in enumerate(lines, 1):
+                if line.record is not None and line.fault is not None:
+                    # Harmless if the frame was recorded again: then its file was compared with that.
+                    yield Finding(
+                        kind="edited",
+                        frame=line.record.frame,
+                        message=f"line {number} of {name}, of {line.record.frame}, {line.fault}",
+                        fatal=line.record.key not in recorded,
+                    )
+
+    def _of_doubles(self) -> Iterator[Finding]:
+        """Two frames with one file."""
+        there = [record for record in self.records if record.output is not None and record.status in THERE]
+        counts = Counter(record.output for record in there)
+        for record in there:
+            if counts[record.output] > 1:
+                message = f"{record.output} is recorded for more than one frame, also for {record.frame}"
+                yield Finding(kind="edited", frame=record.frame, message=message)
+
+    # --- the frames ----------------------------------------------------------------------------------------------
+
+    def _of_record(self, shot: _Shot, record: FrameRecord) -> list[Finding]:
+        """What is wrong with one frame. Runs in a reading thread."""
+        found = functools.partial(Finding, frame=record.frame)
+        if record.status == "missing":
+            return [found(kind="gap", message=f"{record.frame} has no drawing", fatal=False)]
+        if not shot.holds(record):
+            if record.status == "failed":
+                return []
+            return [found(kind="changed", message=f"the drawing of {record.output} is not there any more", fatal=False)]
+        if record.status == "failed":
+            reason = record.error.message if record.error else "no reason recorded"
+            return [found(kind="failed", message=f"{record.frame} failed: {reason}")]
+        if record.output is None:
+            return [found(kind="edited", message=f"{record.frame} is recorded as done, but without a file")]
+        findings = [*self._of_file(record, record.output, record.output_sha256)]
+        for path, digest in record.outputs.items():
+            findings += self._of_file(record, path, digest)
+        return findings or [*self._of_making(record), *self._of_drawing(shot, record)]
+
+    def _of_file(self, record: FrameRecord, name: str, digest: str | None) -> Iterator[Finding]:
+        """Whether a file is the one that was written."""
+        path = self.out / name
+        try:
+            there = file_digest(path) if path.is_file() else None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            yield Finding(kind="missing", frame=record.frame, message=f"{name} cannot be read: {reason}")
+            return
+        if there == digest and there is not None:
+            return
+        if there is None:
+            yield Finding(kind="missing", frame=record.frame, message=f"{name} is recorded, but not there")
+            return
+        mine = self.pictures.get(there)
+        if mine is not None and mine.output is not None:
+            yield Finding(kind="swapped", frame=record.frame, belongs_to=mine.output,
+                          message=f"{name} is the picture of {mine.output}")
+            return
+        owner = self.elsewhere.owner(self.out, there)
+        if owner is not None:
+            yield Finding(kind="swapped", frame=record.frame, belongs_to=f"{owner.out}/{owner.record.output}",
+                          message=f"{name} is {owner.told(self.out)}")
+            return
+        yield Finding(kind="altered", frame=record.frame, message=f"{name} is not the file that was written")
+
+    def _of_making(self, record: FrameRecord) -> Iterator[Finding]:
+        """By what a frame was colored, where that is not what the rest of the shot was."""
+        manifest = self.manifest
+        found = functools.partial(Finding, frame=record.frame)
+        if manifest.settings_sha256 and record.settings_sha256 != manifest.settings_sha256:
+            kind, how = _difference(manifest, manifest.earlier_settings.get(record.settings_sha256 or ""))
+            yield found(kind=kind, message=f"{record.output} was colored {how}")
+        elif manifest.key_sha256 and record.key_sha256 and record.key_sha256 != manifest.key_sha256:
+            yield found(kind="key", message=f"{record.output} was colored from another key than the rest of the shot")
+        elif not self._follows(record):
+            # A record of the first version does not name its key.
+            told = "" if record.key_sha256 else "it was colored from another key, or "
+            yield found(kind="edited" if record.key_sha256 else "key",
+                        message=f"{record.output}: {told}its record was changed: its fingerprint is of other content")
+
+    def _follows(self, record: FrameRecord) -> bool:
+        """Whether the fingerprint is that of what the record says, as far as that can be told."""
+        key = record.key_sha256 or self.manifest.key_sha256
+        parts = (record.settings_sha256, record.pixels_sha256, record.format, record.fingerprint)
+        if not key or None in parts:
+            return True
+        settings, pixels, file_format, recorded = (part or "" for part in parts)
+        if not record.key_sha256 and any(_is_on(self.manifest.settings, group) for group in ("steady", "warm_start")):
+            return True   # the first version did not record the drawings around
+        print_ = fingerprint(
+            settings, key, pixels, record.masks_sha256, file_format, record.before_sha256, record.around_sha256
+        )
+        return print_ == recorded
+
+    def _of_drawing(self, shot: _Shot, record: FrameRecord) -> Iterator[Finding]:
+        """Whether the drawing is still the one that was colored."""
+        if shot.folder is None or record.source is None or record.source_sha256 is None or not self.expected.drawings:
+            return
+        path = shot.folder / record.source
+        try:
+            same = file_digest(path) == record.source_sha256
+        except OSError as error:
+            yield _note("changed", f"{path} cannot be read: {error.strerror}", record.frame)
+            return
+        if same or _same_pixels(path, record.pixels_sha256):
+            return
+        writer = self.elsewhere.writer(self.out, record)
+        if writer is not None:
+            yield Finding(kind="swapped", frame=record.frame, belongs_to=f"{writer.out}/{writer.record.output}",
+                          message=f"{record.output} and its record are {writer.told(self.out)}")
+        else:
+            yield _note("changed", f"{record.source} was drawn anew since it was colored", record.frame)
+
+    # --- what the frames were made of ----------------------------------------------------------------------------
+
+    def _shot(self) -> _Shot:
+        """The drawings of the shot as they are now."""
+        folder = self.out / self.manifest.shot
+        if not self.expected.drawings or not folder.is_dir():
+            return _Shot(None)
+        keys = {(self.out / entry.path).resolve() for entry in self.manifest.keys}
+
+        def is_key(path: Path) -> bool:
+            return path.resolve() in keys
+
+        try:
+            names = frozenset(path.name for path in _listing(folder))
+            asked = [name for name in self.manifest.request.shots if is_file_name(name)]
+            if not asked:
+                frames, _, _ = find_frames(folder, is_key=is_key, names=sorted(names))
+                return _Shot(folder, frames, names)
+            shots = [shot for name in asked for shot in find_shots(folder / name, is_key=is_key)]
+            return _Shot(folder, [frame for shot in shots for frame in shot.frames], names)
+        except ColorcliError:
+            return _Shot(folder, (), names)
+
+    def _of_inputs(self, shot: _Shot) -> Iterator[Finding]:
+        """Keys that are not what they were; drawings that are not here to be compared."""
+        if shot.folder is None:
+            yield _note("changed", f"the drawings are not here ({self.manifest.shot}): they were not compared")
+        pictures: list[tuple[str, FileEntry]] = [("the key", entry) for entry in self.manifest.keys]
+        if self.manifest.background is not None:
+            pictures.append(("the background", self.manifest.background))
+        for what, entry in pictures:
+            path = self.out / entry.path
+            if not path.is_file():
+                yield _note("changed", f"{what} {entry.path} is not there any more")
+            elif entry.sha256 is not None and not _same_pixels(path, entry.sha256):
+                yield _note("changed", f"{what} {entry.path} is another picture since: a run would color all again")
+
+    def _uncolored(self, shot: _Shot) -> Iterator[Finding]:
+        """Drawings that no record tells of: a part of the shot that never ran."""
+        recorded = {record.key for record in self.records}
+        faulty = {line.record.key for lines in self.lines.values() for line in lines if line.record is not None}
+        wanted = self._wanted()
+        for frame in shot.frames:
+            key: tuple[str, int | str] = ("", frame.stem) if frame.number is None else (frame.sequence, frame.number)
+            if key in recorded or key in faulty:
+                continue
+            fatal = wanted is None or frame.number in wanted
+            yield Finding(kind="uncolored", frame=frame.stem, message=f"{frame.name} was never colored", fatal=fatal)
+
+    def _wanted(self) -> frozenset[int] | None:
+        """The numbers that have to be there; None: all drawings."""
+        if self.expected.frames is not None:
+            return self.expected.frames.numbers
+        wanted: set[int] = set()
+        for run in self.manifest.runs:
+            if run.frames == "":
+                return None
+            with contextlib.suppress(UsageError):
+                wanted |= FrameRange.parse(run.frames).numbers if run.frames else frozenset()
+        return frozenset(wanted)
+
+    def _strays(self) -> Iterator[Finding]:
+        """Files in OUT that nothing is known of."""
+        known = {record.output for record in self.records}
+        known |= {line.record.output for lines in self.lines.values() for line in lines if line.record is not None}
+        suffixes = {Path(name).suffix for name in known if name}
+        for name, path in sorted(self.files.items()):
+            if TEMPORARY.fullmatch(name):
+                yield _note("stray", f"{name} was left by a process that was killed, or still writes", path.stem)
+            elif path.suffix in suffixes and name not in known and not name.startswith(".") and path.is_file():
+                yield _note("stray", f"{name} is in no record", path.stem)
+
+
+def gaps_in_words(findings: Iterable[Finding]) -> str:
+    """The numbers of findings whose frames end in one: "1-3,7"; the others by name."""
+    frames = [finding.frame for finding in findings]
+    numbers = [int(digits) for frame in frames if (digits := frame[len(frame.rstrip("0123456789")) :])]
+    return numbers_as_range(numbers) if len(numbers) == len(frames) else ", ".join(frames)
+
+
+def _note(kind: FindingKind, message: str, frame: str = "") -> Finding:
+    return Finding(kind=kind, frame=frame, message=message, fatal=False)
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _same_pixels(path: Path, digest: str | None) -> bool:
+    """Whether a picture shows what it showed, even if its file was saved anew."""
+    try:
+        return digest is not None and picture_digest(read_picture(path)) == digest
+    except FrameError:
+        return False
+
+
+def _is_on(settings: Mapping[str, Any], group: str) -> bool:
+    values = settings.get(group)
+    return isinstance(values, Mapping) and bool(values.get("on"))
+
+
+def _difference(manifest: Manifest, other: SettingsEntry | None) -> tuple[FindingKind, str]:
+    """What kind of difference it is, and "with other settings: ..."."""
+    if other is None:
+        return "settings", "with other settings, weights or method than the rest of the shot"
+    if other.method != manifest.method:
+        return "version", f"by version {other.method} of the method ({other.tool}), the shot by {manifest.method}"
+    weights = [{model.used_for: model for model in models} for models in (other.models, manifest.models)]
+    for used_for in dict.fromkeys([*weights[0], *weights[1]]):
+        there, here = (models.get(used_for) for models in weights)
+        if (there and there.sha256) != (here and here.sha256):
+            named = [f"{model.name} {model.sha256[:12]}" if model else "none" for model in (there, here)]
+            return "weights", f"with other weights for {used_for}: {named[0]}, not {named[1]}"
+    before, after = _flat(other.settings), _flat(manifest.settings)
+    names = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
+    told = [f"{name} {before.get(name)}, not {after.get(name)}" for name in names[:DIFFERENCES_TOLD]]
+    more = [f"and {len(names) - DIFFERENCES_TOLD} more"] if len(names) > DIFFERENCES_TOLD else []
+    return "settings", "with other settings" + (": " + "; ".join([*told, *more]) if told else "")
+
+
+def _flat(values: Any, start: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    if not isinstance(values, Mapping):
+        return {start: values}
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{start}.{name}" if start else str(name))
+    return found
