@@ -7,9 +7,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from colorcli.errors import FrameError
-from colorcli.images import MAX_PIXELS, file_digest, picture_digest, read_picture, read_size
+from colorcli.images import MAX_PIXELS, picture_digest, read_picture, read_size
 from colorcli.shot.manifest import FrameRecord
 from colorcli.shot.plan import FrameJob
+from colorcli.shot.stamps import look_at
 
 RecordKey = tuple[str, int | str]
 
@@ -26,10 +27,15 @@ class Drawing:
 class Drawings:
     """What is on each frame of a shot, read when first asked for. Any thread may ask."""
 
-    def __init__(self, known: Mapping[RecordKey, FrameRecord], max_pixels: int = MAX_PIXELS) -> None:
-        """known: records of earlier runs, which save reading the pictures that they know."""
+    def __init__(
+        self, known: Mapping[RecordKey, FrameRecord], max_pixels: int = MAX_PIXELS, trusts: bool = True
+    ) -> None:
+        """known: records of earlier runs, which save reading the pictures that they know.
+
+        trusts: a file is known again by its stamp; else by its bytes.
+        """
         self._known = known
-        self._max_pixels = max_pixels
+        self._max_pixels, self._trusts = max_pixels, trusts
         self._read_so_far: dict[str, Future[Drawing | None]] = {}  # by the name of the source
         self._found: list[tuple[str, Drawing | None]] = []
         self._failed: set[Drawing] = set()
@@ -76,12 +82,15 @@ class Drawings:
         return None if drawing in self._failed else drawing
 
     def _read(self, job: FrameJob) -> Drawing:
-        pictures = [read_picture(path, self._max_pixels) for path in job.masks]
+        known = self._known.get((job.sequence, job.number) if job.number is not None else ("", job.name))
+        files = look_at(job, known if self._trusts else None, self._max_pixels)
         size = job.size or read_size(job.source, self._max_pixels)
-        if any(mask.size != size for mask in pictures):
+        pixels = known.pixels_sha256 if known is not None and known.source_sha256 == files.source else None
+        pictures = files.mask_pictures
+        if pictures is None and pixels is None:   # their size was right for another drawing
+            pictures = tuple(read_picture(path, self._max_pixels) for path in job.masks)
+        if any(mask.size != size for mask in pictures or ()):
             raise FrameError(f"{job.source.name} and its masks are not of one size")
-        masks = tuple(picture_digest(mask) for mask in pictures)
-        known = self._known.get((job.sequence, job.number if job.number is not None else job.name))
-        if known is not None and known.pixels_sha256 and known.source_sha256 == file_digest(job.source):
-            return Drawing(known.pixels_sha256, masks, size)
-        return Drawing(picture_digest(read_picture(job.source, self._max_pixels)), masks, size)
+        if pixels is None:
+            pixels = picture_digest(read_picture(job.source, self._max_pixels))
+        return Drawing(pixels, files.masks, size)

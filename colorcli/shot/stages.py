@@ -344,8 +344,9 @@ class ShotRun:
             if record.fingerprint and record.status in THERE and not self.plan.request.overwrite
         }
         warm_start, steady = self.engine.preset.warm_start, self.engine.preset.steady
+        request = self.plan.request
         if warm_start.on or steady.on:
-            self._drawings = Drawings(self._known, self.plan.request.max_pixels)
+            self._drawings = Drawings(self._known, request.max_pixels, not request.thorough)
         if warm_start.on and self._drawings is not None:
             self._chains = Chains(self.settings, key.digest, warm_start.every, self._drawings)
             self._warm = WarmStarter(self._chains, self._drawings, self._lead)
