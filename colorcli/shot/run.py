@@ -22,6 +22,7 @@ from colorcli.shot.engine import (
     network_entry,
     variant_of,
 )
+from colorcli.shot.leases import LeaseTimes
 from colorcli.shot.manifest import FrameRecord, ModelEntry, Totals
 from colorcli.shot.plan import ShotPlan
 from colorcli.shot.stages import Crew, Reporter, ShotRun, Terminated
@@ -52,6 +53,7 @@ def run_plans(
     at_once: int | None = 1,
     device: str = "auto",
     crew: Crew | None = None,
+    lease_times: LeaseTimes | None = None,
 ) -> RunResult:
     """Color every frame that is not up to date, and record it.
 
@@ -61,6 +63,7 @@ def run_plans(
     writing. at_once: frames of one size that are colored together, None: as many as
     the colorizer says; half as many if memory runs out. device: where networks that find masks and lines
     run; "cpu" keeps them off a CUDA device. crew: who colors in the place of this process, which then loads nothing.
+    lease_times: when another process that works in the same OUT is taken for dead.
 
     Failed frames are recorded and the others go on (exit code 7). A key that cannot be read ends its shot; a full disk,
     a missing device or damaged weights end the run, and what is finished stays. Nothing is raised for what a user can
@@ -81,7 +84,7 @@ def run_plans(
             if preset.warm_start.on and at_once not in (None, 1):
                 reporter.warning(f"frames that begin from each other are colored one at a time, not {at_once} together")
             for plan in plans:
-                shot = ShotRun(plan, engine, reporter, threads, done, total, crew)
+                shot = ShotRun(plan, engine, reporter, threads, done, total, crew, lease_times)
                 try:
                     reporter.started(plan)
                     shot.run()

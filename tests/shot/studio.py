@@ -15,6 +15,7 @@ from colorcli.model.weights import write_list
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.presets import BackgroundSettings, CanvasSettings, FinishSettings, Preset
+from colorcli.shot.leases import LeaseTimes
 from colorcli.shot.manifest import FrameRecord, ModelEntry, Totals
 from colorcli.shot.plan import ShotPlan, ShotRequest, plan_shots
 from colorcli.shot.run import RunResult, run_plans
@@ -203,6 +204,7 @@ def color(
     colorizer: FakeColorizer | None = None,
     model: ModelEntry = MODEL,
     at_once: int = 1,
+    lease_times: LeaseTimes | None = None,
     **asked: Any,
 ) -> Outcome:
     """Plan and run, with `key.png` beside the (first) shot as the key."""
@@ -220,5 +222,7 @@ def color(
     request = ShotRequest(shots, refs, **asked)
     plans = plan_shots(request)
     listener = Listener()
-    result = run_plans(plans, request.preset, listener, load_colorizer=load, model=model, at_once=at_once)
+    result = run_plans(
+        plans, request.preset, listener, load_colorizer=load, model=model, at_once=at_once, lease_times=lease_times
+    )
     return Outcome(result, listener, colorizer, plans, len(loads))
