@@ -76,7 +76,7 @@ class LayeredFrame:
     parts: FrameParts
     frame: PreparedFrame
     preset: Preset
-    flattened: bool       # it goes into a file without alpha
+    flattened: bool       # it was laid over white in the end, for a file without alpha
 
     def layers(self, names: Sequence[LayerName], linear: bool) -> Iterator[Layer]:
         """Make the layers called `names`, from the bottom up, one after the other. A cut-out frame has no paper.
@@ -97,8 +97,7 @@ class LayeredFrame:
     def _with_lines(self) -> "LayeredFrame":
         """The same with its lines laid over it."""
         parts = replace(self.parts, cel=replace(self.parts.cel, lines=self.parts.lines))
-        color, alpha = lay_together(parts, self.frame, self.preset, keep=True)
-        return replace(self, parts=parts, color=color, alpha=alpha)
+        return _laid(parts, self.frame, self.preset, self.flattened)
 
 
 def layered_frame(
@@ -108,8 +107,13 @@ def layered_frame(
 
     flattened: it goes into a file without alpha, laid over white.
     """
-    parts = frame_parts(layer, frame, key, preset)
+    return _laid(frame_parts(layer, frame, key, preset), frame, preset, flattened)
+
+
+def _laid(parts: FrameParts, frame: PreparedFrame, preset: Preset, flattened: bool) -> LayeredFrame:
     color, alpha = lay_together(parts, frame, preset, keep=True)
+    if flattened and alpha is not None:
+        color, alpha = (color - 1) * alpha[..., None] + 1, None
     return LayeredFrame(color, alpha, parts, frame, preset, flattened)
 
 
@@ -144,8 +148,6 @@ def _shares(layered: LayeredFrame) -> _Shares:
     only_lines = own is not None and alpha_is_lines(own)
     held = np.ones_like(mask) if own is None or only_lines else own[parts.place]
     color, alpha = layered.color, layered.alpha
-    if layered.flattened and alpha is not None:
-        color, alpha = (color - 1) * alpha[..., None] + 1, None
     inside, behind = (1 - cover) * mask, (1 - cover) * (1 - mask)
     paper = np.broadcast_to(parts.behind, (*mask.shape, 3))
     there, place = cover + inside, parts.place

@@ -31,6 +31,7 @@ from colorcli.shot.frames import (
     numbers_as_range,
     suffixes_text,
 )
+from colorcli.shot.layer_files import check_layers, layer_files
 
 SHOT_FIELD = "{shot}"
 MOST_KEYS = 16             # of one character in a folder; more are somebody's frames
@@ -163,7 +164,7 @@ def survey_shots(request: ShotRequest) -> Survey:
     frame_range = FrameRange.parse(request.frames) if request.frames is not None else None
     chunk = Chunk.parse(request.chunk) if request.chunk is not None else None
     errors: list[ColorcliError] = [error for folder in request.masks if (error := _mask_folder_error(folder))]
-    for check in (check_networks, check_loras):
+    for check in (check_networks, check_loras, check_layers):
         try:
             check(request.preset)
         except ColorcliError as error:
@@ -608,6 +609,17 @@ def _clashes(plans: Sequence[ShotPlan]) -> Iterator[UsageError]:
                     hint="color them into two folders, or leave --format out",
                 )
             taken[path] = job
+    for plan in plans:
+        for job in plan.jobs:
+            for file in layer_files(job.output.name, plan.request.preset):
+                path = real(plan.out / file.path)
+                if path in inputs or path in taken:
+                    what = "an input" if path in inputs else f"what becomes of {taken[path].source}"
+                    yield UsageError(
+                        f"a layer of {job.source} would be written over {what}: {plan.out / file.path}",
+                        hint="color them into two folders, or name another one with -o",
+                    )
+                taken[path] = job
 
 
 def _mask_folder_error(folder: Path) -> ColorcliError | None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 import colorcli
 from colorcli.errors import ColorcliError, DeviceError, FrameError, KeyImageError, OutputError, WeightsError
 from colorcli.finish.finish import finish_frame
+from colorcli.finish.layers import layered_frame
 from colorcli.finish.regions import without_swatch
 from colorcli.images import Picture, format_named, picture_digest, read_picture, write_picture
 from colorcli.model.machine import more_room, out_of_memory, too_large
@@ -39,6 +40,15 @@ from colorcli.shot.engine import (
 )
 from colorcli.shot.journal import Journal, JournalReader, is_torn, later_than
 from colorcli.shot.keys import ShotKey, read_key, read_mask
+from colorcli.shot.layer_files import (
+    LAYERS_FOLDER,
+    are_recorded,
+    copy_layers,
+    is_flattened,
+    layer_files,
+    remove_stale,
+    write_layers,
+)
 from colorcli.shot.leases import Leases, LeaseTimes, lease_name
 from colorcli.shot.manifest import (
     THERE,
@@ -469,11 +479,12 @@ class ShotRun:
         if known.fingerprint != wanted or known.output_sha256 is None:
             return None
         there = self._output(known)
-        if there is None or there[0] != known.output_sha256:
+        layers = self._layers_there(known)
+        if there is None or there[0] != known.output_sha256 or layers is None:
             return None
         # Records of the first version did not say all of what they are of.
-        said = {**files.recorded, "output_stamp": there[1], "key_sha256": self._key.digest, **self._depends(job)}
-        return known.model_copy(update={"status": "skipped", "chosen": False, **said})
+        said = {**files.recorded, "output_stamp": there[1], **layers, "key_sha256": self._key.digest}
+        return known.model_copy(update={"status": "skipped", "chosen": False, **said, **self._depends(job)})
 
     def _fingerprint(self, job: FrameJob, pixels: str, masks: Sequence[str], file_format: str) -> str:
         return fingerprint(self.settings, self._key.digest, pixels, masks, file_format, *self._depends(job).values())
@@ -623,7 +634,25 @@ class ShotRun:
     def _is_whole(self, record: FrameRecord) -> bool:
         """Whether the recorded picture is there and unchanged."""
         there = self._output(record)
-        return there is not None and there[0] == record.output_sha256
+        return there is not None and there[0] == record.output_sha256 and self._layers_there(record) is not None
+
+    def _layers_there(self, record: FrameRecord) -> dict[str, Any] | None:
+        """The stamps of the layers that are wanted beside a frame, for its record; None: not all are as recorded."""
+        wanted = layer_files(record.output or "", self.engine.preset)
+        if not are_recorded(wanted, record):
+            return None
+        stamps = dict(record.outputs_stamps)
+        for path in (file.path for file in wanted):
+            digest, stamp = record.outputs[path], stamps.pop(path, None)
+            try:
+                known = None if self.plan.request.thorough else digest
+                found, stamp = stamped_digest(self.plan.out / path, known, stamp)
+            except OSError:
+                return None
+            if found != digest:
+                return None
+            stamps |= {} if stamp is None else {path: stamp}
+        return {"outputs_stamps": stamps}
 
     def _output(self, record: FrameRecord) -> tuple[str, Stamp | None] | None:
         """The hash and the stamp of the picture that a record tells of; None: there is none."""
@@ -804,9 +833,16 @@ class ShotRun:
         clock = time.monotonic()
         look, prepared, preset = ready.look, ready.prepared, self.engine.preset
         assert self._prepared_key is not None and look.picture is not None
-        color, alpha = finish_frame(layer, prepared, self._prepared_key.result(), preset)
-        file_format = format_named(preset.output.format, look.picture.format)
+        key, file_format = self._prepared_key.result(), format_named(preset.output.format, look.picture.format)
+        files = layer_files(look.job.output.name, preset)
+        if files:
+            layered = layered_frame(layer, prepared, key, preset, is_flattened(file_format))
+            write_layers(self.plan.out, files, layered, file_format)
+            color, alpha = layered.color, layered.alpha
+        else:
+            color, alpha = finish_frame(layer, prepared, key, preset)
         write_picture(look.job.output, color, alpha, file_format)
+        remove_stale(self.plan.out, look.known, files)
         digest, stamp = new_digest(look.job.output)
         seconds = (look.record.seconds or 0.0) + ready.seconds + time.monotonic() - clock
         record = look.record.model_copy(
@@ -814,12 +850,26 @@ class ShotRun:
                 "status": "written",
                 "output_sha256": digest,
                 "output_stamp": stamp,
+                **self._layers_made(look.job),
                 "seconds": round(seconds, 3),
                 "checks": _checks(prepared),
             }
         )
         # Here, and not when the calling thread has time: it may be coloring for a minute, and be killed meanwhile.
         return self._record(record)
+
+    def _layers_made(self, job: FrameJob) -> dict[str, Any]:
+        """What the record says of the layers that have just been written. Raises OutputError."""
+        files = layer_files(job.output.name, self.engine.preset)
+        try:
+            made = {file.path: new_digest(self.plan.out / file.path) for file in files}
+        except OSError as error:
+            raise output_error(self.plan.out / LAYERS_FOLDER, error) from error
+        return {
+            "outputs": {path: digest for path, (digest, _) in made.items()},
+            "outputs_stamps": {path: stamp for path, (_, stamp) in made.items() if stamp is not None},
+            "layers": tuple(dict.fromkeys(name for file in files for name in file.names)),
+        }
 
     def _repeat(self, look: _Look, leader: FrameRecord) -> None:
         """Give a held drawing the picture of its leader, or the leader's failure."""
@@ -839,7 +889,9 @@ class ShotRun:
             data = source.read_bytes()
         except OSError as error:
             raise output_error(source, error) from error
+        copy_layers(self.plan.out, leader.output, look.job.output.name, self.engine.preset)
         write_atomically(look.job.output, data)
+        remove_stale(self.plan.out, look.known, layer_files(look.job.output.name, self.engine.preset))
         digest, stamp = new_digest(look.job.output)
         record = look.record.model_copy(
             update={
@@ -849,6 +901,7 @@ class ShotRun:
                 **{name: getattr(leader, name) for name in ("fingerprint", "before_sha256", "around_sha256")},
                 "output_sha256": digest,
                 "output_stamp": stamp,
+                **self._layers_made(look.job),
                 "seconds": round((look.record.seconds or 0.0) + time.monotonic() - clock, 3),
                 "checks": leader.checks,
             }

@@ -1,0 +1,202 @@
+"""The layers of a frame as files in OUT/layers: which there are, writing them, copying them, and taking old ones away.
+
+They are written before the frame itself, each whole or not at all, and stand in its record: a frame that is recorded as
+done has all of them.
+"""
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colorcli.errors import OutputError
+from colorcli.finish.layers import Layer, LayeredFrame
+from colorcli.finish.multipart import Part, write_parts
+from colorcli.finish.psd import PsdLayer, require_psd_tools, write_psd
+from colorcli.images import CONTAINERS, PixelFormat, decode_srgb, write_picture
+from colorcli.presets import LayerFiles, LayerName, Preset
+from colorcli.shot.manifest import FrameRecord, output_error, write_atomically
+
+Float = NDArray[np.float32]
+
+LAYERS_FOLDER = "layers"
+RECOMPOSED = "line over (color over paper); color is flat times shade"
+
+
+@dataclass(frozen=True)
+class LayerFile:
+    """One file beside a frame."""
+
+    path: str                     # as seen from OUT, with "/"
+    kind: LayerFiles
+    names: tuple[LayerName, ...]  # of the layers in it
+
+
+def layer_files(output: str, preset: Preset) -> tuple[LayerFile, ...]:
+    """List the files that a preset wants beside the frame with the file name `output`."""
+    wanted = preset.layers
+    names = tuple(dict.fromkeys(wanted.names))
+    if not names:
+        return ()
+    path = PurePosixPath(output)
+    if _is_cut_out(path.suffix, preset):
+        names = tuple(name for name in names if name != "paper")
+    found: list[LayerFile] = []
+    for kind in dict.fromkeys(wanted.files):
+        if kind == "sequences":
+            name = f"{path.stem}.png" if _has_no_alpha(path.suffix) else path.name
+            found += [LayerFile(f"{LAYERS_FOLDER}/{layer}/{name}", kind, (layer,)) for layer in names]
+        else:
+            found.append(LayerFile(f"{LAYERS_FOLDER}/{path.stem}.{kind}", kind, names))
+    return tuple(found)
+
+
+def check_layers(preset: Preset) -> None:
+    """Raise MissingExtraError if a file is wanted that cannot be written here."""
+    if preset.layers.names and "psd" in preset.layers.files:
+        require_psd_tools()
+
+
+def are_recorded(files: Iterable[LayerFile], record: FrameRecord) -> bool:
+    """Whether a frame was made with these files, by its record."""
+    return all(file.path in record.outputs and set(file.names) <= set(record.layers) for file in files)
+
+
+def is_flattened(pixel_format: PixelFormat) -> bool:
+    """Whether a picture loses its alpha in such a file."""
+    return pixel_format.container == "jpeg"
+
+
+def write_layers(out: Path, files: Sequence[LayerFile], layered: LayeredFrame, pixel_format: PixelFormat) -> None:
+    """Write the layers of a frame. pixel_format: of the frame itself; layers of a JPEG are PNG, for they have alpha.
+
+    Raises OutputError, and FrameError if a frame is too large for one of the formats.
+    """
+    names = list(dict.fromkeys(name for file in files for name in file.names))
+    sequences = {file.names[0]: out / file.path for file in files if file.kind == "sequences"}
+    files_of = {file.kind: out / file.path for file in files if file.kind != "sequences"}
+    for path in (*sequences.values(), *files_of.values()):
+        _make_folder(path.parent)
+    if is_flattened(pixel_format):
+        pixel_format = PixelFormat("png", "uint8")
+    single = pixel_format == PixelFormat("exr", "float")
+    linear = pixel_format.container == "exr"
+    if "exr" in files_of or (sequences and linear):
+        parts = []
+        for layer in layered.layers(names, linear=True):
+            if linear and layer.name in sequences:
+                write_parts(sequences[layer.name], [_part(layer, "")], single=single)
+            if "exr" in files_of:
+                parts.append(_part(layer, layer.name))
+        if "exr" in files_of:
+            write_parts(files_of["exr"], [_beauty(layered), *reversed(parts)], single=single)
+    if "psd" in files_of or (sequences and not linear):
+        made = []
+        for layer in layered.layers(names, linear=False):
+            if not linear and layer.name in sequences:
+                _write_encoded(sequences[layer.name], layer, pixel_format)
+            if "psd" in files_of:
+                made.append(layer)
+        if "psd" in files_of:
+            _write_psd(files_of["psd"], made, layered, deep=pixel_format.depth != "uint8")
+
+
+def copy_layers(out: Path, leader: str, output: str, preset: Preset) -> None:
+    """Give a held drawing the layers of its leader; both are file names in OUT. Raises OutputError."""
+    for source, target in zip(layer_files(leader, preset), layer_files(output, preset), strict=True):
+        _make_folder((out / target.path).parent)
+        try:
+            data = (out / source.path).read_bytes()
+        except OSError as error:
+            raise output_error(out / source.path, error) from error
+        write_atomically(out / target.path, data)
+
+
+def remove_stale(out: Path, before: FrameRecord | None, files: Sequence[LayerFile]) -> None:
+    """Take away layers of an earlier picture of a frame that were not made anew: nobody shall use them with this one."""
+    now = {file.path for file in files}
+    for path in before.outputs if before is not None else ():
+        if path not in now and PurePosixPath(path).parts[0] == LAYERS_FOLDER:
+            with contextlib.suppress(OSError):
+                (out / path).unlink()
+
+
+def _is_cut_out(suffix: str, preset: Preset) -> bool:
+    """Whether nothing lies behind the character."""
+    cut_out = preset.background.rule == "transparent" or preset.output.alpha == "mask"
+    return cut_out and preset.output.alpha != "none" and not _has_no_alpha(suffix)
+
+
+def _has_no_alpha(suffix: str) -> bool:
+    return CONTAINERS.get(suffix.lower()) == "jpeg"
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if folder.exists():
+            raise OutputError(f"{folder} is a file, not a folder", hint="take it away: layers go there") from error
+        raise output_error(folder, error) from error
+
+
+def _write_encoded(path: Path, layer: Layer, pixel_format: PixelFormat) -> None:
+    """Write a layer into a file of sRGB-encoded, straight color."""
+    color, alpha = layer.whole()
+    if color is None:
+        assert alpha is not None
+        write_picture(path, alpha, None, pixel_format)
+    else:
+        write_picture(path, color, alpha, pixel_format)
+
+
+def _part(layer: Layer, name: str) -> Part:
+    color, alpha = layer.whole()
+    if color is not None and alpha is not None:
+        color = color * alpha[..., None]
+    how = {"shade": "multiply", "matte": "none"}.get(layer.name, "over")
+    return Part(name, color, alpha, {"colorcli:layer": layer.name, "colorcli:operation": how})
+
+
+def _beauty(layered: LayeredFrame) -> Part:
+    """The finished frame."""
+    color, alpha = decode_srgb(np.clip(layered.color, 0, 1)), layered.alpha
+    color = color if alpha is None else color * alpha[..., None]
+    return Part("", color, alpha, {"colorcli:layer": "beauty", "colorcli:recomposed": RECOMPOSED})
+
+
+def _write_psd(path: Path, layers: Sequence[Layer], layered: LayeredFrame, deep: bool) -> None:
+    names = {layer.name for layer in layers}
+    laid = []
+    for layer in layers:
+        color, alpha, box = layer.color, layer.alpha, layer.box
+        if 0 in box[2:]:   # of an empty frame
+            box = (0, 0, 1, 1)
+            color, alpha = np.ones((1, 1, 3), np.float32), np.zeros((1, 1), np.float32)
+        elif color is None:
+            assert alpha is not None
+            color, alpha = alpha, None
+        laid.append(
+            PsdLayer(
+                layer.name,
+                left=box[0],
+                top=box[1],
+                color=color,
+                alpha=alpha,
+                visible=_is_shown(layer.name, names, layered),
+                multiply=layer.name == "shade",
+            )
+        )
+    write_psd(path, laid, layered.color, layered.alpha, deep=deep)
+
+
+def _is_shown(name: LayerName, names: set[LayerName], layered: LayeredFrame) -> bool:
+    """Whether a layer is switched on: those that are, are the finished frame."""
+    if name == "line":
+        return layered.preset.finish.lines == "original"
+    if name == "shade":
+        return "color" not in names and "flat" in names
+    return name in ("paper", "color") or (name == "flat" and "color" not in names)
