@@ -1,6 +1,7 @@
 """Which files are the frames of a shot, and which frames were asked for. Names only: nothing is opened."""
 
 import contextlib
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +20,12 @@ from colorcli.images import CONTAINERS
 FRAME_SUFFIXES = frozenset(CONTAINERS)
 KEY_STEMS = ("key", "ref")  # key.png and ref.0001.tga lie beside the frames but are none
 MAX_FRAMES_ASKED = 1_000_000
+MOST_FOLDERS = 20_000
 # A folder that holds one of these, and our name in its first line, is a result of ours, not a shot.
 OUTPUT_MARKS = ("manifest.json", "prepare.json")
 OUTPUT_SCHEMA = b'"schema": "colorcli/'
+
+log = logging.getLogger(__name__)
 
 LAST_NUMBER = re.compile(r"(.*?)(-?\d+)\.[^.]+", re.DOTALL)
 # Frames in the words of Open Job Description, as one of its tasks gets them: --frames openjd:1-5:2,9
@@ -428,15 +432,22 @@ def _nothing_there(root: Path, ignored: Sequence[str], keys: Sequence[str], pass
 
 
 def _folders(root: Path, leave_out: set[Path], passed_over: list[str]) -> Iterator[Path]:
-    """root and every folder under it, in order of name, each real folder once; fills `passed_over`."""
+    """root and every folder under it, in order of name, each real folder once; fills `passed_over`.
+
+    A link to a folder is followed, but not one to a folder that root lies in, nor one that lies behind another link:
+    two links are enough to come by the whole disk. Raises ShotError for more than MOST_FOLDERS.
+    """
     seen: set[Path] = set()
-    waiting = [root]
+    top = root.resolve()
+    waiting = [(root, False)]   # folders, and whether a link has led there
     while waiting:
-        folder = waiting.pop()
+        folder, behind_link = waiting.pop()
         real = folder.resolve()
         if real in seen or real in leave_out:
             continue
         seen.add(real)
+        if len(seen) > MOST_FOLDERS:
+            raise ShotError(f"{root} holds more than {MOST_FOLDERS} folders", hint="give the folders of the shots")
         if folder != root and is_result(folder):
             passed_over.append(folder.name)
             continue
@@ -445,4 +456,9 @@ def _folders(root: Path, leave_out: set[Path], passed_over: list[str]) -> Iterat
             below = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
         except OSError as error:
             raise ShotError(f"{folder} cannot be listed: {error.strerror}", hint="check its permissions") from error
-        waiting.extend(sorted(below, reverse=True))
+        for entry in sorted(below, reverse=True):
+            is_link = entry.is_symlink()
+            if is_link and (behind_link or top.is_relative_to(entry.resolve())):
+                log.warning("%s is passed over: the link leads out of the tree", entry)
+            else:
+                waiting.append((entry, behind_link or is_link))
