@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -69,6 +69,8 @@ def color(
     chunk: opt.Chunk = None,
     out: Out = None,
     image_format: FormatChoice = None,
+    layers: opt.Layers = None,
+    layers_as: opt.LayersAs = None,
     overwrite: Overwrite = False,
     thorough: Thorough = False,
     preset: opt.PresetName = "cel",
@@ -105,7 +107,7 @@ def color(
         overwrite=overwrite,
         thorough=thorough,
         preset=preset,
-        overrides=with_short_cuts(overrides or (), model, image_format, steady),
+        overrides=[*with_short_cuts(overrides or (), model, image_format, steady), *with_layers(layers, layers_as)],
         files=files or (),
         engine=engine,
         max_pixels=max_pixels,
@@ -140,6 +142,26 @@ def with_short_cuts(
     if steady is not None:
         short_cuts.append(f"steady.on={str(steady).lower()}")
     return [*overrides, *short_cuts]
+
+
+def with_layers(layers: Sequence[str] | None, kinds: Sequence[str] | None) -> list[str]:
+    """The settings that --layers and --layers-as are short for. Raises UsageError for a name that is none."""
+    from colorcli.presets import LayerFiles, LayerName
+
+    short_cuts = []
+    for option, key, given, known in (
+        ("--layers", "names", layers, get_args(LayerName)), ("--layers-as", "files", kinds, get_args(LayerFiles)),
+    ):
+        names = [name.strip() for text in given or () for name in text.split(",")]
+        names = [one for name in names for one in (known if name == "all" and key == "names" else [name])]
+        for name in names:
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+                raise UsageError(f"{option} {name or given} is not known", hint=hint)
+        if names:
+            short_cuts.append(f"layers.{key}=[{', '.join(dict.fromkeys(names))}]")
+    return short_cuts
 
 
 def check_shots(shots: Sequence[str], has_ref: bool, commands: Sequence[str]) -> None:

@@ -47,6 +47,7 @@ def show_plan(request: "ShotRequest", engine: str = "torch") -> int:
 
 
 def _show(plan: "ShotPlan") -> None:
+    from colorcli.shot.layer_files import layer_files
     from colorcli.shot.plan import outputs_there
 
     console.say(f"shot    {plan.name} in {plan.folder}")
@@ -70,6 +71,8 @@ def _show(plan: "ShotPlan") -> None:
         console.say(f"frames  {len(plan.jobs)}: {to}{again}")
     else:
         console.say("frames  none")
+    for file in layer_files(plan.jobs[0].output.name, plan.request.preset) if plan.jobs else ():
+        console.say(f"layers  {', '.join(file.names)} in {plan.out / file.path}")
     for problem in plan.problems:
         console.warn(problem.message, problem.hint)
     console.say()

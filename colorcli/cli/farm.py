@@ -9,7 +9,7 @@ import typer
 
 from colorcli import console
 from colorcli.cli import options as opt
-from colorcli.cli.color import FormatChoice, Overwrite, check_shots, make_request, with_short_cuts
+from colorcli.cli.color import FormatChoice, Overwrite, check_shots, make_request, with_layers, with_short_cuts
 from colorcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def openjd(
     frames: opt.Frames = None,
     out: Out = None,
     image_format: FormatChoice = None,
+    layers: opt.Layers = None,
+    layers_as: opt.LayersAs = None,
     overwrite: Overwrite = False,
     preset: opt.PresetName = "cel",
     overrides: opt.Set = None,
@@ -107,7 +109,7 @@ def openjd(
         out=out,
         overwrite=overwrite,
         preset=preset,
-        overrides=with_short_cuts(overrides or (), model, image_format, steady),
+        overrides=[*with_short_cuts(overrides or (), model, image_format, steady), *with_layers(layers, layers_as)],
         files=files or (),
         engine=engine,
         max_pixels=max_pixels,

@@ -154,6 +154,27 @@ SetFile = Annotated[
         "Repeatable.",
     ),
 ]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layers",
+        metavar="NAMES",
+        rich_help_panel=WHERE,
+        show_default=False,
+        help="Also layers for a compositor, in OUT/layers: color,line,matte,flat,shade,paper, or all",
+    ),
+]
+LayersAs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layers-as",
+        metavar="KIND",
+        rich_help_panel=WHERE,
+        show_default=False,
+        help="sequences (a folder for each layer), exr (a file of many parts a frame), psd; several with commas  "
+        "[default: sequences]",
+    ),
+]
 Steady = Annotated[
     bool | None,
     typer.Option(

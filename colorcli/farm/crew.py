@@ -41,7 +41,7 @@ from colorcli.presets import Preset
 from colorcli.shot.drawings import Drawings
 from colorcli.shot.engine import Colorizer, Engine, library_versions
 from colorcli.shot.manifest import FrameRecord, ModelEntry, write_atomically
-from colorcli.shot.plan import FrameJob, ShotPlan
+from colorcli.shot.plan import FrameJob, ShotPlan, make_out_folder
 from colorcli.variants import Variant
 
 MOST_ATTEMPTS = 3              # of a frame, each with a worker that was lost
@@ -709,10 +709,13 @@ def _keep(task: _Task, done: Done) -> None:
     """Write what came back and keep the record; in a thread of its own, as disks are slow."""
     try:
         record = done.record
+        digests = {**record.outputs, record.output or "": record.output_sha256}
         for name, content in (done.files or {}).items():
-            if name == record.output and hashlib.sha256(content).hexdigest() != record.output_sha256:
+            if hashlib.sha256(content).hexdigest() != digests.get(name):
                 raise FrameError(f"{name} was damaged on its way back", hint="run the same command again")
-            write_atomically(task.job.output.with_name(name), content)
+            path = task.job.output.parent / name
+            make_out_folder(path.parent)
+            write_atomically(path, content)
         task.future.set_result(record if record.status == "failed" else task.keep(record))
     except BaseException as error:
         task.future.set_exception(error)

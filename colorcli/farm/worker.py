@@ -311,7 +311,7 @@ class Worker:
         files: Files | None = None
         if self._store is not None and record.status == "written":
             assert self._hand is not None and record.output is not None
-            files = _taken(self._hand.plan.out, [record.output])
+            files = _taken(self._hand.plan.out, [*record.outputs, record.output])
         self._answer(Done(self._hand_shot, record, files))
 
     def _warn(self, text: str) -> None:

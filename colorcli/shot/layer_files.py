@@ -115,11 +115,13 @@ def copy_layers(out: Path, leader: str, output: str, preset: Preset) -> None:
         write_atomically(out / target.path, data)
 
 
-def remove_stale(out: Path, before: FrameRecord | None, files: Sequence[LayerFile]) -> None:
-    """Take away layers of an earlier picture of a frame that were not made anew: nobody shall use them with this one."""
-    now = {file.path for file in files}
-    for path in before.outputs if before is not None else ():
-        if path not in now and PurePosixPath(path).parts[0] == LAYERS_FOLDER:
+def remove_stale(out: Path, before: Iterable[str], now: Iterable[str]) -> None:
+    """Take away layers of a frame's earlier picture that were not made anew: nobody shall lay them over this one.
+
+    before, now: paths in OUT, from the records.
+    """
+    for path in set(before) - set(now):
+        if PurePosixPath(path).parts[0] == LAYERS_FOLDER:
             with contextlib.suppress(OSError):
                 (out / path).unlink()
 

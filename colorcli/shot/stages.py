@@ -842,7 +842,6 @@ class ShotRun:
         else:
             color, alpha = finish_frame(layer, prepared, key, preset)
         write_picture(look.job.output, color, alpha, file_format)
-        remove_stale(self.plan.out, look.known, files)
         digest, stamp = new_digest(look.job.output)
         seconds = (look.record.seconds or 0.0) + ready.seconds + time.monotonic() - clock
         record = look.record.model_copy(
@@ -891,7 +890,6 @@ class ShotRun:
             raise output_error(source, error) from error
         copy_layers(self.plan.out, leader.output, look.job.output.name, self.engine.preset)
         write_atomically(look.job.output, data)
-        remove_stale(self.plan.out, look.known, layer_files(look.job.output.name, self.engine.preset))
         digest, stamp = new_digest(look.job.output)
         record = look.record.model_copy(
             update={
@@ -989,6 +987,8 @@ class ShotRun:
         # A journal does not grow with every run that finds nothing changed.
         if known is not None and record.status in ("skipped", "missing") and _says_the_same(record, known):
             return known
+        if known is not None and record.status in ("written", "held"):
+            remove_stale(self.plan.out, known.outputs, record.outputs)
         # The newest record counts, and it may be that of a machine whose clock is an hour ahead.
         record = record.model_copy(update={"finished": later_than(known.finished if known else "")})
         self._journal.add(record)
