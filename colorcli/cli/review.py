@@ -83,7 +83,9 @@ def review(
     told = (lambda name, done, total: None) if quiet else Waiting().tell
     album = Album()
     reviewed = [
-        review_shot(folder, album, name=name, drawings=drawings, longest=longest, told=partial(told, name or folder.name))
+        review_shot(
+            folder, album, name=name, drawings=drawings, longest=longest, told=partial(told, name or folder.name)
+        )
         for folder, name in found
     ]
     title = reviewed[0].name if len(reviewed) == 1 else outs[0].resolve().name

@@ -193,6 +193,8 @@ def _medians(color: Float, regions: Regions) -> Float:
     deep = regions.depth.reshape(-1) >= RIM_PX
     has_depth = np.bincount(flat[deep], minlength=regions.count + 1) > 0
     counted = np.flatnonzero((flat > 0) & (deep | ~has_depth[flat]))
+    if not len(counted):
+        return medians
     order = counted[np.argsort(flat[counted], kind="stable")]
     numbers, starts = np.unique(flat[order], return_index=True)
     pixels = color.reshape(-1, 3)

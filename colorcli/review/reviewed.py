@@ -158,9 +158,12 @@ def review_shot(
         seen.look = None   # labels and color are large
         seen_frames.append(seen)
         told(done, len(records))
-    unread = [seen.unread for seen in seen_frames if seen.unread]
-    if unread:
-        notes.append(f"{len(unread)} drawings cannot be shown: {unread[0]}" + (", ..." if len(unread) > 1 else ""))
+    # Why the drawing of a failed frame cannot be read is told there.
+    unread = [seen.unread for seen, one in zip(seen_frames, measured, strict=True)
+              if seen.unread and one.record.status != "failed"]
+    if unread and places.drawings.is_dir():
+        count = f"{len(unread)} drawings" if len(unread) > 1 else "a drawing"
+        notes.append(f"{count} cannot be shown: {unread[0]}" + (", ..." if len(unread) > 1 else ""))
     first = worth_a_look(measured)
     frames = tuple(
         ReviewedFrame(one, seen.before, seen.after, seen.thumb, ticks, tuple(first.get(place, ())))

@@ -34,6 +34,7 @@ class Reason:
     kind: str      # failed, file, jump, flicker, palette, shares, character
     weight: float  # larger is more urgent
     words: str
+    colors: tuple[str, str] | None = None   # #rrggbb, what was and what is
 
 
 def worth_a_look(frames: Sequence[Measured]) -> dict[int, list[Reason]]:
@@ -84,13 +85,10 @@ def _jumps(frames: Sequence[Measured]) -> Mapping[int, Reason]:
         change = frames[place].change if into else frames[place + 1].change
         assert change is not None
         count = f"{change.jumped:.0%} of the character"
-        example = ""
-        if change.jumps:
-            largest = change.jumps[0]
-            colors = (largest.before, largest.after) if into else (largest.after, largest.before)
-            example = f", the largest {colors[0]} → {colors[1]}"
-        since = "against both neighbors" if into and out else "since the frame before"
-        reasons[place] = Reason("jump", 20 + 60 * share, f"{count} has another color {since}{example}")
+        largest = change.jumps[0] if change.jumps else None
+        colors = None if largest is None else (largest.before, largest.after)[:: 1 if into else -1]
+        where = "than both neighbors" if into and out else "than the frame before" if into else "than the frame after"
+        reasons[place] = Reason("jump", 20 + 60 * share, f"{count} has another color {where}", colors)
         left[place] = left[place + 1] = 0.0
     return reasons
 

@@ -10,7 +10,7 @@
   const boxes = by("boxes"), slate = by("slate"), split = by("split"), slider = by("frame"), marks = by("marks");
   const play = by("play"), rate = by("rate"), loop = by("loop"), said = by("said"), probe = by("probe");
   const context = canvas.getContext("2d");
-  const state = { shot: 0, place: 0, playing: false, view: "wipe", split: 0.5, loop: true, shown: null };
+  const state = { shot: 0, place: 0, playing: false, view: "wipe", split: 0.5, loop: true, changes: true, shown: null };
 
   const shot = () => data.shots[state.shot];
   const frames = () => shot().frames;
@@ -125,7 +125,7 @@
 
   function paintBoxes(frame) {
     boxes.replaceChildren();
-    if (state.playing || state.view === "before") return;
+    if (state.playing || !state.changes || state.view === "before") return;
     for (const jump of frame.jumps) {
       const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
       const [x, y, width, height] = jump.box;
@@ -316,8 +316,15 @@
     loop.setAttribute("aria-pressed", String(on));
   }
 
+  function setChanges(on) {
+    state.changes = on;
+    by("changes").setAttribute("aria-pressed", String(on));
+    draw();
+  }
+
   function setPixels(on) {
     stage.classList.toggle("pixels", on);
+    if (on) stage.tabIndex = 0; else stage.removeAttribute("tabindex");
     by("zoom").setAttribute("aria-pressed", String(on));
   }
 
@@ -341,6 +348,7 @@
   split.addEventListener("input", () => setSplit(Number(split.value) / 100));
   rate.addEventListener("input", retime);
   loop.addEventListener("click", () => setLoop(!state.loop));
+  by("changes").addEventListener("click", () => setChanges(!state.changes));
   by("zoom").addEventListener("click", () => setPixels(!stage.classList.contains("pixels")));
   by("backdrop").addEventListener("change", (event) => setBackdrop(event.target.value));
   by("shot-select")?.addEventListener("change", (event) => enter(Number(event.target.value)));
@@ -458,6 +466,7 @@
     3: () => setView("after"),
     "[": () => setSplit(state.split - 0.05),
     "]": () => setSplit(state.split + 0.05),
+    x: () => setChanges(!state.changes),
     z: () => setPixels(!stage.classList.contains("pixels")),
     b: () => setBackdrop(BACKDROPS[(BACKDROPS.indexOf(stage.dataset.backdrop) + 1) % BACKDROPS.length]),
     l: () => setLoop(!state.loop),
@@ -470,6 +479,7 @@
     if (target.matches("select, input:not([type=range]), textarea")) return;
     // Keys that a focused control answers itself.
     if (event.key === " " && target.matches("button, summary")) return;
+    if (target === stage && event.key.startsWith("Arrow")) return;
     if (target.matches("input[type=range]") && /^(Arrow|Home|End|Page)/.test(event.key) && !(target === slider && event.shiftKey)) return;
     const act = KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
     if (!act || !frames().length) return;
