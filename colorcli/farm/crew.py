@@ -66,7 +66,7 @@ class LostError(Exception):
 
 
 class Cluster(Protocol):
-    """Machines on which workers run. Called from one thread."""
+    """Machines on which workers run. Called from one thread, but for `settle`."""
 
     @property
     def most(self) -> int | None:
@@ -74,6 +74,9 @@ class Cluster(Protocol):
 
     def open(self) -> None:
         """Connect. Raises ColorcliError."""
+
+    def settle(self) -> None:
+        """Set right what opening it has changed for the thread that runs the shot; called in that one."""
 
     def places(self) -> Sequence[Hashable]:
         """Where workers may be, best first. Raises ColorcliError if the cluster is gone."""
@@ -209,6 +212,7 @@ class ClusterCrew:
         self._stop = threading.Event()
         self._stopped = threading.Event()
         self._connected = threading.Event()
+        self._settled = False
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="keep")
@@ -274,6 +278,7 @@ class ClusterCrew:
 
     def news(self) -> Sequence[str]:
         """What was not told yet."""
+        self._settle()
         told: list[str] = []
         with contextlib.suppress(IndexError):
             while True:
@@ -295,6 +300,7 @@ class ClusterCrew:
 
     def stop(self) -> None:
         """Wait for the frames that are being colored, and cancel the others; nothing is left of the shot then."""
+        self._settle()
         if self._connected.is_set() and not all(future.done() for future in self._given):
             self._stopped.clear()
             self._stop.set()
@@ -308,9 +314,14 @@ class ClusterCrew:
     def close(self) -> None:
         """Send the workers home."""
         self._closing.set()
-        if self._thread is not None:
+        if self._thread is not None and self._connected.is_set():   # else it may never come back from there
             self._thread.join(SECONDS_TO_CLOSE)
         self._writers.shutdown(wait=False, cancel_futures=True)
+
+    def _settle(self) -> None:
+        if self._connected.is_set() and not self._settled:
+            self._settled = True
+            self._cluster.settle()
 
     # What follows runs in the thread that speaks to the cluster.
 

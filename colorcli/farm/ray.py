@@ -5,6 +5,8 @@ import importlib
 import logging
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,6 +98,11 @@ class RayCluster:
             hint = "ray start --head starts one; --on ray needs none" if here else "is it running, of the same version?"
             raise DeviceError(f"{what}: {_first_line(error)}", hint=hint) from error
         self._ray = ray
+
+    def settle(self) -> None:
+        """Take SIGTERM back: Ray's own handler for it lets the process abort three seconds later."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
     def places(self) -> Sequence[Place]:
         """A place a GPU, or where none is asked for or none is there, one or more a machine with CPUs of its own."""
