@@ -44,7 +44,6 @@ class ShotRequest:
 
     shots: tuple[str, ...]             # folders, trees, patterns, pictures
     refs: tuple[str, ...] = ()         # keys, folders of keys, or patterns with {shot}; none: key.* beside the frames
-    only: tuple[str, ...] = ()         # names of shots in a tree; none: all of them
     out: Path | None = None            # None: <SHOT>_color beside the shot
     frames: str | None = None          # "1-100x2,120"
     chunk: str | None = None           # "3/10"
@@ -54,6 +53,7 @@ class ShotRequest:
     max_pixels: int = MAX_PIXELS       # a frame, a mask or a key with more is not decoded
     preset: Preset = field(default_factory=Preset)
     preset_name: str = "cel"
+    only: tuple[str, ...] = ()         # names of shots in a tree; none: all of them
 
 
 @dataclass(frozen=True)
