@@ -546,3 +546,26 @@ class RunReporter:
     def finished(self, totals: "Totals") -> None:
         """The run is over, however it ended."""
         self._dialect.end()
+
+
+class PartReporter:
+    """Tells a part of a run as a part of the whole: the frames before it count, and its end is not the run's."""
+
+    def __init__(self, whole: RunReporter, before: int, total: int) -> None:
+        """before: frames of the parts before this one. total: frames of all parts."""
+        self._whole, self._before, self._total = whole, before, total
+
+    def started(self, plan: "ShotPlan") -> None:
+        """A shot begins."""
+        self._whole.started(plan)
+
+    def frame(self, record: "FrameRecord", done: int, total: int) -> None:
+        """A frame is settled."""
+        self._whole.frame(record, self._before + done, self._total)
+
+    def warning(self, text: str) -> None:
+        """Something is wrong that stops nothing."""
+        self._whole.warning(text)
+
+    def finished(self, totals: "Totals") -> None:
+        """The part is over, and the run goes on."""

@@ -96,7 +96,7 @@ def color(
     """Color every frame of a shot from one key. A second run colors only what changed."""
     console.start_logging(console.QUIET if quiet else verbose)
     check_shots(shots or (), bool(refs), subcommands(context))
-    request = make_request(
+    requests = make_requests(
         shots or (),
         refs=refs or (),
         only=one_shot or (),
@@ -118,12 +118,13 @@ def color(
     machine = Machine(device, attention.value, precision.value, memory.value, batch, compiled.value, engine)
     elsewhere = Elsewhere(on, workers, collect)
     if dry_run:
-        from colorcli.cli.dry_run import show_plan
+        from colorcli.cli.dry_run import show_plans
 
-        check_networks_engine(request.preset, machine)
+        for request in requests:
+            check_networks_engine(request.preset, machine)
         check_elsewhere(elsewhere, device)
-        return show_plan(request, machine.engine)
-    return render(request, machine, progress=progress.value, quiet=quiet, elsewhere=elsewhere)
+        return show_plans(requests, machine.engine)
+    return render(requests, machine, progress=progress.value, quiet=quiet, elsewhere=elsewhere)
 
 
 def subcommands(context: typer.Context) -> tuple[str, ...]:
@@ -177,6 +178,31 @@ def check_shots(shots: Sequence[str], has_ref: bool, commands: Sequence[str]) ->
         near = get_close_matches(shot, [name for name in commands if name[0] != "<"], n=1, cutoff=0.75)
         if near and len(shots) == 1 and not has_ref:
             raise UsageError(f"there is no shot and no command called {shot}", hint=f"did you mean colorcli {near[0]}?")
+
+
+def make_requests(shots: Sequence[str], **typed: Any) -> "list[ShotRequest]":
+    """Bring what was typed into requests: one for all shots that are named, and one for each of a shot list.
+
+    typed: the other arguments of `make_request`. They count for every shot of a list that says nothing else; `--set`
+    comes on top of what it says, and `-o` takes the place of the list's own folder. Raises what `make_request` raises.
+    """
+    from colorcli.shot.shot_list import is_shot_list, read_shot_list
+
+    named = [shot for shot in shots if not is_shot_list(shot)]
+    requests = [make_request(named, **typed)] if named else []
+    for text in dict.fromkeys(shots):
+        if is_shot_list(text):
+            for one in read_shot_list(Path(text), typed["out"]):
+                own = {
+                    "refs": one.refs or typed["refs"],
+                    "masks": one.masks or typed["masks"],
+                    "frames": one.frames or typed["frames"],
+                    "out": one.out,
+                    "preset": one.preset or typed["preset"],
+                    "overrides": [*one.overrides, *typed["overrides"]],
+                }
+                requests.append(make_request([one.shot], **typed | own))
+    return requests
 
 
 def make_request(

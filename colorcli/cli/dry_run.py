@@ -11,8 +11,31 @@ if TYPE_CHECKING:
     from colorcli.shot.plan import ShotPlan, ShotRequest
 
 
-def show_plan(request: "ShotRequest", engine: str = "torch") -> int:
-    """Print the plan of every shot. Raises the first thing that stops a shot, after all others are told."""
+def show_plans(requests: "Sequence[ShotRequest]", engine: str = "torch") -> int:
+    """Print what would happen with each request. Raises the first thing that stops one, after all others are told."""
+    from colorcli.shot.plan import plan_requests
+
+    errors: list[ColorcliError] = []
+    for request in requests:
+        try:
+            show_plan(request, engine)
+        except ColorcliError as failure:
+            errors.append(failure)
+    if not errors:
+        if len(requests) > 1:
+            plan_requests(requests)   # what is wrong between them
+        console.say("a dry run: nothing was colored")
+        return 0
+    for other in errors[1:]:
+        console.warn(other.message, other.hint)
+    raise errors[0]
+
+
+def show_plan(request: "ShotRequest", engine: str = "torch") -> None:
+    """Print the plan of every shot of a request.
+
+    Raises the first thing that stops a shot, after all others are told.
+    """
     from colorcli.model.lora_file import check_loras
     from colorcli.model.onnx_networks import check_networks
     from colorcli.model.weights import find_weights, require_whole
@@ -42,8 +65,6 @@ def show_plan(request: "ShotRequest", engine: str = "torch") -> int:
         for other in errors[1:]:
             console.warn(other.message, other.hint)
         raise errors[0]
-    console.say("a dry run: nothing was colored")
-    return 0
 
 
 def _show(plan: "ShotPlan") -> None:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,40 +38,86 @@ class Machine:
 
 
 def render(
-    request: "ShotRequest", machine: Machine, *, progress: str, quiet: bool, elsewhere: Elsewhere = HERE
+    requests: "Sequence[ShotRequest]", machine: Machine, *, progress: str, quiet: bool, elsewhere: Elsewhere = HERE
 ) -> int:
-    """Color what is asked for and give the exit status. Raises what stops the run as a whole."""
-    from colorcli.shot.plan import plan_shots
-    from colorcli.shot.run import run_plans
-    from colorcli.shot.stand_in import STAND_IN, stand_in_entry, stand_in_variant
+    """Color what is asked for and give the exit status. Raises what stops the run as a whole.
+
+    Requests with the same settings are colored together; a model that the next settings need as well stays loaded.
+    """
+    from colorcli.shot.plan import plan_requests
 
     check_engine(machine.device, machine.attention, machine.precision)
-    check_networks_engine(request.preset, machine)
+    for request in requests:
+        check_networks_engine(request.preset, machine)
     check_elsewhere(elsewhere, machine.device)
-    at_once = parse_batch(machine.batch)
+    parse_batch(machine.batch)
     if (export := Path(machine.engine).expanduser()).is_dir():
         machine = replace(machine, engine=str(export.absolute()))   # workers start in other folders
     dialect = console.dialect_named(progress, quiet)
     try:
-        plans = plan_shots(request)
-        reporter = console.RunReporter(dialect, sum(len(plan.jobs) for plan in plans), quiet=quiet)
-        load = partial(load_for, machine, network_rows(request.preset, left_to_color(plans)))
-        model = variant = None
-        if machine.engine == STAND_IN:
-            model, variant = stand_in_entry(request.preset.model), stand_in_variant(request.preset.model)
-            reporter.warning(f"--engine {STAND_IN}: these pictures try a set-up, no model colors them")
-        with open_crew(
-            elsewhere, request.preset, load, model=model, variant=variant, at_once=at_once, device=machine.device
-        ) as crew:
-            result = run_plans(
-                plans, request.preset, reporter, load_colorizer=partial(load, request.preset), model=model,
-                variant=variant, at_once=at_once, crew=crew,
-            )  # fmt: skip
+        plans = plan_requests(requests)
+        result = _color_all(plans, machine, elsewhere, dialect, quiet)
     except ColorcliError as failure:
         dialect.failed(failure.message)
         raise
     summarize(result, plans, dialect)
     return result.exit_code
+
+
+def _color_all(
+    plans: "Sequence[ShotPlan]", machine: Machine, elsewhere: Elsewhere, dialect: console.Dialect, quiet: bool
+) -> "RunResult":
+    """Color the plans, those of one preset after the other."""
+    from colorcli.shot.run import joined_results, run_plans
+    from colorcli.shot.stand_in import STAND_IN, stand_in_entry, stand_in_variant
+
+    at_once = parse_batch(machine.batch)
+    total = sum(len(plan.jobs) for plan in plans)
+    reporter = console.RunReporter(dialect, total, quiet=quiet)
+    if machine.engine == STAND_IN:
+        reporter.warning(f"--engine {STAND_IN}: these pictures try a set-up, no model colors them")
+    presets = _distinct([plan.request.preset for plan in plans])
+    kept: dict[Any, Any] = {}
+    results: list[RunResult] = []
+    done = 0
+    try:
+        for preset in presets:
+            group = [plan for plan in plans if plan.request.preset == preset]
+            load = partial(load_for, machine, network_rows(preset, left_to_color(group)))
+            model = variant = None
+            if machine.engine == STAND_IN:
+                model, variant = stand_in_entry(preset.model), stand_in_variant(preset.model)
+            with open_crew(
+                elsewhere, preset, load, model=model, variant=variant, at_once=at_once, device=machine.device
+            ) as crew:
+                results.append(run_plans(
+                    group, preset, console.PartReporter(reporter, done, total),
+                    load_colorizer=partial(_load_or_keep, kept, load, preset), model=model, variant=variant,
+                    at_once=at_once, crew=crew,
+                ))  # fmt: skip
+            done += sum(len(plan.jobs) for plan in group)
+            if results[-1].is_over:
+                break
+        return joined_results(results)
+    finally:
+        reporter.finished(joined_results(results).totals)
+
+
+def _distinct(presets: "Sequence[Preset]") -> "list[Preset]":
+    found: list[Preset] = []
+    for preset in presets:
+        if preset not in found:
+            found.append(preset)
+    return found
+
+
+def _load_or_keep(kept: dict[Any, Any], load: "Callable[[Preset], Any]", preset: "Preset") -> Any:
+    """Load the colorizer of a preset, unless the one that is loaded (in `kept`) is the same."""
+    wanted = (preset.model, preset.lora, canvas_area(preset))
+    if wanted not in kept:
+        kept.clear()   # two large models at once would not fit
+        kept[wanted] = load(preset)
+    return kept[wanted]
 
 
 def check_engine(device: str, attention: str, precision: str = "auto") -> None:

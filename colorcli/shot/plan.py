@@ -154,6 +154,16 @@ def plan_shots(request: ShotRequest) -> list[ShotPlan]:
     return list(survey.plans)
 
 
+def plan_requests(requests: Sequence[ShotRequest]) -> list[ShotPlan]:
+    """Plan several requests that are colored in one run. Raises what `plan_shots` raises, and what is wrong between
+    them: two frames with one output name, two settings in one folder."""
+    plans = [plan for request in requests for plan in plan_shots(request)]
+    if len(requests) > 1:
+        for clash in (*_clashes(plans), *_mixtures(plans)):
+            raise clash
+    return plans
+
+
 def survey_shots(request: ShotRequest) -> Survey:
     """Like `plan_shots`, but what is wrong with one shot is listed and does not hide what is wrong with the others.
 
@@ -620,6 +630,17 @@ def _clashes(plans: Sequence[ShotPlan]) -> Iterator[UsageError]:
                         hint="color them into two folders, or name another one with -o",
                     )
                 taken[path] = job
+
+
+def _mixtures(plans: Sequence[ShotPlan]) -> Iterator[UsageError]:
+    """Folders that would hold frames of different settings: nobody could tell from the manifest which is right."""
+    presets: dict[Path, Preset] = {}
+    for plan in plans:
+        if presets.setdefault(plan.out.resolve(), plan.request.preset) != plan.request.preset:
+            yield UsageError(
+                f"{plan.out} would hold frames of {plan.name} that are colored with different settings",
+                hint="give each of its entries in the list an `out` of its own",
+            )
 
 
 def _mask_folder_error(folder: Path) -> ColorcliError | None:

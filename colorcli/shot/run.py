@@ -30,6 +30,8 @@ from colorcli.variants import Variant
 
 __all__ = ["Colorizer", "Crew", "Reporter", "RunResult", "open_engine", "run_plans"]
 
+INTERRUPTED, TERMINATED = 130, 143   # exit codes
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -39,6 +41,26 @@ class RunResult:
     exit_code: int                       # 0, 7, 130, 143, or that of `error`
     error: ColorcliError | None          # what stopped the run, or a shot
     failed: tuple[FrameRecord, ...]      # in order
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more would come of it: somebody stopped it, the disk is full, there are no weights."""
+        if self.error is not None:
+            return not isinstance(self.error, (KeyImageError, ShotError))
+        return self.exit_code in (INTERRUPTED, TERMINATED)
+
+
+def joined_results(results: Sequence[RunResult]) -> RunResult:
+    """How a run of several parts ended: as its last one if that is over, else as one that a shot's fault has ended."""
+    totals = sum((result.totals for result in results), start=Totals())
+    wrong = sorted((result for result in results if result.exit_code), key=lambda result: result.error is None)
+    told = results[-1] if results and results[-1].is_over else next(iter(wrong), None)
+    return RunResult(
+        totals.model_copy(update={"seconds": round(totals.seconds, 3)}),
+        told.exit_code if told else 0,
+        told.error if told else None,
+        tuple(record for result in results for record in result.failed),
+    )
 
 
 def run_plans(
@@ -102,9 +124,9 @@ def run_plans(
     except ColorcliError as problem:
         error, exit_code = problem, problem.exit_code
     except KeyboardInterrupt:
-        exit_code = 130
+        exit_code = INTERRUPTED
     except Terminated:
-        exit_code = 143
+        exit_code = TERMINATED
     finally:
         totals = totals.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
         reporter.finished(totals)

@@ -56,8 +56,10 @@ def is_shot_list(text: str) -> bool:
     return Path(text).suffix.lower() in SUFFIXES and not Path(text).is_dir()
 
 
-def read_shot_list(path: Path) -> list[ListedShot]:
+def read_shot_list(path: Path, out: Path | None = None) -> list[ListedShot]:
     """Read a list; relative paths in it are seen from its folder.
+
+    out: a folder that takes the place of the one that the list names for all its shots.
 
     Raises PresetError, with the line, if it is missing, no YAML, or says what no list may say; and for a shot that is
     named twice.
@@ -71,7 +73,8 @@ def read_shot_list(path: Path) -> list[ListedShot]:
     if not listed.shots:
         raise PresetError(f"{path} names no shot", hint=f"write them as {EXAMPLE}")
     folder = path.parent
-    found = [_listed(entry, listed, folder) for entry in listed.shots]
+    below = out if out is not None or listed.out is None else _seen(listed.out, folder)
+    found = [_listed(entry, listed, folder, below) for entry in listed.shots]
     named: dict[tuple[str, str | None], int] = {}
     for number, one in enumerate(found, start=1):
         before = named.setdefault((one.shot, one.frames), number)
@@ -83,17 +86,13 @@ def read_shot_list(path: Path) -> list[ListedShot]:
     return found
 
 
-def _listed(entry: ListEntry, listed: ListFile, folder: Path) -> ListedShot:
-    out = entry.out
-    if out is not None:
-        out_folder: Path | None = _seen(out, folder)
-    else:
-        out_folder = None if listed.out is None else _seen(listed.out, folder) / _place_below(entry.shot)
+def _listed(entry: ListEntry, listed: ListFile, folder: Path, below: Path | None) -> ListedShot:
+    own = None if below is None else below / _place_below(entry.shot)
     preset = entry.preset or listed.preset
     return ListedShot(
         shot=str(_seen(entry.shot, folder)),
         refs=tuple(str(_seen(ref, folder)) for ref in _texts(entry.ref) or _texts(listed.ref)),
-        out=out_folder,
+        out=own if entry.out is None else _seen(entry.out, folder),
         frames=None if entry.frames is None else str(entry.frames),
         masks=tuple(str(_seen(mask, folder)) for mask in _texts(entry.masks)),
         preset=str(_seen(preset, folder)) if preset is not None and _is_file(preset) else preset,
