@@ -10,7 +10,7 @@ import pytest
 from colorcli.errors import ShotError
 from colorcli.presets import Preset, SamplingSettings
 from colorcli.shot.frames import FrameRange
-from colorcli.shot.manifest import FrameRecord, read_manifest, record_line, write_manifest
+from colorcli.shot.manifest import FrameRecord, read_manifest, read_records, record_line, write_manifest
 from colorcli.shot.verify import Expected, Finding, verify, verify_all
 from tests.shot.studio import MODEL, FakeColorizer, color, draw, draw_key, draw_shot, drawing
 
@@ -383,7 +383,7 @@ def test_layers_of_a_frame_are_looked_at_too(out):
 
     (out / "line").mkdir()
     draw(out / "line" / "walk.0001.png", 1)
-    record = FrameRecord.model_validate_json((out / "frames.jsonl").read_bytes().splitlines()[0])
+    (record,) = [record for record in read_records(out) if record.number == 1]
     layers = {"line/walk.0001.png": file_digest(out / "line" / "walk.0001.png")}
     line = record_line(record.model_copy(update={"outputs": layers}))
     edit_line(out / "frames.jsonl", "walk.0001", lambda _: line + b"\n")
