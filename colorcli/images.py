@@ -9,9 +9,10 @@ import re
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, Literal
 
 import cv2
@@ -33,6 +34,7 @@ EXTENSIONS: dict[Container, str] = {"png": ".png", "tiff": ".tif", "tga": ".tga"
 DEPTHS: dict[str, Depth] = {"uint8": "uint8", "uint16": "uint16", "half": "half", "float": "float"}
 READABLE = "expected PNG, TIFF, TGA, JPEG or EXR; save it again from the paint program"
 PNG_FILTER_SUB = 0x10   # libpng's number
+LONGEST_COMMENT = 65533   # bytes of text in a segment of a JPEG
 PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 
 # A picture of a few kilobytes may say that it is gigabytes large: with more pixels than this, none is decoded. A frame
@@ -393,11 +395,18 @@ def decode_srgb(encoded: Float) -> Float:
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
-def write_picture(path: Path, color: Float, alpha: Float | None, pixel_format: PixelFormat) -> None:
+def write_picture(
+    path: Path,
+    color: Float,
+    alpha: Float | None,
+    pixel_format: PixelFormat,
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Write a picture whole or not at all: to a temporary name in the same folder, to disk, then renamed.
 
     color: (H, W, 3) or (H, W) gray, 0..1, sRGB-encoded, straight. alpha: (H, W) or None. JPEG has no alpha: the color
-    is laid over white. EXR is written linear and multiplied by alpha.
+    is laid over white. EXR is written linear and multiplied by alpha. notes: texts that go into the file by name: PNG
+    text, EXR attributes, the description of a TIFF, the comment of a JPEG; a TGA holds none.
     Raises OutputError if the folder is missing, read-only or full.
     """
     depth = _writable_depth(pixel_format)
@@ -414,9 +423,9 @@ def write_picture(path: Path, color: Float, alpha: Float | None, pixel_format: P
     pixels = _with_alpha(_quantized(color, depth), None if alpha is None else _quantized(alpha, depth))
     with whole_file(path) as temporary:
         if pixel_format.container == "jpeg":
-            _write_jpeg(temporary, pixels)
+            _write_jpeg(temporary, pixels, notes)
         else:
-            _write_pixels(temporary, pixels, pixel_format.container, depth)
+            _write_pixels(temporary, pixels, pixel_format.container, depth, notes)
 
 
 def _writable_depth(pixel_format: PixelFormat) -> Depth:
@@ -448,12 +457,19 @@ def _with_alpha(color: NDArray[Any], alpha: NDArray[Any] | None) -> NDArray[Any]
     return color if alpha is None else np.ascontiguousarray(np.dstack([color, alpha]))
 
 
-def _write_pixels(path: Path, pixels: NDArray[Any], container: Container, depth: Depth) -> None:
+def _write_pixels(
+    path: Path, pixels: NDArray[Any], container: Container, depth: Depth, notes: Mapping[str, str]
+) -> None:
     height, width, channels = pixels.shape
     spec = oiio.ImageSpec(width, height, channels, depth)
     spec.channelnames = {1: ("Y",), 2: ("Y", "A"), 3: ("R", "G", "B"), 4: ("R", "G", "B", "A")}[channels]
     spec.alpha_channel = channels - 1 if channels in (2, 4) else -1
-    spec.attribute("Software", "colorcli")
+    spec.attribute("Software", notes.get("Software", "colorcli"))
+    if container == "tiff" and notes:
+        spec.attribute("ImageDescription", _in_lines(notes))
+    elif container in ("png", "exr"):
+        for name, text in notes.items():
+            spec.attribute(name, text)
     # No time of writing, which EXR and TIFF files get else: a frame has the same bytes whenever it is colored.
     spec.attribute("DateTime", "")
     if container == "exr":
@@ -481,13 +497,21 @@ def _write_pixels(path: Path, pixels: NDArray[Any], container: Container, depth:
         raise OSError(problem or "the file could not be written")
 
 
-def _write_jpeg(path: Path, pixels: NDArray[Any]) -> None:
+def _in_lines(notes: Mapping[str, str]) -> str:
+    return "\n".join(f"{name}: {text}" for name, text in notes.items())
+
+
+def _write_jpeg(path: Path, pixels: NDArray[Any], notes: Mapping[str, str]) -> None:
     # Encoded in memory: libjpeg ends the whole process when the disk is full.
     ordered = pixels if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     done, encoded = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, 97, *sampling])
     assert done, pixels.shape
-    path.write_bytes(encoded.tobytes())
+    data, comment = encoded.tobytes(), _in_lines(notes).encode()[:LONGEST_COMMENT]
+    if comment:
+        # A comment segment right behind the mark that begins the file.
+        data = data[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + data[2:]
+    path.write_bytes(data)
 
 
 @contextlib.contextmanager

@@ -71,6 +71,7 @@ from colorcli.shot.manifest import (
     write_atomically,
 )
 from colorcli.shot.plan import FrameJob, MissingFrame, ShotPlan, make_out_folder, outputs_there
+from colorcli.shot.provenance import picture_notes
 from colorcli.shot.stamps import FrameFiles, look_at, new_digest, stamped_digest
 from colorcli.shot.steady import Neighbors, Poll
 from colorcli.shot.warm import Chains, WarmStarter
@@ -841,7 +842,8 @@ class ShotRun:
             color, alpha = layered.color, layered.alpha
         else:
             color, alpha = finish_frame(layer, prepared, key, preset)
-        write_picture(look.job.output, color, alpha, file_format)
+        models = (self.engine.model, *self.engine.network_entries)
+        write_picture(look.job.output, color, alpha, file_format, picture_notes(models, look.record.fingerprint))
         digest, stamp = new_digest(look.job.output)
         seconds = (look.record.seconds or 0.0) + ready.seconds + time.monotonic() - clock
         record = look.record.model_copy(
