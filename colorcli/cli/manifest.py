@@ -11,7 +11,7 @@ import typer
 from colorcli import console
 
 if TYPE_CHECKING:
-    from colorcli.shot.verify import Finding, Report
+    from colorcli.shot.verify import Report
 
 LISTED = 20  # findings of one kind in one result; --json has them all
 
@@ -167,18 +167,13 @@ def _say_report(report: "Report") -> None:
     for finding in report.findings:
         told[finding.kind, finding.fatal] += 1
         if told[finding.kind, finding.fatal] <= LISTED:
-            console.say(f"{report.out}: {'error' if finding.fatal else 'note'}: {_on_one_line(finding)}")
+            console.say(f"{report.out}: {'error' if finding.fatal else 'note'}: {finding.message}")
     for (kind, fatal), count in told.items():
         if count > LISTED:
             word = "error" if fatal else "note"
             console.say(f"{report.out}: {word}: {count - LISTED} more of the kind {kind}; --json has them all")
     if not report.fatal:
         console.say(f"{report.out}: {report.checked} files of {report.frames} frames are as they were written")
-
-
-def _on_one_line(finding: "Finding") -> str:
-    """A finding's words; names in it may hold anything, also line breaks."""
-    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in finding.message)
 
 
 def _and_more(those: Sequence[object]) -> str:

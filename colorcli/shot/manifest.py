@@ -23,11 +23,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from colorcli.errors import ColorcliError, OutputError, ShotError
+from colorcli.files import open_plain, read_plain
 from colorcli.images import rename_into_place, temporary_beside
 
 MANIFEST_NAME = "manifest.json"
 JOURNAL_PATTERN = "frames*.jsonl"
 MERGED_JOURNAL = "frames.merged.jsonl"   # no process that colors ever has it open
+LARGEST_MANIFEST = 64_000_000            # bytes
 SCHEMA_VERSION = 2
 SCHEMA_NAME = f"colorcli/manifest/{SCHEMA_VERSION}"
 SCHEMA_PATTERN = re.compile(r"colorcli/manifest/(\d{1,6})")
@@ -323,7 +325,9 @@ def read_line(text: bytes) -> JournalLine:
 
 def is_file_name(name: str) -> bool:
     """Whether this names a file right in a folder, and not one somewhere else."""
-    return name not in ("", ".", "..") and "\0" not in name and Path(name).name == name
+    if name in ("", ".", "..") or "\0" in name or "/" in name:
+        return False
+    return os.sep == "/" or Path(name).name == name   # a path object for each name of a long journal takes a second
 
 
 def is_inside(path: str) -> bool:
@@ -335,7 +339,8 @@ def is_inside(path: str) -> bool:
 def read_lines(path: Path) -> Iterator[JournalLine]:
     """The lines of one journal, in the order written; none if it is not there any more."""
     try:
-        content = path.read_bytes()
+        with open_plain(path) as file:
+            content = file.read()
     except OSError:
         return
     yield from (read_line(text) for text in content.split(b"\n") if text.strip())
@@ -372,14 +377,15 @@ def merge_records(records: Iterable[FrameRecord]) -> list[FrameRecord]:
 
 def read_records(out: Path) -> list[FrameRecord]:
     """The newest record of each frame over all journals of OUT."""
-    return merge_records(record for path in journal_paths(out) for record in read_journal(path))
+    lines = (line for path in journal_paths(out) for line in read_lines(path))
+    return merge_records(line.record for line in lines if line.record is not None and line.counts)
 
 
 def read_manifest(out: Path) -> Manifest:
     """Read OUT/manifest.json. Raises ShotError if there is none or it is damaged."""
     path = out / MANIFEST_NAME if out.is_dir() else out
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(read_plain(path, LARGEST_MANIFEST))
     except FileNotFoundError:
         raise ShotError(f"there is no {path}", hint="give a folder that colorcli has written") from None
     except OSError as error:
@@ -429,7 +435,7 @@ def is_as_written(out: Path) -> bool:
 
     The first version had no sums: of such a one nobody knows.
     """
-    content = json.loads((out / MANIFEST_NAME).read_bytes())
+    content = json.loads(read_plain(out / MANIFEST_NAME, LARGEST_MANIFEST))
     written = content.pop("sum", None)
     if written is None and content.get("schema") == "colorcli/manifest/1":
         return True

@@ -18,7 +18,7 @@ from pydantic import Field
 from colorcli.errors import ColorcliError, FrameError, ShotError, UsageError
 from colorcli.images import TEMPORARY, file_digest, picture_digest, read_picture
 from colorcli.shot.engine import fingerprint
-from colorcli.shot.frames import FrameFile, FrameRange, find_frames, find_shots, numbers_as_range
+from colorcli.shot.frames import FrameFile, FrameRange, find_frames, find_shots
 from colorcli.shot.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -30,6 +30,7 @@ from colorcli.shot.manifest import (
     SettingsEntry,
     is_as_written,
     is_file_name,
+    is_inside,
     journal_paths,
     merge_records,
     read_lines,
@@ -226,7 +227,6 @@ class _Result:
         self.lines = {path.name: list(read_lines(path)) for path in journal_paths(out)}
         counting = [line.record for lines in self.lines.values() for line in lines if line.counts and line.record]
         self.records = merge_records(counting)
-        self.files = {path.name: path for path in _listing(out)}
         self.pictures: dict[str, FrameRecord] = {}   # digest -> the first frame that has this picture
         for record in self.records:
             if record.output_sha256 and record.status in THERE:
@@ -471,22 +471,17 @@ class _Result:
         return frozenset(wanted)
 
     def _strays(self) -> Iterator[Finding]:
-        """Files in OUT that nothing is known of."""
-        known = {record.output for record in self.records}
-        known |= {line.record.output for lines in self.lines.values() for line in lines if line.record is not None}
-        suffixes = {Path(name).suffix for name in known if name}
-        for name, path in sorted(self.files.items()):
-            if TEMPORARY.fullmatch(name):
+        """Files in OUT that nothing is known of; also in the folders of its layers."""
+        lines = [line.record for lines in self.lines.values() for line in lines if line.record is not None]
+        known = {path for record in (*self.records, *lines) for path in (record.output, *record.outputs) if path}
+        suffixes = {Path(path).suffix for path in known}
+        folders = sorted({Path(path).parent for path in known if is_inside(path)} | {Path()})
+        files = {(folder / path.name).as_posix(): path for folder in folders for path in _listing(self.out / folder)}
+        for name, path in sorted(files.items()):
+            if TEMPORARY.fullmatch(path.name):
                 yield _note("stray", f"{name} was left by a process that was killed, or still writes", path.stem)
-            elif path.suffix in suffixes and name not in known and not name.startswith(".") and path.is_file():
+            elif path.suffix in suffixes and name not in known and not path.name.startswith(".") and path.is_file():
                 yield _note("stray", f"{name} is in no record", path.stem)
-
-
-def gaps_in_words(findings: Iterable[Finding]) -> str:
-    """The numbers of findings whose frames end in one: "1-3,7"; the others by name."""
-    frames = [finding.frame for finding in findings]
-    numbers = [int(digits) for frame in frames if (digits := frame[len(frame.rstrip("0123456789")) :])]
-    return numbers_as_range(numbers) if len(numbers) == len(frames) else ", ".join(frames)
 
 
 def _note(kind: FindingKind, message: str, frame: str = "") -> Finding:
