@@ -9,7 +9,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
-from colorcli.shot.manifest import THERE, FrameRecord, journal_paths, now, output_error, read_line, record_line
+from colorcli.shot.manifest import (
+    THERE,
+    FrameRecord,
+    journal_paths,
+    now,
+    output_error,
+    read_line,
+    record_line,
+    record_order,
+)
 
 BLOCK_BYTES = 1 << 16
 LEAST_SECONDS, MOST_SHARE = 1.0, 0.02   # between two listings of OUT, and of the time what they may take
@@ -112,7 +121,7 @@ class JournalReader:
         self._next_listing = 0.0                      # by this process's own clock
 
     def read(self, in_use: Collection[str], own: str | None = None) -> list[FrameRecord]:
-        """Give the records that are new, in the order of each journal; a line that is being written comes next time.
+        """Give the records that are new, of each journal the newest of a frame; what is being written comes next time.
 
         in_use: journals that other processes have open, by name; those are always read. own: the one not to read.
         The others are looked at when that was last done a while ago: a process may have come and gone.
@@ -135,13 +144,21 @@ class JournalReader:
                 if status.st_ino != known or status.st_size < begin:
                     begin = 0   # another file of the same name
                 file.seek(begin)
-                content = file.read() if status.st_size > begin else b""
+                newest: dict[tuple[str, int | str], FrameRecord] = {}   # a journal of many runs is not held in memory
+                for text in file:
+                    if not text.endswith(b"\n"):
+                        break
+                    begin += len(text)
+                    line = read_line(text.rstrip(b"\n"))
+                    if line.record is None or not line.counts:
+                        continue   # `verify` tells of them
+                    known_record = newest.get(line.record.key)
+                    if known_record is None or record_order(line.record) >= record_order(known_record):
+                        newest[line.record.key] = line.record
         except OSError:
             return []
-        whole = content[: content.rfind(b"\n") + 1]
-        self._read[name] = status.st_ino, begin + len(whole)
-        lines = (read_line(text) for text in whole.split(b"\n") if text.strip())
-        return [line.record for line in lines if line.record is not None and line.counts]   # `verify` tells of others
+        self._read[name] = status.st_ino, begin
+        return list(newest.values())
 
 
 def later_than(finished: str) -> str:

@@ -516,9 +516,9 @@ class ShotRun:
             self._fail(job, error)
             return
         if look.picture is None and not look.copy:
-            self._keep(look.record)
-            if look.record.fingerprint:
-                self._leaders.setdefault(look.record.fingerprint, look.record)
+            kept = self._keep(look.record)
+            if kept.fingerprint:
+                self._leaders.setdefault(kept.fingerprint, kept)
             return
         print_ = look.record.fingerprint
         assert print_ is not None
@@ -979,9 +979,11 @@ class ShotRun:
         self._keep(record)
         self._release(record, record.fingerprint)
 
-    def _keep(self, record: FrameRecord) -> None:
-        """Write a record into the journal, and tell it."""
-        self._tell(self._record(record))
+    def _keep(self, record: FrameRecord) -> FrameRecord:
+        """Write a record into the journal, and tell it; gives it as it was written."""
+        record = self._record(record)
+        self._tell(record)
+        return record
 
     def _record(self, record: FrameRecord) -> FrameRecord:
         """Write a record into the journal, with the time; any thread may. Raises OutputError."""

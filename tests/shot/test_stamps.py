@@ -1,18 +1,18 @@
 """A file is known again without being read, and every change to it is found, also one that hides."""
 
-import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from colorcli.images import FORMATS, read_picture, write_picture
 from colorcli.shot import stamps
-from colorcli.shot.manifest import read_records
+from colorcli.shot.manifest import FrameRecord, read_records, record_line
 from colorcli.shot.stamps import is_settled, new_digest, stamped_digest
 from tests.shot.studio import color, draw, draw_key, draw_shot
 
@@ -53,6 +53,12 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 def settle() -> None:
     """Wait until a change of a file must show in its times."""
     time.sleep(2 * stamps.FINE_SECONDS)
+
+
+def rewrite(out: Path, changed: Callable[[FrameRecord], dict[str, Any]]) -> None:
+    """Write the records of a shot again, with some fields as `changed` gives them."""
+    records = [record.model_copy(update=changed(record)) for record in read_records(out)]
+    (out / "frames.jsonl").write_bytes(b"".join(record_line(record) + b"\n" for record in records))
 
 
 def overwritten_in_place(path: Path) -> None:
@@ -120,13 +126,8 @@ def test_thorough_reads_all_of_it_whatever_the_records_say(walk: Path, hashed: l
     picture = walk.with_name("walk_color") / "walk.0002.tga"
     overwritten_in_place(picture)
     status = picture.stat()
-    journal = picture.with_name("frames.jsonl")
-    lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    for line in lines:
-        if line["output"] == picture.name:
-            line["output_stamp"] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-            line.pop("sum", None)
-    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    stamp = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    rewrite(picture.parent, lambda record: {"output_stamp": stamp} if record.output == picture.name else {})
     hashed.clear()
     assert color(walk).colored == [], "the record says that this is the file"
     assert color(walk, thorough=True).colored == ["walk.0002"]
@@ -136,11 +137,7 @@ def test_thorough_reads_all_of_it_whatever_the_records_say(walk: Path, hashed: l
 def test_records_without_stamps_are_read_once(walk: Path, hashed: list[str]) -> None:
     """Those of a colorcli before there were any."""
     color(walk)
-    journal = walk.with_name("walk_color") / "frames.jsonl"
-    lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    left_out = {"source_stamp", "masks_stamps", "output_stamp", "sum"}
-    lines = [{name: value for name, value in line.items() if name not in left_out} for line in lines]
-    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rewrite(walk.with_name("walk_color"), lambda _: {"source_stamp": None, "output_stamp": None, "masks_stamps": ()})
     settle()
     hashed.clear()
     assert color(walk).result.totals.skipped == 3
