@@ -2,9 +2,11 @@
 
 import errno
 import io
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 
 class NotPlainError(OSError):
@@ -20,6 +22,8 @@ class TooLargeError(OSError):
     def __init__(self, path: Path, most: int) -> None:
         super().__init__(errno.EFBIG, f"it is larger than {most // 1024} kB", str(path))
 
+
+LARGEST_JSON = 64 * 2**20   # bytes; the list of a model with a hundred thousand tensors has 20 MB
 
 KINDS = {stat.S_ISFIFO: "a pipe", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device", stat.S_ISSOCK: "a socket"}
 
@@ -50,3 +54,16 @@ def read_plain(path: Path, most: int) -> bytes:
     if len(content) > most:
         raise TooLargeError(path, most)
     return content
+
+
+def read_json(path: Path, most: int = LARGEST_JSON) -> Any:
+    """Read a JSON file. Raises OSError as `read_plain` does, ValueError for what is no JSON."""
+    return parse_json(read_plain(path, most))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON text. Raises ValueError, also for what is nested deeper than anything that means something."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

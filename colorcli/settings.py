@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from colorcli.errors import PresetError
+from colorcli.files import TooLargeError, read_plain
 
 MAX_FILE_BYTES = 256 * 1024
 MAX_VALUES = 10_000   # after aliases are expanded: "billion laughs" stops here
@@ -79,15 +80,15 @@ def read_yaml(path: Path) -> yaml.Node | None:
     if path.is_dir():
         raise PresetError(f"{path} is a folder, not a YAML file")
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = read_plain(path, MAX_FILE_BYTES)
+    except TooLargeError:
+        raise PresetError(f"{path} is larger than {MAX_FILE_BYTES // 1024} kB, which no settings file is",
+                          hint="check that it is the file you meant") from None
     except FileNotFoundError:
         raise PresetError(f"there is no file {path}", hint="check the name, or see `colorcli presets list`") from None
-    except OSError as failure:
-        raise PresetError(f"{path} cannot be read: {failure.strerror}", hint="check its permissions") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise PresetError(f"{path} is larger than {MAX_FILE_BYTES // 1024} kB, which no settings file is",
-                          hint="check that it is the file you meant")
+    except (OSError, ValueError) as failure:
+        reason = getattr(failure, "strerror", None) or failure
+        raise PresetError(f"{path} cannot be read: {reason}", hint="check its name and its permissions") from None
     try:
         return parse_yaml(data.decode("utf-8-sig"), str(path))
     except UnicodeDecodeError:

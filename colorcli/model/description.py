@@ -1,6 +1,5 @@
 """What there is to say about a model, a published file or a network, without running it. No torch."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from colorcli.errors import WeightsError
+from colorcli.files import read_json
 from colorcli.model.licenses import meaning_of
 from colorcli.model.onnx_file import read_onnx_file
 from colorcli.model.single_file import KIND_IN_WORDS, SUFFIX, TensorEntry, kind_of, read_header
@@ -213,7 +213,7 @@ def _part(name: str, kind: str, entries: Iterable[TensorEntry]) -> Part:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

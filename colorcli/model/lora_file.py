@@ -5,7 +5,6 @@ It is a .safetensors file with two halves for each changed layer, named as diffu
 `.lora_up.weight`, `.alpha`). One that colorcli trained says in its metadata which model it changes, and whose it is.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from colorcli.errors import ColorcliError, WeightsError
+from colorcli.files import parse_json
 from colorcli.model.single_file import SUFFIX, Header, read_header, read_metadata
 from colorcli.model.weights import family_of, file_sha256, find_weights, require_whole
 from colorcli.presets import LoraSettings, Preset
@@ -200,7 +200,7 @@ def targets_of(
 def _alpha_in(path: Path, metadata: Mapping[str, str]) -> float | None:
     """Read the alpha that diffusers keeps beside the tensors. Raises WeightsError for scales that are not applied."""
     try:
-        said = json.loads(metadata.get(DIFFUSERS_METADATA) or "{}")
+        said = parse_json(metadata.get(DIFFUSERS_METADATA) or "{}")
         alpha = said.get("unet.lora_alpha", said.get("lora_alpha"))
         if any(said.get(f"{start}{name}") for start in ("unet.", "") for name in ("use_rslora", "alpha_pattern")):
             raise WeightsError(f"{path.name} scales its layers by a rule of its own (rsLoRA or alpha_pattern), which "

@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from colorcli.errors import WeightsError
+from colorcli.files import open_plain
 
 # Numbers of the fields of onnx.proto that are looked at.
-GRAPH, METADATA = 7, 14                              # of a model
-NODE, INITIALIZER, OUTPUT = 1, 5, 12                 # of a graph
-NODE_INPUT, NODE_OUTPUT, NODE_KIND, NODE_DOMAIN = 1, 2, 4, 7
+GRAPH, METADATA, FUNCTION = 7, 14, 25                # of a model
+NODE, INITIALIZER, OUTPUT, SPARSE = 1, 5, 12, 15     # of a graph
+NODE_INPUT, NODE_OUTPUT, NODE_KIND, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 4, 5, 7
+FUNCTION_NODE = 7
 TENSOR_EXTERNAL = 13
+ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
+MOST_NESTED = 16   # graphs within graphs: the branches of an If, the body of a Loop
 VARINT, EIGHT_BYTES, SIZED, FOUR_BYTES = 0, 1, 2, 5  # wire types
 
 STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")  # what onnxruntime itself knows
@@ -99,7 +103,7 @@ class OnnxFile:
 def read_onnx_file(path: Path) -> OnnxFile:
     """Look at an ONNX file. Raises WeightsError if it is missing, no ONNX file, cut off, or asks for foreign code."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             if not file.read(1):
                 raise WeightsError(f"{path} is empty", hint="copy the network again")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -135,6 +139,10 @@ def _read(path: Path, content: mmap.mmap) -> OnnxFile:
             elif number == GRAPH:
                 has_graph = True
                 endings = _read_graph(content, start, end, external, domains)
+            elif number == FUNCTION:
+                for part, first, last in _fields(content, start, end):
+                    if part == FUNCTION_NODE:
+                        _read_node(content, first, last, external, domains)
     except _CutOff as cut:
         if cut.wanted is None or cut.number > METADATA:
             raise WeightsError(f"{path} is not an ONNX file", hint="give the network as an .onnx file") from None
@@ -155,31 +163,18 @@ def _read(path: Path, content: mmap.mmap) -> OnnxFile:
 
 
 def _read_graph(
-    content: mmap.mmap, start: int, end: int, external: dict[str, None], domains: set[str]
+    content: mmap.mmap, start: int, end: int, external: dict[str, None], domains: set[str], depth: int = 0
 ) -> dict[str, str]:
     """Collect files and domains that a graph names, and tell for each output which operation gives its values."""
     made_by: dict[str, tuple[str, str]] = {}  # value -> (operation, its first input)
     outputs: list[str] = []
     for number, first, last in _fields(content, start, end):
         if number == NODE:
-            kind, domain, inputs, results = "", "", [], []
-            for part, a, b in _fields(content, first, last):
-                if part == NODE_KIND:
-                    kind = _text(content, a, b)
-                elif part == NODE_DOMAIN:
-                    domain = _text(content, a, b)
-                elif part == NODE_INPUT:
-                    inputs.append(_text(content, a, b))
-                elif part == NODE_OUTPUT:
-                    results.append(_text(content, a, b))
-            domains.add(domain)
-            made_by.update(dict.fromkeys(results, (kind, inputs[0] if inputs else "")))
+            made_by.update(_read_node(content, first, last, external, domains, depth))
         elif number == INITIALIZER:
-            for part, a, b in _fields(content, first, last):
-                if part == TENSOR_EXTERNAL:
-                    name, value = _pair(content, a, b)
-                    if name == "location":
-                        external[value] = None
+            _read_tensor(content, first, last, external)
+        elif number == SPARSE:
+            _read_sparse(content, first, last, external)
         elif number == OUTPUT:
             outputs += [_text(content, a, b) for part, a, b in _fields(content, first, last) if part == 1]
     endings = {}
@@ -191,6 +186,50 @@ def _read_graph(
             kind, before = made_by[before]
         endings[output] = kind
     return endings
+
+
+def _read_node(
+    content: mmap.mmap, start: int, end: int, external: dict[str, None], domains: set[str], depth: int = 0
+) -> dict[str, tuple[str, str]]:
+    """Give what a node makes: value -> (operation, its first input). Raises ValueError for graphs nested too deeply."""
+    kind, domain, inputs, results = "", "", [], []
+    for part, first, last in _fields(content, start, end):
+        if part == NODE_KIND:
+            kind = _text(content, first, last)
+        elif part == NODE_DOMAIN:
+            domain = _text(content, first, last)
+        elif part == NODE_INPUT:
+            inputs.append(_text(content, first, last))
+        elif part == NODE_OUTPUT:
+            results.append(_text(content, first, last))
+        elif part == NODE_ATTRIBUTE:
+            for number, a, b in _fields(content, first, last):
+                if number in ATTRIBUTE_GRAPHS:
+                    if depth >= MOST_NESTED:
+                        raise ValueError(depth)
+                    _read_graph(content, a, b, external, domains, depth + 1)
+                elif number in ATTRIBUTE_TENSORS:
+                    _read_tensor(content, a, b, external)
+                elif number in ATTRIBUTE_SPARSE:
+                    _read_sparse(content, a, b, external)
+    domains.add(domain)
+    return dict.fromkeys(results, (kind, inputs[0] if inputs else ""))
+
+
+def _read_tensor(content: mmap.mmap, start: int, end: int, external: dict[str, None]) -> None:
+    """Collect the file that a tensor lies in, if it lies in one of its own."""
+    for part, first, last in _fields(content, start, end):
+        if part == TENSOR_EXTERNAL:
+            name, value = _pair(content, first, last)
+            if name == "location":
+                external[value] = None
+
+
+def _read_sparse(content: mmap.mmap, start: int, end: int, external: dict[str, None]) -> None:
+    """The same for the values and the places of a sparse tensor."""
+    for part, first, last in _fields(content, start, end):
+        if part in (1, 2):
+            _read_tensor(content, first, last, external)
 
 
 def _beside(path: Path, names: Mapping[str, None]) -> tuple[Path, ...]:

@@ -3,7 +3,6 @@
 A .safetensors file begins with the name, type, shape and place of every tensor; nothing in it can run.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -12,11 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from colorcli.errors import WeightsError
+from colorcli.files import open_plain, parse_json, read_json
 
 SUFFIX = ".safetensors"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 METADATA = "__metadata__"      # beside the tensors: what the file says of itself
 LARGEST_HEADER = 100_000_000  # bytes, as the format allows
+MOST_BYTES = 2**50            # of a file; larger numbers in a list are no places in it
 BYTES_OF = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
             "U16": 2, "U32": 4, "U64": 8, "C64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
 CONVERT = (
@@ -65,7 +66,7 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
     """
     text, start, size = _list_in(file)
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         content.pop(METADATA, None)
         return {name: _entry(file, start, size, name, described) for name, described in content.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -76,7 +77,7 @@ def read_metadata(file: Path) -> dict[str, str]:
     """Read what a .safetensors file says about itself beside its tensors. Raises WeightsError as `read_header` does."""
     text, _, _ = _list_in(file)
     try:
-        said = json.loads(text).get(METADATA) or {}
+        said = parse_json(text).get(METADATA) or {}
         return {str(name): str(value) for name, value in said.items()}
     except (ValueError, AttributeError):
         raise _damaged(file) from None
@@ -88,7 +89,7 @@ def _list_in(file: Path) -> tuple[bytes, int, int]:
         raise _pickle(file)
     try:
         size = file.stat().st_size
-        with file.open("rb") as opened:
+        with open_plain(file) as opened:
             start = opened.read(8)
             length = int.from_bytes(start, "little")
             if len(start) < 8 or not 2 <= length <= min(size - 8, LARGEST_HEADER):
@@ -128,16 +129,18 @@ def header_at(path: Path) -> dict[str, TensorEntry]:
         path = index
     if path.name.endswith(".index.json"):
         try:
-            pieces = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError):
+            pieces = sorted({Path(piece).name for piece in read_json(path)["weight_map"].values()})
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
             raise WeightsError(f"{path} is damaged", hint="copy it again") from None
-        return {name: entry for piece in pieces for name, entry in read_header(path.parent / Path(piece).name).items()}
+        return {name: entry for piece in pieces for name, entry in read_header(path.parent / piece).items()}
     return read_header(path)
 
 
 def _entry(file: Path, base: int, size: int, name: str, described: Mapping[str, Any]) -> TensorEntry:
     begin, end = described["data_offsets"]
-    shape = tuple(int(side) for side in described["shape"])
+    shape = tuple(described["shape"])
+    if not all(type(number) is int and 0 <= number <= MOST_BYTES for number in (begin, end, *shape)) or len(shape) > 16:
+        raise ValueError(name)
     if base + end > size:
         raise WeightsError(
             f"{file.name} is cut off: it has {size} bytes, and {name} alone would end at {base + end}",

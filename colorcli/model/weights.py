@@ -11,10 +11,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
 from colorcli.errors import WeightsError
+from colorcli.files import open_plain, read_json
 from colorcli.model.single_file import PICKLES, SUFFIX, family_of_file, read_header
 from colorcli.variants import VARIANTS
 
@@ -178,7 +179,7 @@ def has_tower(model: Path, tower: Tower) -> bool:
     """Whether the folder of a model holds a tower, and not one of another kind under its name."""
     entry, value = tower.mark
     try:
-        config = json.loads((model / tower.folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(model / tower.folder / "config.json")
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and config.get(entry) == value
@@ -193,7 +194,7 @@ def _installed_from(repository: str) -> Path | None:
     found = {}
     for name, folder in installed_models().items():
         try:
-            source = json.loads((folder / LIST_NAME).read_text(encoding="utf-8")).get("source") or {}
+            source = read_json(folder / LIST_NAME).get("source") or {}
             parts = {entry["repository"]: entry["part"] for entry in source.get("files", ())}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
@@ -222,12 +223,14 @@ def _family_of_folder(folder: Path) -> str:
     if (folder / LIST_NAME).is_file():
         return read_list(folder).model
     try:
-        parts = json.loads((folder / DIFFUSERS_INDEX).read_text(encoding="utf-8"))
+        found = read_json(folder / DIFFUSERS_INDEX)
     except (OSError, ValueError):
-        parts = {}
+        found = {}
+    parts = found if isinstance(found, dict) else {}
 
     def has(name: str) -> bool:
-        return bool((parts.get(name) or [None])[0])
+        library = parts.get(name)
+        return isinstance(library, list) and bool(library) and bool(library[0])
 
     if not has("unet") or not has("sketch_encoder"):
         raise WeightsError(f"{folder} holds neither {LIST_NAME} nor a pipeline of colorcli, so it is no model folder",
@@ -245,12 +248,14 @@ def read_list(folder: Path) -> WeightsList:
     """Read the `weights.json` of a folder. Raises WeightsError if it is missing or is no such list."""
     path = folder / LIST_NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if content["schema"] != SCHEMA:
             raise WeightsError(f"{path} has schema {content['schema']}, this colorcli reads {SCHEMA}",
                                hint="install the colorcli that the weights were made for")
         files = {name: WeightsFile(str(entry["sha256"]), int(entry["bytes"]))
                  for name, entry in content["files"].items()}
+        if not all(_lies_inside(name) for name in files):
+            raise ValueError(path)
         return WeightsList(str(content["model"]), str(content["license"]), files)
     except FileNotFoundError:
         raise WeightsError(f"{folder} holds no {LIST_NAME}, so it is no model folder",
@@ -259,6 +264,14 @@ def read_list(folder: Path) -> WeightsList:
         raise WeightsError(f"{path} cannot be read: {failure.strerror}", hint="check its permissions") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise WeightsError(f"{path} is damaged", hint="copy or install the model again") from None
+
+
+def _lies_inside(name: str) -> bool:
+    """Whether a path in a list stays in the folder of the list, on any system."""
+    return "\0" not in name and not any(
+        pure.is_absolute() or pure.drive or ".." in pure.parts or not pure.parts
+        for pure in (PurePosixPath(name), PureWindowsPath(name))
+    )
 
 
 def require_whole(folder: Path) -> WeightsList:
@@ -363,5 +376,5 @@ def _state(path: Path, file: WeightsFile) -> Literal["ok", "missing", "damaged"]
 
 def file_sha256(path: Path) -> str:
     """Give the SHA-256 of a file, hex."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """Palettes that a studio keeps in files: Adobe swatches (.ase), GIMP's palettes (.gpl), and JSON."""
 
-import json
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.errors import PresetError
+from colorcli.files import open_plain, parse_json
 
 Floats = NDArray[np.float32]
 
@@ -48,7 +48,7 @@ def read_swatches(path: Path) -> tuple[Swatch, ...]:
     if read is None:
         raise PresetError(f"the palette {path} is of no kind that can be read", hint="give a .ase, .gpl or .json file")
     try:
-        with path.open("rb") as stream:
+        with open_plain(path) as stream:
             data = stream.read(LARGEST_FILE + 1)
     except OSError as error:
         raise PresetError(f"the palette {path} cannot be read: {error.strerror}", hint="check its name") from error
@@ -138,7 +138,7 @@ def _unpacked(form: str, data: bytes, at: int) -> tuple[Any, ...]:
 def _read_json(data: bytes) -> Iterator[Swatch]:
     """A list of colors, or of {"name", "color"}; or {"name": color}; either also under "swatches" or "colors"."""
     try:
-        content = json.loads(data)
+        content = parse_json(data)
     except (ValueError, RecursionError):
         raise _Fault("is no JSON") from None
     if isinstance(content, dict):

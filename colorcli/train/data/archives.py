@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from colorcli.errors import FrameError, OutputError
+from colorcli.files import open_plain
 from colorcli.images import whole_file
 
 Kind = Literal["color", "sketch", "mask", "reference"]
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+# Pillow opens far more kinds, one of them (EPS) by running a program of the system.
+PICTURE_KINDS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 89_000_000       # a picture with more is refused before it is decoded
 MAX_BYTES = 512 * 1024 * 1024  # of one file in an archive, before it is unpacked
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # of every member that we write: the same pictures give the same archive
@@ -167,12 +170,12 @@ class PictureStore:
     def _plain(self, kind: Kind, item: PurePosixPath) -> IO[bytes]:
         path = self.root / kind / item
         try:
-            return path.open("rb")
+            return open_plain(path)
         except FileNotFoundError:
             # In plain folders the color may be a JPEG and its sketch a PNG of the same name.
             for other in sorted(path.parent.glob(f"{_literal(path.stem)}.*")) if path.parent.is_dir() else ():
                 if other.suffix.lower() in PICTURE_SUFFIXES:
-                    return other.open("rb")
+                    return open_plain(other)
             missing = f"{kind}/{item.parent}.zip" if not path.parent.is_dir() else f"{kind}/{item}"
             raise FrameError(f"{missing} is missing") from None
         except OSError as problem:
@@ -187,7 +190,7 @@ def _literal(name: str) -> str:
 def _opened(stream: IO[bytes], name: str) -> Image.Image:
     """Read the header of a picture. Raises FrameError."""
     try:
-        picture = Image.open(stream)
+        picture = Image.open(stream, formats=PICTURE_KINDS)
     except Exception as problem:  # as above: what a damaged header raises depends on the format
         reason = "is no picture" if "cannot identify" in str(problem) else f"cannot be read: {problem}"
         raise FrameError(f"{name} {reason}") from None

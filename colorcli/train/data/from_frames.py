@@ -137,12 +137,10 @@ def prepare(frame: FrameSource, name: str, options: FrameOptions, networks: Netw
 
     name: of the frame in its set; with the seed it decides on the extractor. Raises FrameError if it cannot be used.
     """
-    picture = read_picture(frame.color)
+    picture = read_picture(frame.color, MAX_PIXELS)
     width, height = picture.size
     if max(width, height) > MOST_LONG * min(width, height):
         raise FrameError(f"{name} is {width}x{height}: more than {MOST_LONG:g} times as long as wide")
-    if width * height > MAX_PIXELS:
-        raise FrameError(f"{name} has {width}x{height} pixels, more than {MAX_PIXELS // 10**6} million")
     color = over_paper(picture)
     if frame.sketch is not None:
         ink, sketch_by = 1 - _beside(frame.sketch, picture), "given"
@@ -175,7 +173,7 @@ def _mask_of(
 
 def _beside(path: Path, picture: Picture) -> Float:
     """Read the gray values of a file that must have the size of its color frame. Raises FrameError."""
-    other = read_picture(path)
+    other = read_picture(path, MAX_PIXELS)
     if other.size != picture.size:
         name = f"{path.parent.name}/{path.name}"
         raise FrameError(f"{name} is {_by(other.size)}, but its color frame is {_by(picture.size)}")

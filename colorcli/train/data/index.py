@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.errors import DataError, FrameError, MissingExtraError
+from colorcli.files import parse_json
 from colorcli.images import whole_file
 from colorcli.train.data.archives import Kind, PictureStore, make_folder
 
@@ -132,7 +133,7 @@ def entry_from(path: Any, fields: dict[str, Any]) -> Entry:
     sides = side if isinstance(side, list) and len(side) == 2 else (side, side)
     listed = fields.get("reference_list")
     if isinstance(listed, str):
-        listed = json.loads(listed) if listed.strip() else []
+        listed = parse_json(listed) if listed.strip() else []
     if listed is not None and not (isinstance(listed, list) and all(isinstance(name, str) for name in listed)):
         raise ValueError(f"{path}: reference_list is no list of paths")
     tags = fields.get("tags") or ""
@@ -358,7 +359,7 @@ def _end_of_entry(text: str, at: int) -> int | None:
         if text[at : at + 1] != ":":
             return None
         _, at = DECODER.raw_decode(text, _skip(text, at + 1, BLANKS))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     # A number that ends with the text may go on behind it.
     return at if at < len(text) else None
@@ -366,7 +367,7 @@ def _end_of_entry(text: str, at: int) -> int | None:
 
 def _entry_in(data: bytes) -> tuple[str, dict[str, Any] | None]:
     try:
-        ((path, fields),) = json.loads(b"{" + data + b"}").items()
+        ((path, fields),) = parse_json(b"{" + data + b"}").items()
     except ValueError:
         return "", None
     return path, fields if isinstance(fields, dict) else None
