@@ -47,7 +47,7 @@ def write_movie(path: Path, shots: Sequence[ReviewedShot], *, rate: float, side_
     frames = [(shot, frame) for shot in shots for frame in shot.frames]
     size = _size_of(frames, side_by_side)
     with whole_file(path) as temporary, av.open(str(temporary), "w", format=path.suffix[1:].lower()) as container:
-        stream = KINDS[path.suffix.lower()](container, Fraction(rate).limit_denominator(1001))
+        stream = KINDS[path.suffix.lower()](container, exact_rate(rate))
         # 4:2:0 halves both sides.
         stream.width, stream.height = size[0] + size[0] % 2, size[1] + size[1] % 2
         number = 0
@@ -58,6 +58,14 @@ def write_movie(path: Path, shots: Sequence[ReviewedShot], *, rate: float, side_
                 number += 1
                 container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+
+
+def exact_rate(rate: float) -> Fraction:
+    """Give the rate that people mean: 23.976 and 29.97 are television's 24000/1001 and 30000/1001."""
+    for whole in (24, 30, 48, 60, 120):
+        if abs(rate - whole * 1000 / 1001) < 0.005:
+            return Fraction(whole * 1000, 1001)
+    return Fraction(rate).limit_denominator(1000)
 
 
 def _h264(container: "av.container.OutputContainer", rate: Fraction) -> Any:
@@ -138,8 +146,9 @@ def _fitted(picture: Float | None, size: tuple[int, int], name: str) -> Float:
     if picture is None:
         letters = max(0.4, width / 1200)
         place = (round(width * 0.05), height // 2)
-        cv2.putText(card, _plain(name), place, cv2.FONT_HERSHEY_SIMPLEX, letters, (1, 1, 1), 1, cv2.LINE_AA)
-        return card
+        white = np.zeros((height, width), np.uint8)   # OpenCV writes into 8 bit only
+        cv2.putText(white, _plain(name), place, cv2.FONT_HERSHEY_SIMPLEX, letters, 255, 1, cv2.LINE_AA)
+        return np.maximum(card, (white / np.float32(255))[:, :, None])
     if picture.shape[:2] == (height, width):
         return picture
     scale = min(width / picture.shape[1], height / picture.shape[0])

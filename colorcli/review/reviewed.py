@@ -297,7 +297,7 @@ def _words(error: Exception) -> str:
 def _places(out: Path, drawings: Path | None, manifest: Manifest, notes: list[str]) -> _Places:
     folder = drawings or out / manifest.shot
     if not folder.is_dir():
-        notes.append(f"the drawings are not at {folder}: name their folder with --shot to see them beside the results")
+        notes.append(f"the drawings are not at {os.path.normpath(folder)}: say with --drawings where they are now")
     masks = []
     for text in manifest.request.masks:
         of_character = out / text

@@ -64,7 +64,8 @@ def _runs(frames: Sequence[ReviewedFrame]) -> list[list[ReviewedFrame]]:
     for before, after in pairwise(frames):
         assert before.record.number is not None and after.record.number is not None
         leap = after.record.number - before.record.number > LONGEST_HOLD
-        if leap or _pattern(before.record) != _pattern(after.record):
+        pattern = _pattern(after.record)
+        if leap or pattern is None or _pattern(before.record) != pattern:
             runs.append([])
         runs[-1].append(after)
     return runs

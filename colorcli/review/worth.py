@@ -57,9 +57,9 @@ def _broken(frames: Sequence[Measured]) -> Mapping[int, Reason]:
         if record.status == "failed":
             said = record.error.message if record.error else "no reason is recorded"
             older = "; the picture in the folder is an older one" if record.checks.get("older_picture") else ""
-            reasons[place] = Reason("failed", 100, f"failed: {said}{older}")
+            reasons[place] = Reason("failed", 1000, f"failed: {said}{older}")
         elif frame.trouble:
-            reasons[place] = Reason("file", 90, frame.trouble)
+            reasons[place] = Reason("file", 900, frame.trouble)
     return reasons
 
 
@@ -85,8 +85,10 @@ def _jumps(frames: Sequence[Measured]) -> Mapping[int, Reason]:
         change = frames[place].change if into else frames[place + 1].change
         assert change is not None
         count = f"{change.jumped:.0%} of the character"
-        largest = change.jumps[0] if change.jumps else None
-        colors = None if largest is None else (largest.before, largest.after)[:: 1 if into else -1]
+        colors: tuple[str, str] | None = None
+        if change.jumps:
+            was, is_now = change.jumps[0].before, change.jumps[0].after
+            colors = (was, is_now) if into else (is_now, was)
         where = "than both neighbors" if into and out else "than the frame before" if into else "than the frame after"
         reasons[place] = Reason("jump", 20 + 60 * share, f"{count} has another color {where}", colors)
         left[place] = left[place + 1] = 0.0

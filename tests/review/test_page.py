@@ -1,0 +1,224 @@
+"""The page as a file: whole, alone, harmless, and with the very colors of the frames."""
+
+import base64
+import hashlib
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from colorcli.errors import ShotError
+from colorcli.images import Picture, read_picture, write_picture
+from colorcli.review.page import write_page
+from colorcli.review.pictures import Album, page_copy
+from colorcli.review.reviewed import find_outs, page_size, review_shot
+from colorcli.shot.journal import Journal
+from colorcli.shot.manifest import read_records
+from tests.review.studio import BLUE, GREEN, PNG8, RED, Page, boxes, colored_shot, made_up_shot, page_of
+from tests.shot.studio import as_painted, draw_shot
+from tests.shot.studio import color as color_shot
+
+LEVELS = {RED: (204, 51, 51), GREEN: (51, 153, 51), BLUE: (51, 102, 204)}
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five frames of one box; the third is of another color, and the fourth drawing is damaged."""
+    folder = tmp_path_factory.mktemp("colored")
+    out = colored_shot(folder, [RED, RED, BLUE, RED, RED])
+    (folder / "sc" / "sc.0004.png").write_bytes((folder / "sc" / "sc.0004.png").read_bytes()[:60])
+    color_shot(folder / "sc", ref=folder / "key.png", out=out, preset=as_painted())
+    return out
+
+
+@pytest.fixture(scope="module")
+def page(out: Path) -> Page:
+    text, _ = page_of(out, out / "review.html")
+    return Page(text)
+
+
+def decoded(page: Page, number: int) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(page.picture(number)))))
+
+
+def test_every_frame_is_in_the_page_before_and_after_in_its_own_colors(page: Page, out: Path) -> None:
+    (shot,) = page.data["shots"]
+    frames = shot["frames"]
+    assert [frame["name"] for frame in frames] == [f"sc.{number:04d}" for number in range(1, 6)]
+    for frame, fill in zip(frames, [RED, RED, BLUE, None, RED], strict=True):
+        if fill is not None:
+            assert tuple(decoded(page, frame["after"])[30, 40]) == LEVELS[fill]
+            assert tuple(decoded(page, frame["before"])[30, 40]) == (255, 255, 255)
+
+
+def test_the_frame_of_another_color_is_worth_a_look_and_so_is_the_failed_one(page: Page) -> None:
+    (shot,) = page.data["shots"]
+    assert [shot["frames"][place]["name"] for place in shot["first"]] == ["sc.0004", "sc.0003"]
+
+
+def test_a_failed_frame_has_its_message_and_what_to_do(page: Page) -> None:
+    (shot,) = page.data["shots"]
+    assert shot["frames"][3]["error"].startswith("sc.0004.png is")
+    assert shot["frames"][3]["error"] in page.words and shot["frames"][3]["hint"] in page.words
+
+
+def test_settings_models_licenses_and_the_key_are_there(page: Page) -> None:
+    for told in ("palette_reach", "Apache-2.0", "ab" * 32, "key.png", "#cc3333"):
+        assert told in page.words
+
+
+def test_nothing_of_the_page_lies_elsewhere(page: Page) -> None:
+    links = [value for _, attributes in page.elements for name, value in attributes.items()
+             if name in ("src", "href", "action", "poster", "data", "srcset") and value]
+    assert {link.split(":")[0] for link in links if not link.startswith("#")} <= {"data"}
+    code = "".join(text for _, text in page.scripts)
+    assert not re.search(r"https?://(?!www\.w3\.org/)|url\(|@import|fetch\(|XMLHttpRequest|sendBeacon", code)
+
+
+def test_only_the_pages_own_script_and_style_are_let_run(page: Page) -> None:
+    (policy,) = [meta["content"] for meta in page.of("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policy is not None and policy.startswith("default-src 'none'")
+    for kind, directive in (("script", "script-src"), ("style", "style-src")):
+        (text,) = [text for attributes, text in page.scripts if attributes[""] == kind and "type" not in attributes]
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}'" in policy
+    names = {name for _, attributes in page.elements for name in attributes}
+    assert "style" not in names and not [name for name in names if name.startswith("on")]
+
+
+def test_every_control_has_a_name_and_every_id_is_one(page: Page) -> None:
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    labels = {label["for"] for label in page.of("label") if "for" in label}
+    sliders = [field for field in page.of("input") if field["type"] == "range"]
+    assert sliders and all(field["id"] in labels for field in sliders)
+    assert all("alt" in image for image in page.of("img"))
+    assert all("aria-label" in drawing or drawing.get("aria-hidden") == "true" for drawing in page.of("svg"))
+
+
+def test_a_name_or_a_message_is_never_code(tmp_path: Path) -> None:
+    shot, album = made_up_shot(2, failed=[1])
+    wicked = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+    record = shot.frames[1].record.model_copy(update={"frame": wicked})
+    failure = record.error.model_copy(update={"message": wicked, "hint": wicked})  # type: ignore[union-attr]
+    record = record.model_copy(update={"error": failure})
+    frame = shot.frames[1].__class__(shot.frames[1].measured.__class__(record))
+    bad = shot.__class__(**(shot.__dict__ | {"name": wicked, "frames": (shot.frames[0], frame), "notes": (wicked,)}))
+    write_page(tmp_path / "a.html", [bad], album, rate=24, title=wicked)
+    page = Page((tmp_path / "a.html").read_text())
+    assert "alert(1)" in page.text
+    assert not [1 for _, attributes in page.elements if "onerror" in attributes]
+    assert not [text for attributes, text in page.scripts if "alert" in text and attributes.get("id") != "data"]
+    assert page.data["shots"][0]["frames"][1]["name"] == wicked
+
+
+def test_a_held_drawing_is_in_the_page_once(tmp_path: Path) -> None:
+    shot = draw_shot(tmp_path / "walk")
+    (shot / "walk.0002.png").write_bytes((shot / "walk.0001.png").read_bytes())
+    out = color_shot(shot, out=tmp_path / "out").plans[0].out
+    page = Page(page_of(out, tmp_path / "a.html")[0])
+    one, two, three, _ = page.data["shots"][0]["frames"]
+    assert (one["before"], one["after"]) == (two["before"], two["after"])
+    assert one["after"] != three["after"]
+    assert two["flicker"] == 0.0
+
+
+def test_a_shot_on_twos_is_shown_on_twos(tmp_path: Path) -> None:
+    out = colored_shot(tmp_path, [RED] * 4, numbers=[1, 3, 5, 9])
+    frames = Page(page_of(out, tmp_path / "a.html")[0]).data["shots"][0]["frames"]
+    told = {frame["name"]: frame["ticks"] for frame in frames}
+    # 7 is missing: it has a place of its own.
+    assert told == {"sc.0001": 2, "sc.0003": 2, "sc.0005": 2, "sc.7": 2, "sc.0009": 1}
+
+
+def test_without_the_drawings_there_are_the_results_and_a_word_about_it(tmp_path: Path) -> None:
+    out = colored_shot(tmp_path, [RED, BLUE])
+    (tmp_path / "sc").rename(tmp_path / "moved")
+    _, shot = page_of(out, tmp_path / "a.html")
+    assert "--drawings" in " ".join(shot.notes)
+    assert [(frame.before, frame.after is not None) for frame in shot.frames] == [(None, True), (None, True)]
+    found = review_shot(out, Album(), drawings=tmp_path / "moved")
+    assert found.notes == () and all(frame.before is not None for frame in found.frames)
+
+
+def test_what_was_changed_since_is_told(tmp_path: Path) -> None:
+    out = colored_shot(tmp_path, [RED] * 4)
+    write_picture(out / "sc.0002.png", boxes((5, 5, 20, 20)), None, PNG8)
+    write_picture(tmp_path / "sc" / "sc.0003.png", boxes((5, 5, 20, 20)), None, PNG8)
+    (out / "sc.0004.png").unlink()
+    shot = review_shot(out, Album())
+    assert [frame.measured.trouble for frame in shot.frames] == [
+        None,
+        "sc.0002.png is not the file that was written: somebody has changed it",
+        "sc.0003.png was drawn anew since: the next run colors it again",
+        "its picture cannot be shown: sc.0004.png is not there",
+    ]
+    assert {shot.frames[place].record.frame for place in shot.first} >= {"sc.0002", "sc.0003", "sc.0004"}
+
+
+def test_a_record_that_names_a_file_elsewhere_shows_nothing_of_it(tmp_path: Path) -> None:
+    out = colored_shot(tmp_path, [RED])
+    write_picture(tmp_path / "secret.png", boxes((5, 5, 20, 20)), None, PNG8)
+    (record,) = read_records(out)
+    with Journal(out / "frames-x.jsonl") as journal:
+        journal.add(record.model_copy(update={"output": "../secret.png", "finished": "9999"}))
+    album = Album()
+    review_shot(out, album)
+    secret = page_copy(read_picture(tmp_path / "secret.png"), 960).data
+    assert secret not in [album[number].data for number in range(len(album))]
+
+
+def test_a_tree_of_shots_is_one_page(tmp_path: Path) -> None:
+    for name, fill in (("sc01/a", RED), ("sc01/b", BLUE)):
+        colored_shot(tmp_path / "in" / name, [fill]).rename(_below(tmp_path / "tree" / name))
+    outs = find_outs(tmp_path / "tree")
+    assert [out.relative_to(tmp_path / "tree").as_posix() for out in outs] == ["sc01/a", "sc01/b"]
+    album = Album()
+    shots = [review_shot(out, album, name=out.name) for out in outs]
+    write_page(tmp_path / "a.html", shots, album, rate=25, title="tree")
+    page = Page((tmp_path / "a.html").read_text())
+    assert [shot["name"] for shot in page.data["shots"]] == ["a", "b"]
+    fills = [tuple(decoded(page, shot["frames"][0]["after"])[30, 40]) for shot in page.data["shots"]]
+    assert fills == [LEVELS[RED], LEVELS[BLUE]]
+    assert page.data["rate"] == 25
+
+
+def _below(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def test_a_folder_that_nobody_colored_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ShotError, match=r"holds no manifest\.json"):
+        find_outs(tmp_path)
+
+
+def test_flat_color_is_kept_to_the_level_and_alpha_with_it() -> None:
+    color = np.zeros((40, 60, 3), np.float32)
+    color[:, :30], color[:, 30:] = np.array(LEVELS[RED]) / 255, np.array(LEVELS[BLUE]) / 255
+    alpha = np.ones((40, 60), np.float32)
+    alpha[:20] = 100 / 255
+    copy = page_copy(Picture(color, alpha, PNG8, 4), 960)
+    pixels = np.asarray(Image.open(io.BytesIO(copy.data)).convert("RGBA"))
+    assert copy.exact and copy.size == (60, 40)
+    assert tuple(pixels[5, 5]) == (*LEVELS[RED], 100) and tuple(pixels[35, 50]) == (*LEVELS[BLUE], 255)
+
+
+def test_a_noisy_picture_is_compressed_so_that_the_page_stays_small() -> None:
+    noise = np.random.default_rng(1).random((540, 960, 3), np.float32)
+    copy = page_copy(Picture(noise, None, PNG8, 3), 480)
+    assert not copy.exact and copy.size == (480, 270)
+    assert len(copy.data) < 480 * 270 * 3 / 2
+
+
+def test_many_frames_are_smaller() -> None:
+    assert [page_size(count) for count in (1, 500, 1000, 9000)] == [960, 960, 640, 480]
+
+
+def test_an_empty_shot_has_a_page(tmp_path: Path) -> None:
+    shot, album = made_up_shot(0)
+    write_page(tmp_path / "a.html", [shot], album, rate=24, title="none")
+    assert "0 of 0 frames there" in Page((tmp_path / "a.html").read_text()).words
