@@ -9,7 +9,15 @@ import typer
 
 from colorcli import console
 from colorcli.cli import options as opt
-from colorcli.cli.color import FormatChoice, Overwrite, check_shots, make_request, with_layers, with_short_cuts
+from colorcli.cli.color import (
+    FormatChoice,
+    Overwrite,
+    Thorough,
+    check_shots,
+    make_requests,
+    with_layers,
+    with_short_cuts,
+)
 from colorcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,6 +84,7 @@ def openjd(
     layers: opt.Layers = None,
     layers_as: opt.LayersAs = None,
     overwrite: Overwrite = False,
+    thorough: Thorough = False,
     preset: opt.PresetName = "cel",
     overrides: opt.Set = None,
     files: opt.SetFile = None,
@@ -100,14 +109,16 @@ def openjd(
     """Write a job bundle of Open Job Description, for AWS Deadline Cloud and `openjd run`."""
     console.start_logging(console.QUIET if quiet else verbose)
     check_shots(shots or (), bool(refs), ())
-    request = make_request(
+    requests = make_requests(
         shots or (),
         refs=refs or (),
         only=one_shot or (),
         masks=masks or (),
         frames=frames,
         out=out,
+        chunk=None,
         overwrite=overwrite,
+        thorough=thorough,
         preset=preset,
         overrides=[*with_short_cuts(overrides or (), model, image_format, steady), *with_layers(layers, layers_as)],
         files=files or (),
@@ -116,12 +127,13 @@ def openjd(
     )
     from colorcli.cli.render import Machine, check_engine, check_networks_engine, parse_batch
     from colorcli.farm.needs import needs_of
-    from colorcli.farm.openjd import FarmJob, check_bundle, make_bundle, write_bundle
+    from colorcli.farm.openjd import FarmJob, Work, check_bundle, make_bundle, write_bundle
 
     check_engine(device, attention.value, precision.value)
     parse_batch(batch)
     machine = Machine(device, attention.value, precision.value, memory.value, batch, compiled.value, engine)
-    check_networks_engine(request.preset, machine)
+    for request in requests:
+        check_networks_engine(request.preset, machine)
     options = {
         "--device": (device, "auto"), "--attention": (attention.value, "auto"),
         "--precision": (precision.value, "auto"), "--memory": (memory.value, "auto"), "--batch": (batch, "1"),
@@ -130,18 +142,17 @@ def openjd(
     words = [word for option, (value, usual) in options.items() if value != usual for word in (option, value)]
     is_folder = engine not in ("torch", "openvino", "stand-in")
     words += [] if is_folder or engine == "torch" else ["--engine", engine]
-    kind = family(request.preset, engine)
-    needs = needs_of(
-        request.preset, kind, device=device, memory=memory.value, precision=precision.value,
-        engine=engine,
-    )
+    works = []
+    for request in requests:
+        kind = family(request.preset, engine)
+        needs = needs_of(
+            request.preset, kind, device=device, memory=memory.value, precision=precision.value, engine=engine
+        )
+        works.append(Work(request, kind, model_path(request.preset.model), needs.changed(tuple(need or ()))))
     job = FarmJob(
-        request=request,
-        family=kind,
+        works=tuple(works),
         options=tuple(words),
         engine_folder=Path(engine) if is_folder else None,
-        model_path=model_path(request.preset.model),
-        needs=needs.changed(tuple(need or ())),
         frames_per_task=frames_per_task,
         seconds_per_task=seconds_per_task,
         command=command_words(command),
@@ -197,9 +208,9 @@ def tell(made: "Bundle", job: "FarmJob", folder: Path) -> None:
     console.say(f"{made.template['description']}")
     for step in made.template["steps"]:
         console.say(f"  {step['name']}")
-    amounts = job.needs.amounts()
-    words = [f"{value} {'MiB ' if 'memory' in word else ''}{word}" for word, value in amounts.items()]
-    console.say(f"a machine that colors has {', '.join(words) or 'anything'}")
+    for amounts in dict.fromkeys(tuple(work.needs.amounts().items()) for work in job.works):
+        words = [f"{value} {'MiB ' if 'memory' in word else ''}{word}" for word, value in amounts]
+        console.say(f"a machine that colors has {', '.join(words) or 'anything'}")
     template, values = shlex.quote(str(folder / TEMPLATE)), shlex.quote(f"file://{folder / RUN_VALUES}")
     console.say(f"try it:   openjd run {template} -p {values}")
     console.say(f"send it:  deadline bundle submit {shlex.quote(str(folder))}")

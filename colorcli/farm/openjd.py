@@ -1,10 +1,10 @@
-"""A job for a farm that speaks Open Job Description (2023-09), written as a bundle: a folder with five small files.
+"""A job for a farm that speaks Open Job Description (2023-09), written as a bundle: a folder with some small files.
 
     template.yaml            the steps: check, color in chunks of frames, merge the records and verify the files
     parameter_values.yaml    where the shot, the key and the results are; `deadline bundle submit` reads it
     asset_references.yaml    which files go in and come out, for farms without shared storage
     run_parameters.yaml      the same values for `openjd run template.yaml -p file://run_parameters.yaml`
-    preset.yaml              the settings as they were when the job was made
+    preset.yaml              the settings as they were when the job was made; preset2.yaml, if some shots have others
 
 A task is the bare command with `--shot` and `--frames`. What was typed and the names of shots reach it as single
 arguments: nothing of this goes through a shell, and no name is read as a part of the template.
@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,12 +25,12 @@ from colorcli.farm.needs import Needs
 from colorcli.presets import Preset, default_preset, files_of, with_files
 from colorcli.shot.frames import OPENJD_FRAMES, numbers_as_range
 from colorcli.shot.manifest import output_error, write_atomically
-from colorcli.shot.plan import SHOT_FIELD, ShotPlan, ShotRequest, plan_shots
+from colorcli.shot.plan import SHOT_FIELD, ShotPlan, ShotRequest, plan_requests, plan_shots
 from colorcli.variants import VARIANTS
 
 SPECIFICATION = "jobtemplate-2023-09"
 TEMPLATE, VALUES, ASSETS = "template.yaml", "parameter_values.yaml", "asset_references.yaml"
-RUN_VALUES, PRESET = "run_parameters.yaml", "preset.yaml"
+RUN_VALUES = "run_parameters.yaml"
 CHECK, COLOR, FINISH = "check", "color", "merge and verify"
 PROGRESS = ("--progress", "openjd")
 
@@ -38,6 +39,7 @@ LONGEST_VALUE = 1024      # characters of a parameter's value
 LONGEST_JOB_NAME = 128
 LONGEST_STEP_NAME = 64
 MOST_PARAMETERS = 50
+MOST_PLACES = 10          # that have parameters of their own; more share the folder that they are all in
 NOTIFY_SECONDS = 120      # between SIGTERM and SIGKILL: the frames that are in work are finished or dropped cleanly
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -48,18 +50,26 @@ OPEN, CLOSE = "OpenBraces", "CloseBraces"   # parameters that stand for {{ and }
 
 Flow = Literal["IN", "OUT", "NONE"]
 Template = dict[str, Any]
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one kind of shots is colored with."""
+
+    request: ShotRequest             # as for the bare command
+    family: str = "mini"             # which of `VARIANTS` its model is; any other word: none of them
+    model_path: Path | None = None   # of a model that is a folder or a file, not a name
+    needs: Needs = field(default_factory=Needs)   # of a machine that colors
 
 
 @dataclass(frozen=True)
 class FarmJob:
     """What a bundle is made of."""
 
-    request: ShotRequest                       # as for the bare command
-    family: str = "mini"                       # which of `VARIANTS` its model is; any other word: none of them
+    works: tuple[Work, ...]
     options: tuple[str, ...] = ()              # further words of the bare command that every task gets: --device, cpu
     engine_folder: Path | None = None          # of `--engine FOLDER`
-    model_path: Path | None = None             # of a model that is a folder or a file, not a name
-    needs: Needs = field(default_factory=Needs)   # of a machine that colors
     frames_per_task: int = 24
     seconds_per_task: int = 0                  # that a farm may aim for instead; 0: it takes the frames as they are
     command: tuple[str, ...] = ("colorcli",)   # how colorcli is called on the machines
@@ -72,13 +82,12 @@ class Bundle:
     """The files of a job, as plain values."""
 
     template: Template
-    values: Mapping[str, str]         # of the template's parameters that have no default
-    farm_values: Mapping[str, str]    # of parameters of the farm itself
-    input_files: tuple[str, ...]      # absolute
+    values: Mapping[str, str]                # of the template's parameters that have no default
+    farm_values: Mapping[str, str]           # of parameters of the farm itself
+    input_files: tuple[str, ...]             # absolute
     input_folders: tuple[str, ...]
     output_folders: tuple[str, ...]
-    settings: Mapping[str, Any]       # of preset.yaml: what is not as the model has it by itself
-    settings_from: str                # what was typed for --preset
+    presets: Mapping[str, tuple[Settings, str]]   # file name -> what is not as the model has it, and the preset typed
 
     @property
     def parameter_values(self) -> Template:
@@ -103,7 +112,7 @@ class Place:
     """One SHOT argument: a folder, a tree, a pattern or a picture."""
 
     text: str                      # as typed
-    number: str                    # "" if there is one argument; else "1", "2" ... for names of parameters and steps
+    work: Work
     out: Path                      # where a run with this argument alone writes, absolute
     plans: tuple[ShotPlan, ...]
     is_tree: bool                  # a task has to name its shot: there are more, or it lies deeper
@@ -112,10 +121,10 @@ class Place:
 def make_bundle(job: FarmJob) -> Bundle:
     """Plan the shots and describe the work.
 
-    Raises what `plan_shots` raises, and UsageError for what no job description can hold: line breaks in a path, paths
-    of more than 1024 characters, too many shots named one by one.
+    Raises what `plan_requests` raises, and UsageError for what no job description can hold: line breaks in a path,
+    paths of more than 1024 characters, too many places.
     """
-    return _Writer(job).bundle(_places(job.request))
+    return _Writer(job).bundle(_places(job.works))
 
 
 def check_bundle(bundle: Bundle, folder: Path) -> None:
@@ -153,8 +162,9 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         raise OutputError(f"{folder} is a file, not a folder", hint="name another folder with -o") from None
     except OSError as error:
         raise output_error(folder, error) from error
-    about = f"# The settings as they were when the job was made, from the preset {one_line(bundle.settings_from)}.\n"
-    write_atomically(folder / PRESET, (about + _yaml(bundle.settings)).encode())
+    for name, (settings, preset) in bundle.presets.items():
+        about = f"# The settings as they were when the job was made, from the preset {one_line(preset)}.\n"
+        write_atomically(folder / name, (about + _yaml(settings)).encode())
     write_atomically(folder / ASSETS, _yaml(bundle.asset_references).encode())
     write_atomically(folder / RUN_VALUES, _yaml(dict(bundle.values)).encode())
     write_atomically(folder / VALUES, _yaml(bundle.parameter_values).encode())
@@ -171,22 +181,25 @@ def one_line(text: str) -> str:
     return " ".join(CONTROL.sub(" ", text).split())
 
 
-def _places(request: ShotRequest) -> list[Place]:
-    """Plan each SHOT argument as its tasks will: alone. Raises what `plan_shots` raises for all of them together."""
-    together = plan_shots(request)
-    texts = list(dict.fromkeys(request.shots))
+def _places(works: Sequence[Work]) -> list[Place]:
+    """Plan each SHOT argument as its tasks will: alone. Raises what `plan_requests` raises for all of them together."""
+    requests = [work.request for work in works]
+    together = plan_requests(requests)
     places = []
-    for number, text in enumerate(texts, 1):
-        root = Path(text) if Path(text).is_dir() else Path(text).parent
-        plans = together
-        if len(texts) > 1:
-            out = None if request.out is None else request.out / root.resolve().name
-            plans = plan_shots(replace(request, shots=(text,), out=out))
-        inside = Path(os.path.relpath(plans[0].folder, root))
-        out = plans[0].out.parents[len(inside.parts) - 1] if inside.parts else plans[0].out
-        counted = "" if len(texts) == 1 else str(number)
-        is_tree = len(plans) > 1 or bool(inside.parts or request.only)
-        places.append(Place(text, counted, _absolute(out), tuple(plans), is_tree))
+    for work in works:
+        texts = list(dict.fromkeys(work.request.shots))
+        for text in texts:
+            root = Path(text) if Path(text).is_dir() else Path(text).parent
+            plans = together
+            if len(texts) > 1 or len(works) > 1:
+                out = work.request.out
+                if len(texts) > 1 and out is not None:
+                    out = out / root.resolve().name
+                plans = plan_shots(replace(work.request, shots=(text,), out=out))
+            inside = Path(os.path.relpath(plans[0].folder, root))
+            base = plans[0].out.parents[len(inside.parts) - 1] if inside.parts else plans[0].out
+            is_tree = len(plans) > 1 or bool(inside.parts or work.request.only)
+            places.append(Place(text, work, _absolute(base), tuple(plans), is_tree))
     return places
 
 
@@ -195,27 +208,36 @@ class _Writer:
 
     def __init__(self, job: FarmJob) -> None:
         self._job = job
-        self._request = job.request
         self._definitions: dict[str, Template] = {}
         self._values: dict[str, str] = {}
+        self._named: dict[tuple[str, str, Flow], str] = {}   # value, kind and flow of a path -> its parameter
+        self._presets: dict[str, tuple[Settings, str]] = {}
         self._files: dict[str, None] = {}
         self._folders: dict[str, None] = {}
         self._outs: dict[str, None] = {}
+        # Folders that stand for what lies in them, where a parameter for each would be too many.
+        self._above: dict[Flow, Path] = {}
 
     def bundle(self, places: Sequence[Place]) -> Bundle:
         """Describe the whole job."""
-        shots = [self._shot(place) for place in places]
-        outs = [self._folder(f"Out{place.number}", place.out, "OUT", "where the colors go") for place in places]
-        shared = self._shared([plan for place in places for plan in place.plans])
+        if len(places) > MOST_PLACES:
+            self._above = {
+                "IN": _common_folder([_absolute(Path(place.text)) for place in places]),
+                "OUT": _common_folder([place.out for place in places]),
+            }
         one_step = sum(len(place.plans) for place in places) == 1
         steps: list[Template] = []
         colored: list[str] = []
-        for place, shot, out in zip(places, shots, outs, strict=True):
-            words = [shot, *shared, "-o", out]
-            check = f"{CHECK} {place.number}".strip()
-            asked = [] if self._request.frames is None else [f"--frames={self._literal(self._request.frames)}"]
-            only = [f"--shot={self._literal(name)}" for name in self._request.only]
-            steps.append(self._step(check, [*words, *only, *asked, "--dry-run"], needs=self._job.needs))
+        outs: list[str] = []
+        for number, place in enumerate(places, 1):
+            request, needs = place.work.request, place.work.needs
+            out = self._placed("Out", place.out, "OUT", "where the colors go")
+            outs.append(out)
+            words = [self._shot(place), *self._shared(place), "-o", out]
+            check = CHECK if len(places) == 1 else f"{CHECK} {number}"
+            asked = [] if request.frames is None else [f"--frames={self._literal(request.frames)}"]
+            only = [f"--shot={self._literal(name)}" for name in request.only]
+            steps.append(self._step(check, [*words, *only, *asked, "--dry-run"], needs=needs))
             for plan in place.plans:
                 if not plan.jobs:
                     continue   # the shot has no frame of those that were asked for
@@ -223,7 +245,7 @@ class _Writer:
                 colored.append(name)
                 one = [f"--shot={self._literal(plan.name)}"] if place.is_tree else []
                 part, space = self._tasks(plan, one_step)
-                steps.append(self._step(name, [*words, *one, part, *PROGRESS], [check], self._job.needs, space))
+                steps.append(self._step(name, [*words, *one, part, *PROGRESS], [check], needs, space))
         steps.append(self._step(FINISH, ["farm", "finish", *outs], colored))
         farm_values = self._further_parameters()
         drawings = sum(len(plan.jobs) for place in places for plan in place.plans)
@@ -238,11 +260,8 @@ class _Writer:
         if len(self._definitions) > MOST_PARAMETERS:
             raise UsageError(
                 f"the job would have {len(self._definitions)} parameters, and a job has {MOST_PARAMETERS} at most",
-                hint="name the tree that the shots are in instead of each of them, or write several bundles",
+                hint="its shots have too many keys, masks or presets of their own: write several bundles",
             )
-        preset = self._request.preset
-        places_of_files = [f"{key}={_absolute(Path(file))}" for key, file in files_of(preset).items()]
-        usual = default_preset(self._job.family) if self._job.family in VARIANTS else Preset()
         return Bundle(
             template=template,
             values=self._values,
@@ -250,8 +269,7 @@ class _Writer:
             input_files=tuple(self._files),
             input_folders=tuple(self._folders),
             output_folders=tuple(self._outs),
-            settings=_differing(with_files(preset, places_of_files), usual),
-            settings_from=self._request.preset_name,
+            presets=self._presets,
         )
 
     def _name(self, places: Sequence[Place]) -> str:
@@ -260,39 +278,38 @@ class _Writer:
 
     def _shot(self, place: Place) -> str:
         """The SHOT argument of the tasks."""
-        name, path = f"Shot{place.number}", Path(place.text)
+        path = Path(place.text)
         if path.is_dir():
-            return self._folder(name, path, "IN", "the drawings")
+            return self._placed("Shot", path, "IN", "the drawings")
         for plan in place.plans:
             jobs = [*plan.jobs, *(job for sequence in plan.sequences for job in sequence)]
             self._files |= dict.fromkeys(str(_absolute(job.source)) for job in jobs)
-        return f"{self._folder(name, path.parent, 'NONE', 'the folder of the drawings')}/{self._literal(path.name)}"
+        folder = self._path("Shot", path.parent, "DIRECTORY", "NONE", "the folder of the drawings")
+        return f"{folder}/{self._literal(path.name)}"
 
-    def _shared(self, plans: Sequence[ShotPlan]) -> list[str]:
-        """The words that are the same for every shot."""
-        request, job = self._request, self._job
+    def _shared(self, place: Place) -> list[str]:
+        """The words that are the same for every shot of a place."""
+        request, job = place.work.request, self._job
         words: list[str] = []
-        for number, ref in enumerate(request.refs, 1):
-            keys = [key for plan in plans for key in plan.keys]
-            words += ["--ref", self._file(f"Key{number}", ref, "the key", keys)]
-        for number, masks in enumerate(request.masks, 1):
-            words += ["--masks", self._folder(f"Masks{number}", masks, "IN", "masks of a character")]
-        words += ["--preset", self._bundled(PRESET)]
+        for ref in request.refs:
+            words += ["--ref", self._file("Key", ref, "the key", [key for plan in place.plans for key in plan.keys])]
+        for masks in request.masks:
+            words += ["--masks", self._path("Masks", masks, "DIRECTORY", "IN", "masks of a character")]
+        words += ["--preset", self._preset(place.work)]
         of_shots = {
-            "background.image": [plan.background for plan in plans],
-            "finish.palette_file": [plan.palette_file for plan in plans],
+            "background.image": [plan.background for plan in place.plans],
+            "finish.palette_file": [plan.palette_file for plan in place.plans],
         }
         for key, file in files_of(request.preset).items():
-            name = "".join(part.capitalize() for part in re.split(r"[._]", key))
+            stem = "".join(part.capitalize() for part in re.split(r"[._]", key))
             found = [path for path in of_shots.get(key, []) if path is not None]
-            words += ["--set-file", f"{key}={self._file(name, file, key, found)}"]
-        if job.model_path is not None:
-            folder = job.model_path.is_dir()
-            define = self._folder if folder else self._one_file
-            words += ["--model", define("Model", job.model_path, "IN", "the model")]
+            words += ["--set-file", f"{key}={self._file(stem, file, key, found)}"]
+        if place.work.model_path is not None:
+            words += ["--model", self._file("Model", str(place.work.model_path), "the model", [])]
         if job.engine_folder is not None:
-            words += ["--engine", self._folder("Engine", job.engine_folder, "IN", "the exported networks")]
+            words += ["--engine", self._path("Engine", job.engine_folder, "DIRECTORY", "IN", "the exported networks")]
         words += ["--overwrite"] if request.overwrite else []
+        words += ["--thorough"] if request.thorough else []
         return [*words, *map(self._literal, job.options)]
 
     def _tasks(self, plan: ShotPlan, one_step: bool) -> tuple[str, Template]:
@@ -308,7 +325,7 @@ class _Writer:
         frames = openjd_range(number for number in numbers if number is not None)
         if one_step and len(frames) <= LONGEST_VALUE:
             frames = self._with_default("Frames", "STRING", frames, "the frames, as in 1-100 or 1-100:2,120")
-        chunks = {
+        chunks: Template = {
             "defaultTaskCount": self._with_default(
                 "FramesPerTask", "INT", self._job.frames_per_task, "frames that a machine colors in one go", minValue=1
             ),
@@ -318,8 +335,8 @@ class _Writer:
             ),
             "rangeConstraint": "NONCONTIGUOUS",
         }
-        asked = {"name": "Frame", "type": "CHUNK[INT]", "range": frames, "chunks": chunks}
-        return f"--frames={OPENJD_FRAMES}" + "{{Task.Param.Frame}}", {"taskParameterDefinitions": [asked]}
+        frame: Template = {"name": "Frame", "type": "CHUNK[INT]", "range": frames, "chunks": chunks}
+        return f"--frames={OPENJD_FRAMES}" + "{{Task.Param.Frame}}", {"taskParameterDefinitions": [frame]}
 
     def _step(
         self, name: str, words: Sequence[str], after: Sequence[str] = (), needs: Needs | None = None,
@@ -347,43 +364,61 @@ class _Writer:
             name = f"{COLOR} {one_line(plan.name)}"[: LONGEST_STEP_NAME - len(end)] + end
         return name
 
-    def _folder(self, name: str, path: Path, flow: Flow, description: str) -> str:
-        """A reference to a parameter for a folder."""
-        return self._path(name, path, "DIRECTORY", flow, description)
-
-    def _one_file(self, name: str, path: Path, flow: Flow, description: str) -> str:
-        """A reference to a parameter for a file."""
-        return self._path(name, path, "FILE", flow, description)
-
-    def _file(self, name: str, text: str, description: str, files: Sequence[Path]) -> str:
+    def _file(self, stem: str, text: str, description: str, files: Sequence[Path]) -> str:
         """A reference to a file, a folder, or a pattern with {shot} that means these files."""
         if SHOT_FIELD not in text:
             path = Path(text)
-            return (self._folder if path.is_dir() else self._one_file)(name, path, "IN", description)
+            return self._path(stem, path, "DIRECTORY" if path.is_dir() else "FILE", "IN", description)
         before, _, _ = text.partition(SHOT_FIELD)
         folder = Path(f"{before}x").parent   # of "keys/hero_{shot}.png" it is keys
-        rest = Path(text).relative_to(folder).as_posix()
         self._files |= dict.fromkeys(str(_absolute(file)) for file in files)
-        return f"{self._folder(f'{name}Folder', folder, 'NONE', f'the folder of {description}')}/{self._literal(rest)}"
+        there = self._path(f"{stem}Folder", folder, "DIRECTORY", "NONE", f"the folder of {description}")
+        return f"{there}/{self._literal(Path(text).relative_to(folder).as_posix())}"
 
-    def _path(self, name: str, path: Path, kind: str, flow: Flow, description: str) -> str:
+    def _placed(self, stem: str, path: Path, flow: Flow, description: str) -> str:
+        """A reference to a folder with a parameter of its own, or to one in a folder that has one for many."""
+        above = self._above.get(flow)
+        if above is None:
+            return self._path(stem, path, "DIRECTORY", flow, description)
         value = str(_absolute(path))
         _require_text(value)
-        known = {"IN": self._folders if kind == "DIRECTORY" else self._files, "OUT": self._outs}
-        known.get(flow, {})[value] = None
-        self._values[name] = value
-        self._definitions[name] = {
-            "name": name, "type": "PATH", "objectType": kind, "dataFlow": flow, "description": description,
-        }
+        (self._outs if flow == "OUT" else self._folders)[value] = None
+        there = self._path(f"{stem}s", above, "DIRECTORY", "NONE", f"the folder of {description}")
+        inside = Path(value).relative_to(above).as_posix()
+        return there if inside == "." else f"{there}/{self._literal(inside)}"
+
+    def _path(self, stem: str, path: Path, kind: str, flow: Flow, description: str) -> str:
+        """A reference to a parameter for a file or folder; the same one for the same path."""
+        value = str(_absolute(path))
+        name = self._named.get((value, kind, flow))
+        if name is None:
+            _require_text(value)
+            known = {"IN": self._folders if kind == "DIRECTORY" else self._files, "OUT": self._outs}
+            known.get(flow, {})[value] = None
+            name = _free_name(stem, self._definitions)
+            self._named[value, kind, flow] = name
+            self._values[name] = value
+            self._definitions[name] = {
+                "name": name, "type": "PATH", "objectType": kind, "dataFlow": flow, "description": description,
+            }
         return f"{{{{Param.{name}}}}}"
 
-    def _bundled(self, name: str) -> str:
-        """A reference to a file that lies in the bundle; it moves with it."""
-        self._definitions["Preset"] = {
-            "name": "Preset", "type": "PATH", "objectType": "FILE", "dataFlow": "IN", "default": name,
-            "description": "the settings",
-        }
-        return "{{Param.Preset}}"
+    def _preset(self, work: Work) -> str:
+        """A reference to a file of settings in the bundle, which moves with it."""
+        preset, name = work.request.preset, work.request.preset_name
+        places = [f"{key}={_absolute(Path(file))}" for key, file in files_of(preset).items()]
+        usual = default_preset(work.family) if work.family in VARIANTS else Preset()
+        settings = _differing(with_files(preset, places), usual)
+        file = next((file for file, (known, _) in self._presets.items() if known == settings), None)
+        if file is None:
+            number = len(self._presets) + 1
+            file = f"preset{number if number > 1 else ''}.yaml"
+            self._presets[file] = (settings, name)
+            self._definitions[file.removesuffix(".yaml").capitalize()] = {
+                "name": file.removesuffix(".yaml").capitalize(), "type": "PATH", "objectType": "FILE",
+                "dataFlow": "IN", "default": file, "description": "the settings",
+            }
+        return f"{{{{Param.{file.removesuffix('.yaml').capitalize()}}}}}"
 
     def _with_default(self, name: str, kind: str, value: str | int, description: str, **more: Any) -> str:
         """A reference to a parameter that people may change when they submit the job."""
@@ -428,6 +463,15 @@ def _differing(preset: Preset, usual: Preset) -> dict[str, Any]:
         elif value != theirs[name]:
             found[name] = value
     return {name: value for name, value in found.items() if value != {}}
+
+
+def _free_name(stem: str, taken: Mapping[str, Any]) -> str:
+    """Shot, Shot2, Shot3 ..."""
+    return next(name for name in chain([stem], (f"{stem}{number}" for number in count(2))) if name not in taken)
+
+
+def _common_folder(paths: Sequence[Path]) -> Path:
+    return Path(os.path.commonpath([_absolute(path) for path in paths]))
 
 
 def _require_text(text: str) -> None:

@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 from openjd.model import IntRangeExpr
 
 from colorcli.cli import render
-from colorcli.cli.main import main
+from colorcli.cli.app import COLOR
+from colorcli.cli.main import app, main
 from colorcli.farm.openjd import openjd_range
+from colorcli.presets import load_preset
 from colorcli.shot.manifest import read_records
 from tests.farm.farmer import (
     COLORCLI,
@@ -40,7 +43,7 @@ def run_here(words: list[str], monkeypatch: pytest.MonkeyPatch):
     """(request, machine) that a command line ends up as; nothing is colored."""
     caught = []
     with monkeypatch.context() as patched:
-        patched.setattr(render, "render", lambda request, machine, **_: caught.append((request, machine)) or 0)
+        patched.setattr(render, "render", lambda requests, machine, **_: caught.append((*requests, machine)) or 0)
         assert main(words) == 0
     return caught[0]
 
@@ -82,7 +85,7 @@ def test_all_that_decides_on_the_picture_reaches_the_task(tmp_path, walk, monkey
         str(walk), "--ref", str(key_of(walk)), "--ref", str(draw_key(tmp_path / "second.png")), "--masks", str(masks),
         "--preset", str(mine), "--set", "sampling.steps=3", "--set", "background.split=true", "--steady",
         "--set", f"background.image={wall}", "--format", "exr-half", "--overwrite", "--device", "cpu", "--memory", "8g",
-        "--precision", "bf16", "--max-pixels", "5M",
+        "--precision", "bf16", "--max-pixels", "5M", "--thorough", "--layers", "color,line", "--layers-as", "psd",
     ]  # fmt: skip
     bundle = tmp_path / "job"
     assert main(["farm", "openjd", *typed, "-o", str(bundle), "--command", COLORCLI, "--frames", "1-3"]) == 0
@@ -95,9 +98,17 @@ def test_all_that_decides_on_the_picture_reaches_the_task(tmp_path, walk, monkey
     assert request.preset == wanted.preset
     assert request.preset.steady.on and request.preset.lines.gap_px == 3 and request.preset.sampling.steps == 3
     assert machine == wanted_machine
-    for name in ("shots", "refs", "masks", "overwrite", "max_pixels", "frames"):
+    for name in ("shots", "refs", "masks", "overwrite", "thorough", "max_pixels", "frames"):
         got, want = getattr(request, name), getattr(wanted, name)
         assert got == (want if name != "frames" else "openjd:1-3"), name
+
+
+def test_a_job_takes_every_option_of_the_bare_command_that_has_a_meaning_on_a_farm():
+    group = typer.main.get_command(app)
+    bare, job = group.commands[COLOR], group.commands["farm"].commands["openjd"]
+    options = {option for parameter in bare.params for option in parameter.opts}
+    here_only = {"--chunk", "--dry-run", "-n", "--progress", "--on", "--workers", "--collect"}
+    assert options - {option for parameter in job.params for option in parameter.opts} == here_only
 
 
 def test_a_preset_that_a_bundle_keeps_is_whole_and_moves_with_it(tmp_path, walk):
@@ -138,6 +149,44 @@ def test_several_shots_go_where_the_bare_command_brings_them(tmp_path, monkeypat
     for _, told in commands(bundle):
         assert main(told) == 0
     assert pictures(tmp_path / "out") == wanted
+
+
+def test_the_shots_of_a_list_keep_what_is_their_own(tmp_path, monkeypatch):
+    for name in ("c001", "c002", "c003"):
+        draw_shot(tmp_path / name, (1, 2))
+    draw_key(tmp_path / "other.png")
+    listed = tmp_path / "shots.yaml"
+    listed.write_text(
+        "ref: key.png\nout: colors\nset: sampling.steps=2\nshots:\n"
+        "- {shot: c001}\n- {shot: c002, ref: other.png, frames: 2}\n- {shot: c003, preset: soft}\n"
+    )
+    bundle = make_job(tmp_path / "job", listed)
+    colored = {step: words for step, words in commands(bundle) if step.startswith("color")}
+    requests = {step: run_here(words, monkeypatch)[0] for step, words in colored.items()}
+    first, second, third = requests["color c001"], requests["color c002"], requests["color c003"]
+    assert (first.refs, first.frames) == ((str(tmp_path / "key.png"),), "openjd:1,2")
+    assert (second.refs, second.frames) == ((str(tmp_path / "other.png"),), "openjd:2")
+    assert first.preset == second.preset != third.preset
+    assert third.preset == load_preset("soft", ["sampling.steps=2"])
+    assert [str(one.out) for one in (first, second, third)] == [
+        str(tmp_path / "colors" / name) for name in ("c001", "c002", "c003")
+    ]
+    assert sorted(path.name for path in bundle.glob("preset*")) == ["preset.yaml", "preset2.yaml"]
+
+
+def test_an_episode_of_many_shots_stays_below_the_limit_of_parameters(tmp_path):
+    names = [f"c{number:03d}" for number in range(40)]
+    for name in names:
+        draw_shot(tmp_path / "ep01" / name, (1,))
+    bundle = make_job(tmp_path / "job", *(tmp_path / "ep01" / name for name in names), "--ref",
+                      tmp_path / "ep01" / "key.png")
+    colored = {step: words for step, words in commands(bundle) if step.startswith("color")}
+    assert list(colored) == [f"color {name}" for name in names]
+    assert colored["color c007"][0] == str(tmp_path / "ep01" / "c007")
+    assert colored["color c007"][colored["color c007"].index("-o") + 1] == str(tmp_path / "ep01" / "c007_color")
+    assets = read(bundle, "asset_references.yaml")["assetReferences"]
+    assert assets["inputs"]["directories"] == [str(tmp_path / "ep01" / name) for name in names]
+    assert assets["outputs"]["directories"] == [str(tmp_path / "ep01" / f"{name}_color") for name in names]
 
 
 def test_pictures_without_a_number_are_parted_by_count(tmp_path, monkeypatch):
