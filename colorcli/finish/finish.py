@@ -43,7 +43,9 @@ class Fill:
     color: Float                  # (H, W, 3)
     labels: Labels | None = None  # (H, W) pieces of one color or shade, from 1, under lines as well; None: not parted
     colors: Float | None = None   # (count + 1, 3) the color of each piece; None: each pixel has its own
-    whole: Labels | None = None   # (H, W) closed regions, 0 on lines; where pieces meet in one, `color` is softened
+    whole: Labels | None = None   # (H, W) closed regions, 0 on lines; where pieces meet in one, `color` is softened;
+                                  # None: it is not
+    lit: Float | None = None      # (count + 1, 3) the color that each of `colors` is a shadow of in the key, or itself
 
 
 @dataclass(frozen=True)
@@ -145,16 +147,20 @@ def fill_character(
         return Fill(shaded.reshape(-1, 3)[nearest], regions.labels.reshape(-1)[nearest])
     whole, regions = regions, split_by_color(full, regions, blur_px)
     colors = region_colors(full, regions, blur_px)
+    lit = None
     if settings.palette == "key":
-        palette, reach = key.palette.colors, settings.palette_reach
-        becomes = None if key.swatches is None else to_swatches(palette, key.swatches, reach)
-        colors[1:] = snap_to_palette(colors[1:], palette, reach, becomes)
+        palette, reach, seen = key.palette.colors, settings.palette_reach, colors[1:].copy()
+        becomes = palette if key.swatches is None else to_swatches(palette, key.swatches, reach)
+        colors[1:] = snap_to_palette(seen, palette, reach, becomes)
+        if preset.layers.names:
+            lit = colors.copy()
+            lit[1:] = snap_to_palette(seen, palette, reach, becomes[key.shadows])
     labels = regions.labels.reshape(-1)[nearest_labelled(regions.labels)]
     filled = np.take(colors, labels, axis=0)
+    if frame.gap_px == 0 and regions is whole and unseen is None:
+        return Fill(filled, labels, colors, None, lit)
     closed = whole.labels if unseen is None else np.where(unseen, labels, whole.labels)
-    if frame.gap_px > 0 or regions is not whole or unseen is not None:
-        filled = soften_borders(filled, labels, closed)
-    return Fill(filled, labels, colors, closed)
+    return Fill(soften_borders(filled, labels, closed), labels, colors, closed, lit)
 
 
 def regions_of(frame: PreparedFrame, preset: Preset, rows: slice, columns: slice) -> Regions:

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from colorcli.finish.finish import FrameParts, alpha_of, frame_parts, lay_together, regions_of
+from colorcli.finish.finish import Fill, FrameParts, alpha_of, frame_parts, lay_together, regions_of
 from colorcli.finish.lines import LineLayer
 from colorcli.finish.regions import soften_borders
 from colorcli.images import decode_srgb
@@ -26,6 +26,7 @@ from colorcli.prepare.canvas import Box
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.lineart import alpha_is_lines
+from colorcli.prepare.palette import is_shadow
 from colorcli.prepare.regions import Labels, nearest_labelled
 from colorcli.presets import LayerName, Preset
 
@@ -33,8 +34,6 @@ Float = NDArray[np.float32]
 
 FROM_BELOW: tuple[LayerName, ...] = ("paper", "flat", "shade", "color", "line", "matte")
 LEAST = np.float32(1e-6)   # a cover or a share below this is none
-DARKEST_SHADE = 0.3        # a tone with less of any channel of the lightest color around it is a surface of its own
-SHADE_TURN = 0.35          # and so is one that keeps this much more of one channel than of another
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,8 @@ class _Stack:
             return self._paper()
         if name == "shade":
             color, flat = self._color, self._flat
-            return np.minimum(np.divide(color, flat, out=np.ones_like(flat), where=flat > 0), np.float32(1)), None
+            shown = (self._color_alpha > 0)[..., None] & (flat > 0)
+            return np.minimum(np.divide(color, flat, out=np.ones_like(flat), where=shown), np.float32(1)), None
         return (self._color if name == "color" else self._flat), self._color_alpha
 
     def _numbers(self, encoded: Float) -> Float:
@@ -284,17 +284,16 @@ def _cover(lines: LineLayer, like: Float) -> Float:
 def flat_colors(parts: FrameParts, frame: PreparedFrame, preset: Preset) -> Float:
     """Give the lightest color of the surface that each pixel is of, (h, w, 3), in the box of the frame.
 
-    No channel of it is below that of the color there, so that shade only darkens. A closed region is a surface; where
-    it holds several flat colors, those that are no shadow of a lighter one are surfaces of their own.
+    No channel of it is below that of the color there, so that shade only darkens. A closed region is a surface; what is
+    painted in a color that is a shadow in the key has the lit color, and a region of several flat colors the lightest,
+    unless they are too unlike to be tones of one.
     """
     fill = parts.fill
     if fill.colors is None or fill.labels is None:
         labels = fill.labels if fill.labels is not None else _nearest_regions(parts, frame, preset)
         return np.take(_lightest(np.clip(fill.color, 0, 1), labels), labels, axis=0)
-    if fill.whole is None:
-        return np.take(fill.colors, fill.labels, axis=0)
-    flat = np.take(_surfaces(fill.colors, fill.labels, fill.whole), fill.labels, axis=0)
-    return soften_borders(flat, fill.labels, fill.whole)
+    flat = np.take(_surfaces(fill, fill.colors, fill.labels), fill.labels, axis=0)
+    return flat if fill.whole is None else soften_borders(flat, fill.labels, fill.whole)
 
 
 def _nearest_regions(parts: FrameParts, frame: PreparedFrame, preset: Preset) -> Labels:
@@ -318,26 +317,28 @@ def _lightest(color: Float, labels: Labels) -> Float:
     return result
 
 
-def _surfaces(colors: Float, labels: Labels, whole: Labels) -> Float:
-    """Give for each piece (count + 1, 3) the color of its surface: its own, or the one that it is the shadow of."""
-    region = np.zeros(len(colors), np.int64)
-    inside = whole > 0
-    region[labels[inside]] = whole[inside]
+def _surfaces(fill: Fill, colors: Float, labels: Labels) -> Float:
+    """Give for each piece (count + 1, 3) the color of its surface: its own, or the one that it is the shadow of.
+
+    That is what the key says; and of the pieces of one closed region, the lighter one.
+    """
     result = colors.copy()
+    for number in range(1, len(colors) if fill.lit is not None else 0):
+        if fill.lit is not None and is_shadow(colors[number], fill.lit[number]):
+            result[number] = fill.lit[number]
+    if fill.whole is None:
+        return result
+    region = np.zeros(len(colors), np.int64)
+    inside = fill.whole > 0
+    region[labels[inside]] = fill.whole[inside]
     numbers, counts = np.unique(region[1:], return_counts=True)
     for number in numbers[(counts > 1) & (numbers > 0)]:
         pieces = np.flatnonzero(region == number)
-        lit: list[int] = []
-        for piece in pieces[np.argsort(-colors[pieces].sum(axis=1), kind="stable")]:
-            light = next((one for one in lit if _is_shadow(colors[piece], colors[one])), None)
+        lit: list[Float] = []
+        for piece in pieces[np.argsort(-result[pieces].sum(axis=1), kind="stable")]:
+            light = next((one for one in lit if is_shadow(result[piece], one)), None)
             if light is None:
-                lit.append(int(piece))
+                lit.append(result[piece])
             else:
-                result[piece] = colors[light]
+                result[piece] = light
     return result
-
-
-def _is_shadow(dark: Float, light: Float) -> bool:
-    """Whether one color can be another in shadow: darker in every channel, but not by much, and of nearly that hue."""
-    kept = dark / np.maximum(light, LEAST)
-    return bool((dark <= light).all() and kept.min() >= DARKEST_SHADE and np.ptp(kept) <= SHADE_TURN)

@@ -14,7 +14,7 @@ from colorcli.prepare.frame import drawing_canvas
 from colorcli.prepare.lineart import lines_of_color
 from colorcli.prepare.masks import MARGIN, character_mask, dilate, snap_to_lines
 from colorcli.prepare.networks import Networks, asked_of
-from colorcli.prepare.palette import Palette, find_palette
+from colorcli.prepare.palette import Palette, find_palette, shadows_of
 from colorcli.presets import Preset
 from colorcli.variants import Variant
 
@@ -52,6 +52,11 @@ class PreparedKey:
     def palette(self) -> Palette:
         """The flat colors of the key's character at its own size; found when first asked for, once for a shot."""
         return find_palette(over_paper(self.picture), self.ink, self.mask)
+
+    @cached_property
+    def shadows(self) -> NDArray[np.int32]:
+        """For each color of the palette the one that it is the shadow of, or itself."""
+        return shadows_of(self.palette)
 
 
 def prepare_key(

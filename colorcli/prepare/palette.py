@@ -12,6 +12,9 @@ BINS = 32  # steps per channel of the first, coarse count
 SAME_COLOR = 5.0  # CIE76 distance below which two bins are one flat color
 SMALLEST_SHARE = 4e-4  # a color on less than this share of the character is antialiasing or noise
 LARGEST_PALETTE = 64
+DARKEST_SHADOW = 0.3  # a shadow keeps at least this much of each channel of its color
+SHADOW_TURN = 0.35  # and not so much more of one channel than of another
+TOUCHING = 0.5  # share of its borders without a line that a shadow has with its color
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,37 @@ def nearest_color(colors: Floats, palette: Floats) -> NDArray[np.int32]:
     """Give the number of the palette color (K, 3) nearest in CIELAB to each of the colors (N, 3)."""
     distance = ((lab(colors)[:, None] - lab(palette)[None]) ** 2).sum(-1)  # (N, K)
     return distance.argmin(1).astype(np.int32)
+
+
+def is_shadow(dark: Floats, light: Floats) -> bool:
+    """Tell whether one color (3,) can be another in shadow: darker, but not by far, and of nearly the same hue."""
+    kept = dark / np.maximum(light, np.float32(1e-6))
+    darker = (dark <= light).all() and (dark < light).any()
+    return bool(darker and kept.min() >= DARKEST_SHADOW and np.ptp(kept) <= SHADOW_TURN)
+
+
+def shadows_of(palette: Palette) -> NDArray[np.int32]:
+    """Give for each color of a palette the number of the color that it is the shadow of, or its own, (K,).
+
+    Two tones of one surface meet without a line between them; most of a shadow's borders of that kind are with its
+    color. A shadow's own shadow is taken for one of the lightest tone.
+    """
+    count, index = len(palette.colors), palette.index
+    pairs = np.zeros(count * count, np.int64)
+    for one, other in ((index[:, 1:], index[:, :-1]), (index[1:], index[:-1])):
+        apart = (one != other) & (one >= 0) & (other >= 0)
+        for first, second in ((one[apart], other[apart]), (other[apart], one[apart])):
+            pairs += np.bincount(first.astype(np.int64) * count + second, minlength=count * count)
+    met = pairs.reshape(count, count)
+    lit = np.arange(count, dtype=np.int32)
+    for dark in range(count):
+        for light in np.argsort(-met[dark], kind="stable"):
+            long_enough = met[dark, light] > 0 and met[dark, light] >= TOUCHING * met[dark].sum()
+            if long_enough and is_shadow(palette.colors[dark], palette.colors[light]):
+                lit[dark] = light
+    for _ in range(count):   # a shadow is darker than its color, so this never goes in a circle
+        lit = lit[lit]
+    return lit
 
 
 def _narrow_fields(color: Floats, ink: Floats) -> NDArray[np.bool_]:
