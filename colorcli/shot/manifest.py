@@ -340,10 +340,11 @@ def read_lines(path: Path) -> Iterator[JournalLine]:
     """The lines of one journal, in the order written; none if it is not there any more."""
     try:
         with open_plain(path) as file:
-            content = file.read()
+            for text in file:
+                if text.strip():
+                    yield read_line(text.removesuffix(b"\n"))
     except OSError:
         return
-    yield from (read_line(text) for text in content.split(b"\n") if text.strip())
 
 
 def read_journal(path: Path) -> list[FrameRecord]:
