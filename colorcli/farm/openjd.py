@@ -83,7 +83,7 @@ class Bundle:
 
     template: Template
     values: Mapping[str, str]                # of the template's parameters that have no default
-    farm_values: Mapping[str, str]           # of parameters of the farm itself
+    farm_values: Mapping[str, str | int]     # of parameters of the farm itself
     input_files: tuple[str, ...]             # absolute
     input_folders: tuple[str, ...]
     output_folders: tuple[str, ...]
@@ -231,9 +231,9 @@ class _Writer:
         outs: list[str] = []
         for number, place in enumerate(places, 1):
             request, needs = place.work.request, place.work.needs
-            out = self._placed("Out", place.out, "OUT", "where the colors go")
-            outs.append(out)
-            words = [self._shot(place), *self._shared(place), "-o", out]
+            words = [self._shot(place), *self._shared(place)]
+            outs.append(self._placed("Out", place.out, "OUT", "where the colors go"))
+            words += ["-o", outs[-1]]
             check = CHECK if len(places) == 1 else f"{CHECK} {number}"
             asked = [] if request.frames is None else [f"--frames={self._literal(request.frames)}"]
             only = [f"--shot={self._literal(name)}" for name in request.only]
@@ -437,12 +437,13 @@ class _Writer:
         names = {"{{": OPEN, "}}": CLOSE}
         return re.sub(r"{{|}}", lambda match: f"{{{{Param.{names[match[0]]}}}}}", text)
 
-    def _further_parameters(self) -> dict[str, str]:
+    def _further_parameters(self) -> dict[str, str | int]:
         """Define the parameters that were asked for; those of the farm itself are given back."""
-        of_farm: dict[str, str] = {}
+        of_farm: dict[str, str | int] = {}
         for name, value in self._job.parameters.items():
             if FARM_PARAMETER.fullmatch(name):
-                of_farm[name] = value
+                # Deadline Cloud wants deadline:priority as a number.
+                of_farm[name] = int(value) if re.fullmatch(r"-?[0-9]{1,9}", value) else value
                 continue
             if not IDENTIFIER.fullmatch(name) or name in self._definitions:
                 problem = "is one of colorcli's own" if name in self._definitions else "is no name for a parameter"

@@ -217,7 +217,7 @@ def test_farm_parameters_reach_the_farm_and_others_the_template(tmp_path, walk):
         "--parameter", "CondaPackages=colorcli =1.0", "--name", "a job",
     )  # fmt: skip
     values = {one["name"]: one["value"] for one in read(bundle, "parameter_values.yaml")["parameterValues"]}
-    assert values["deadline:priority"] == "80"
+    assert values["deadline:priority"] == 80   # Deadline Cloud refuses "80"
     template = read(bundle, "template.yaml")
     defaults = {one["name"]: one.get("default") for one in template["parameterDefinitions"]}
     assert defaults["CondaPackages"] == "colorcli =1.0"

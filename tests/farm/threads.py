@@ -26,8 +26,13 @@ class Thread:
     place: str
     worker: Worker
     lost: threading.Event = field(default_factory=threading.Event)
-    orders: list[Order] = field(default_factory=list)
+    orders: int = 0
     finished: int = 0
+
+    def send(self, order: Order) -> None:
+        """Orders arrive in order here."""
+        self.worker.order(self.orders, order)
+        self.orders += 1
 
 
 class Threads:
@@ -68,14 +73,13 @@ class Threads:
     def start(self, place: Any, order: EngineOrder) -> Thread:
         thread = Thread(place, Worker(self._version))
         self.threads.append(thread)
-        thread.worker.order(self._changed(place, order))
+        thread.send(self._changed(place, order))
         return thread
 
     def order(self, worker: Thread, order: Order) -> None:
         if not worker.lost.is_set():
             sent: Order = pickle.loads(pickle.dumps(self._changed(worker.place, order)))
-            worker.orders.append(sent)
-            worker.worker.order(sent)
+            worker.send(sent)
 
     def take(self, worker: Thread, seen: int, seconds: float) -> "tuple[Thread, Future[Any]]":
         # A worker that is lost answers nothing, not even what it had ready.
@@ -101,12 +105,12 @@ class Threads:
 
     def end(self, worker: Thread) -> None:
         worker.lost.set()
-        worker.worker.order(CloseOrder())
+        worker.send(CloseOrder())
 
     def close(self) -> None:
         self.closed += 1
         for thread in self.threads:
-            thread.worker.order(CloseOrder())
+            thread.send(CloseOrder())
         self._takers.shutdown(wait=False)
 
     def lose(self, thread: Thread, forever: bool = False) -> None:
