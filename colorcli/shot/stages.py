@@ -1060,7 +1060,7 @@ class ShotRun:
             return Manifest(
                 tool=colorcli.__version__,
                 created=old.created if old and old.created else self.started,
-                updated=now(),
+                updated=later_than(max((record.finished for record in records), default="")),
                 shot=relative_posix(plan.folder, plan.out),
                 name=plan.name,
                 folder=plan.out.resolve().name,

@@ -193,11 +193,11 @@ def test_a_lease_whose_owner_is_gone_is_free(mine, tmp_path):
 
 @pytest.mark.parametrize("content", [b"\xff" * 5000, b"../../etc/passwd x\n", b"\0", b"-1--1.alive"])
 def test_leases_written_by_nobody_we_know_harm_nothing(mine, tmp_path, content):
-    for name in ("drawing-a.0.lease", "drawing-a.99999999.lease", "drawing-a.x.lease", "x.alive", "drawing-b.9999.lease"):
+    for name in ("a.0.lease", "a.99999999.lease", "a.x.lease", "x.alive", "b.9999.lease"):
         (tmp_path / FOLDER / name).write_bytes(content)
     mine.sweep()
-    assert not mine.claim("drawing-a")
-    wait_until(lambda: mine.claim("drawing-a"))
+    assert not mine.claim("a")
+    wait_until(lambda: mine.claim("a"))
 
 
 def test_a_folder_of_leases_that_leads_elsewhere_is_refused(tmp_path):
@@ -276,7 +276,7 @@ def test_processes_that_fight_over_few_things_and_are_killed_never_have_one_toge
             if os.fork() == 0:
                 chance = random.Random(child)
                 with Leases(out, LeaseTimes(beat_seconds=0.05)) as leases:
-                    ends = time.monotonic() + 2
+                    ends = time.monotonic() + 1
                     while time.monotonic() < ends:
                         what = chance.choice("abc")
                         if leases.claim(what):
@@ -301,5 +301,5 @@ def test_processes_that_fight_over_few_things_and_are_killed_never_have_one_toge
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, input="\n", text=True, check=False)
     assert done.returncode == 0
     assert not (tmp_path / "together").exists()
-    assert len((tmp_path / "count").read_text()) > 50
+    assert len((tmp_path / "count").read_text()) > 20
     assert list((tmp_path / "out").iterdir()) == []

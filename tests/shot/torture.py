@@ -25,11 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# Every child runs with what is imported here once.
+from colorcli.cli import dry_run, render  # noqa: F401
 from colorcli.cli.main import main as colorcli
-from colorcli.shot import stand_in  # noqa: F401  (what every child needs is imported once)
-from colorcli.shot.journal import Journal  # noqa: F401
-from colorcli.shot.manifest import journal_paths, read_journal
-from colorcli.shot.run import run_plans  # noqa: F401
+from colorcli.shot import run, stand_in  # noqa: F401
+from colorcli.shot.manifest import journal_paths
 from colorcli.shot.verify import verify
 from tests.shot.studio import draw_shot
 
@@ -55,7 +55,7 @@ class Report:
 
 def place_of(event: str, path: str) -> str:
     """Say in words what was about to happen to which kind of file."""
-    name = os.path.basename(path)
+    name = Path(path).name
     kinds = {
         "a temporary file": name.endswith(".tmp"),
         "a lease": name.endswith(".lease"),
@@ -196,13 +196,6 @@ class Torture:
 def pictures(out: Path) -> dict[str, bytes]:
     """Name -> bytes of all pictures."""
     return {path.name: path.read_bytes() for path in sorted(out.glob("*.png"))}
-
-
-def made_twice(out: Path) -> list[str]:
-    """Frames that more than one process says to have made."""
-    records = [record for path in journal_paths(out) for record in read_journal(path)]
-    counts = Counter(record.frame for record in records if record.status in ("written", "held"))
-    return [frame for frame, count in counts.items() if count > 1]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
