@@ -1,5 +1,6 @@
 """`colorcli review`: a page by which a person judges a shot that was colored; also as a movie, and for an edit."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 WHAT, WHERE = "what is shown", "where it goes"
 LISTED = 5           # frames worth a look that are named on the terminal
 PATIENCE = 10.0      # seconds without a word
+MOST_THREADS = 4     # that look at frames: each holds some in memory
 MOVIES = (".mp4", ".mov")
 
 
@@ -37,6 +39,10 @@ def review(
         typer.Option("--drawings", metavar="DIR", rich_help_panel=WHAT, show_default=False,
                      help="Where the drawings are now, if not where they were colored from."),
     ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", rich_help_panel=WHAT, help="Show the layers beside the frames, too: a larger page."),
+    ] = False,
     rate: Annotated[
         float,
         typer.Option("--rate", metavar="FPS", min=1, max=240, rich_help_panel=WHAT, help="Frames a second."),
@@ -84,7 +90,8 @@ def review(
     album = Album()
     reviewed = [
         review_shot(
-            folder, album, name=name, drawings=drawings, longest=longest, told=partial(told, name or folder.name)
+            folder, album, name=name, drawings=drawings, longest=longest, with_layers=layers,
+            told=partial(told, name or folder.name), threads=min(os.cpu_count() or 1, MOST_THREADS),
         )
         for folder, name in found
     ]

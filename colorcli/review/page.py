@@ -174,6 +174,7 @@ def _shot_for_script(shot: ReviewedShot) -> Mapping[str, Any]:
         "name": shot.name,
         "palette": [hex_color(color.color) for color in shot.palette],
         "first": list(shot.first),
+        "layers": list(dict.fromkeys(name for frame in shot.frames for name in frame.layers)),
         "frames": [_frame_for_script(frame) for frame in shot.frames],
     }
 
@@ -185,6 +186,7 @@ def _frame_for_script(frame: ReviewedFrame) -> Mapping[str, Any]:
         "status": STATUS_WORDS[record.status],
         "before": frame.before,
         "after": frame.after,
+        "layers": frame.layers,
         "ticks": frame.ticks,
         "error": record.error.message if record.error else None,
         "hint": record.error.hint if record.error else None,
@@ -242,6 +244,9 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "background", manifest.background.path
     if manifest.palette is not None:
         yield "palette", manifest.palette.path
+    layers = manifest.settings.get("layers") or {}
+    if layers.get("names"):
+        yield "layers", f"{_value(layers['names'])}, as {_value(layers.get('files'))}"
     if asked.frames or asked.chunk:
         yield "frames of the last run", " ".join(part for part in (asked.frames, asked.chunk) if part)
     yield "colorcli", f"{manifest.tool}, method {manifest.method}"

@@ -1,5 +1,6 @@
 """A finished shot, read again for a person to judge: its frames before and after, measured, with what was recorded."""
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +18,10 @@ from colorcli.images import Picture, file_digest, read_picture
 from colorcli.prepare.palette_file import read_swatches, swatch_colors
 from colorcli.presets import Preset
 from colorcli.review.measure import Change, Look, change_between, key_palette, look_at
-from colorcli.review.pictures import Album, page_copy, thumbnail
+from colorcli.review.pictures import Album, Copy, page_copy, thumbnail
 from colorcli.review.worth import Measured, Reason, worth_a_look
 from colorcli.shot.keys import key_sheet, read_mask
+from colorcli.shot.layer_files import LAYERS_FOLDER
 from colorcli.shot.manifest import MANIFEST_NAME, THERE, FrameRecord, Manifest, read_manifest, read_records
 
 Float = NDArray[np.float32]
@@ -38,6 +40,7 @@ class ReviewedFrame:
     before: int | None = None    # number of its drawing in the album; None: it cannot be read
     after: int | None = None     # of its result
     thumb: bytes | None = None   # WebP
+    layers: Mapping[str, int | None] = field(default_factory=dict)   # number of each layer's picture
     ticks: int = 1               # numbers of the shot during which it is shown
     reasons: tuple[Reason, ...] = ()
 
@@ -92,17 +95,25 @@ class _Places:
     masks: tuple[Mapping[str, Path], ...] = ()   # by the name without extension, for each character
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """A picture on its way into the album."""
+
+    digest: str
+    copy: Copy | None   # None: it was there already
+
+
 @dataclass
 class _Seen:
     """What was made of a frame alone."""
 
-    before: int | None = None
-    after: int | None = None
+    before: _Shown | None = None
+    after: _Shown | None = None
+    layers: dict[str, _Shown] = field(default_factory=dict)
     thumb: bytes | None = None
     look: Look | None = None
     trouble: str | None = None
     unread: str | None = None    # why there is no drawing
-    notes: list[str] = field(default_factory=list)
 
 
 def find_outs(folder: Path) -> list[Path]:
@@ -130,13 +141,15 @@ def review_shot(
     name: str | None = None,
     drawings: Path | None = None,
     longest: int = PAGE_PX,
+    with_layers: bool = False,
     threads: int = 2,
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> ReviewedShot:
     """Read a shot that was colored, measure it, and put its pictures into the album.
 
     out: a folder with a manifest. drawings: where the frames before coloring lie; None: where the manifest says.
-    longest: side of the page's pictures, pixels. told: how many frames are done, of how many.
+    longest: side of the page's pictures, pixels. with_layers: the layers that lie beside the frames as sequences are
+    put into the album as well. told: how many frames are done, of how many.
     Raises ShotError if the manifest is missing or damaged; whatever else is missing is noted.
     """
     manifest = read_manifest(out)
@@ -146,28 +159,35 @@ def review_shot(
     places = _places(out, drawings, manifest, notes)
     key, palette, swatches = _read_key(out, manifest, preset, album, longest, notes)
     colors = None if palette is None else palette.colors if swatches is None else swatches
-    measured: list[Measured] = []
-    seen_frames: list[_Seen] = []
+    viewing = _Viewing(places, preset, colors, album, longest, with_layers)
+    seen_frames: list[ReviewedFrame] = []
+    unread: list[str] = []
     last: Look | None = None
-    for done, (record, seen) in enumerate(_each(records, places, preset, colors, album, longest, threads), 1):
-        neighbors = bool(measured) and measured[-1].record.sequence == record.sequence
+    for done, (record, ticks, seen) in enumerate(_each(records, viewing, threads), 1):
+        neighbors = bool(seen_frames) and seen_frames[-1].record.sequence == record.sequence
         change = change_between(last, seen.look) if neighbors and last is not None and seen.look is not None else None
         look = None if seen.look is None else _slim(seen.look)
-        measured.append(Measured(record, seen.trouble, look, change))
+        # Why the drawing of a failed frame cannot be read is told there.
+        unread += [seen.unread] if seen.unread and record.status != "failed" else []
+        seen_frames.append(
+            ReviewedFrame(
+                measured=Measured(record, seen.trouble, look, change),
+                before=_number(album, seen.before),
+                after=_number(album, seen.after),
+                thumb=seen.thumb,
+                layers={name: _number(album, shown) for name, shown in seen.layers.items()},
+                ticks=ticks,
+            )
+        )
         last = seen.look or (last if record.status == "missing" else None)
-        seen.look = None   # labels and color are large
-        seen_frames.append(seen)
         told(done, len(records))
-    # Why the drawing of a failed frame cannot be read is told there.
-    unread = [seen.unread for seen, one in zip(seen_frames, measured, strict=True)
-              if seen.unread and one.record.status != "failed"]
     if unread and places.drawings.is_dir():
         count = f"{len(unread)} drawings" if len(unread) > 1 else "a drawing"
         notes.append(f"{count} cannot be shown: {unread[0]}" + (", ..." if len(unread) > 1 else ""))
+    measured = [frame.measured for frame in seen_frames]
     first = worth_a_look(measured)
     frames = tuple(
-        ReviewedFrame(one, seen.before, seen.after, seen.thumb, ticks, tuple(first.get(place, ())))
-        for place, (one, seen, ticks) in enumerate(zip(measured, seen_frames, _ticks(records), strict=True))
+        replace(frame, reasons=tuple(first.get(place, ()))) for place, frame in enumerate(seen_frames)
     )
     return ReviewedShot(
         name=name or manifest.name or out.resolve().name,
@@ -192,39 +212,48 @@ def drawing_of(shot: ReviewedShot, frame: ReviewedFrame) -> Path:
     return _plain(shot.drawings or shot.out, frame.record.source or "")
 
 
+@dataclass(frozen=True)
+class _Viewing:
+    """How the frames of a shot are looked at."""
+
+    places: _Places
+    preset: Preset
+    palette: Float | None   # (K, 3) colors of the key
+    album: Album
+    longest: int
+    with_layers: bool
+
+    def shown(self, digest: str, picture: Picture) -> _Shown:
+        """A copy of a picture, unless the album has it."""
+        there = self.album.number_of(digest) is not None
+        return _Shown(digest, None if there else page_copy(picture, self.longest))
+
+
 def _each(
-    records: Sequence[FrameRecord],
-    places: _Places,
-    preset: Preset,
-    palette: Float | None,
-    album: Album,
-    longest: int,
-    threads: int,
-) -> Iterator[tuple[FrameRecord, _Seen]]:
+    records: Sequence[FrameRecord], viewing: _Viewing, threads: int
+) -> Iterator[tuple[FrameRecord, int, _Seen]]:
     """Look at every frame, some at the same time; in order, and few of them in memory."""
-    waiting: deque[tuple[FrameRecord, Future[_Seen]]] = deque()
+    waiting: deque[tuple[FrameRecord, int, Future[_Seen]]] = deque()
     held: dict[tuple[str | None, str | None], Future[_Seen]] = {}
     with ThreadPoolExecutor(threads, thread_name_prefix="review") as pool:
-        for record in records:
+        for record, ticks in zip(records, _ticks(records), strict=True):
             same = (record.source_sha256, record.output_sha256)
             ahead = held.get(same) if record.status in THERE and None not in same else None
             if ahead is None:
-                ahead = pool.submit(_see, record, places, preset, palette, album, longest)
+                ahead = pool.submit(_see, record, viewing)
                 held = {same: ahead}   # of a held drawing the frames lie side by side
-            waiting.append((record, ahead))
+            waiting.append((record, ticks, ahead))
             if len(waiting) > 2 * threads:
-                first, future = waiting.popleft()
-                yield first, replace(future.result())
+                first, first_ticks, future = waiting.popleft()
+                yield first, first_ticks, future.result()
         while waiting:
-            first, future = waiting.popleft()
-            yield first, replace(future.result())
+            first, first_ticks, future = waiting.popleft()
+            yield first, first_ticks, future.result()
 
 
-def _see(
-    record: FrameRecord, places: _Places, preset: Preset, palette: Float | None, album: Album, longest: int
-) -> _Seen:
+def _see(record: FrameRecord, viewing: _Viewing) -> _Seen:
     """Look at one frame alone. Runs in a thread."""
-    seen = _Seen()
+    seen, places = _Seen(), viewing.places
     drawing: Picture | None = None
     result: Picture | None = None
     if record.source is not None:
@@ -233,7 +262,7 @@ def _see(
             digest = file_digest(path)
             known = record.source_sha256 in (None, digest)
             drawing = read_picture(path)
-            seen.before = _number(album, f"drawing {digest}", drawing, longest)
+            seen.before = viewing.shown(f"drawing {digest}", drawing)
             if not known and record.status in THERE:
                 seen.trouble = f"{record.source} was drawn anew since: the next run colors it again"
         except (OSError, ColorcliError) as error:
@@ -243,11 +272,13 @@ def _see(
             path = _plain(places.out, record.output or "")
             digest = file_digest(path)
             result = read_picture(path)
-            seen.after = _number(album, f"result {digest}", result, longest)
+            seen.after = viewing.shown(f"result {digest}", result)
             if digest != record.output_sha256:
                 seen.trouble = f"{record.output} is not the file that was written: somebody has changed it"
         except (OSError, ColorcliError) as error:
             seen.trouble = f"its picture cannot be shown: {_words(error)}"
+    if viewing.with_layers and record.status in THERE:
+        seen.layers = dict(_layers(record, viewing))
     shown = result or drawing
     seen.thumb = None if shown is None else thumbnail(shown)
     if drawing is not None and result is not None:
@@ -257,7 +288,8 @@ def _see(
                 mask = folder.get(Path(record.source or "").stem)
                 if mask is not None:
                     masks.append(_mask(mask, drawing.size))
-            seen.look = look_at(drawing, result, preset, palette, [mask for mask in masks if mask is not None])
+            given = [mask for mask in masks if mask is not None]
+            seen.look = look_at(drawing, result, viewing.preset, viewing.palette, given)
         else:
             seen.trouble = seen.trouble or (
                 f"the result is {result.size[0]}x{result.size[1]}, the drawing {drawing.size[0]}x{drawing.size[1]}"
@@ -274,9 +306,26 @@ def _mask(path: Path, size: tuple[int, int]) -> Float | None:
     return read_mask(picture) if picture.size == size else None
 
 
-def _number(album: Album, digest: str, picture: Picture, longest: int) -> int:
-    number = album.number_of(digest)
-    return album.add(digest, page_copy(picture, longest)) if number is None else number
+def _layers(record: FrameRecord, viewing: _Viewing) -> Iterator[tuple[str, _Shown]]:
+    """The layers of a frame that are pictures of their own, OUT/layers/NAME/FILE, as far as they can be read."""
+    for path in record.outputs:
+        parts = path.split("/")
+        if len(parts) != 3 or parts[0] != LAYERS_FOLDER:
+            continue
+        with contextlib.suppress(OSError, ColorcliError):
+            file = _plain(_plain(viewing.places.out / LAYERS_FOLDER, parts[1]), parts[2])
+            yield parts[1], viewing.shown(f"layer {file_digest(file)}", read_picture(file))
+
+
+def _number(album: Album, shown: _Shown | None) -> int | None:
+    """Put a picture into the album, in the order of the frames: the same shot gives the same page."""
+    if shown is None:
+        return None
+    number = album.number_of(shown.digest)
+    if number is None:
+        assert shown.copy is not None, shown.digest
+        return album.add(shown.digest, shown.copy)
+    return number
 
 
 def _plain(folder: Path, name: str) -> Path:
@@ -330,7 +379,7 @@ def _read_key(
         notes.append("the manifest names no key")
         return None, None, None
     key = key_sheet(pictures)
-    number = _number(album, "key " + " ".join(entry.path for entry in manifest.keys) + str(out), key, longest)
+    number = album.add(f"key {out} " + " ".join(entry.path for entry in manifest.keys), page_copy(key, longest))
     found = key_palette(key, preset)
     palette = PaletteOfKey(found.colors, found.shares)
     if manifest.palette is None:

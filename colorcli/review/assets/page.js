@@ -10,7 +10,7 @@
   const boxes = by("boxes"), slate = by("slate"), split = by("split"), slider = by("frame"), marks = by("marks");
   const play = by("play"), rate = by("rate"), loop = by("loop"), said = by("said"), probe = by("probe");
   const context = canvas.getContext("2d");
-  const state = { shot: 0, place: 0, playing: false, view: "wipe", split: 0.5, loop: true, changes: true, shown: null };
+  const state = { shot: 0, place: 0, playing: false, view: "wipe", split: 0.5, loop: true, changes: true, layer: "", shown: null };
 
   const shot = () => data.shots[state.shot];
   const frames = () => shot().frames;
@@ -49,7 +49,7 @@
   function forget() {
     for (const [number, entry] of decoded) {
       if (decodedBytes <= MOST_DECODED) return;
-      const needed = state.shown && (state.shown.before === number || state.shown.after === number);
+      const needed = state.shown && (state.shown.before === number || rightOf(state.shown) === number);
       if (!entry.bitmap || needed) continue;
       decoded.delete(number);
       decodedBytes -= entry.bytes;
@@ -57,7 +57,9 @@
     }
   }
 
-  const neededOf = (frame) => [frame.before, frame.after].filter((number) => number !== null);
+  // What stands on the right of the slider: the frame itself, or one of its layers.
+  const rightOf = (frame) => (state.layer ? frame.layers[state.layer] ?? null : frame.after);
+  const neededOf = (frame) => [frame.before, rightOf(frame)].filter((number) => number !== null);
   const isReady = (frame) => neededOf(frame).every((number) => decode(number).bitmap);
   const bitmapOf = (number) => (number === null ? null : decoded.get(number)?.bitmap ?? null);
 
@@ -77,7 +79,7 @@
   }
 
   function paint(frame) {
-    const before = bitmapOf(frame.before), after = bitmapOf(frame.after);
+    const before = bitmapOf(frame.before), after = bitmapOf(rightOf(frame));
     const largest = after ?? before;
     if (largest && (canvas.width !== largest.width || canvas.height !== largest.height)) {
       canvas.width = largest.width;
@@ -120,6 +122,7 @@
     if (frame.error) return frame.name + " failed\n" + frame.error + (frame.hint ? "\n" + frame.hint : "");
     if (state.view === "before") return before ? "" : "the drawing of " + frame.name + " cannot be shown";
     if (after) return "";
+    if (state.layer) return `${frame.name} has no layer ${state.layer}`;
     return before ? "there is no picture of " + frame.name : frame.name + ": " + frame.status;
   }
 
@@ -199,6 +202,9 @@
       if (!image.src) image.src = URL.createObjectURL(blobOf(image.dataset.picture));
     }
     if (!frames().length) return;
+    state.layer = "";
+    by("layer").replaceChildren(new Option("the picture", ""), ...shot().layers.map((name) => new Option(name, name)));
+    by("layer-choice").hidden = !shot().layers.length;
     slider.max = String(frames().length - 1);
     marks.setAttribute("viewBox", `0 0 ${frames().length} 1`);
     marks.replaceChildren(...frames().map((frame, place) => {
@@ -351,6 +357,7 @@
   by("changes").addEventListener("click", () => setChanges(!state.changes));
   by("zoom").addEventListener("click", () => setPixels(!stage.classList.contains("pixels")));
   by("backdrop").addEventListener("change", (event) => setBackdrop(event.target.value));
+  by("layer").addEventListener("change", (event) => { state.layer = event.target.value; draw(); });
   by("shot-select")?.addEventListener("change", (event) => enter(Number(event.target.value)));
   for (const button of viewer.querySelectorAll("[data-view]")) {
     button.addEventListener("click", () => setView(button.dataset.view));
@@ -385,7 +392,7 @@
     const frame = state.shown;
     if (!frame || x < 0 || y < 0 || x >= canvas.width || y >= canvas.height) return;
     const isBefore = state.view === "before" || (state.view === "wipe" && x < canvas.width * state.split);
-    const bitmap = bitmapOf(isBefore ? frame.before : frame.after);
+    const bitmap = bitmapOf(isBefore ? frame.before : rightOf(frame));
     if (!bitmap) return;
     pixelContext.clearRect(0, 0, 1, 1);
     pixelContext.drawImage(bitmap, -x * (bitmap.width / canvas.width), -y * (bitmap.height / canvas.height));
