@@ -55,6 +55,7 @@ SECONDS_TO_CLOSE = 10.0
 SECONDS_TO_TIDY = 3.0
 SECONDS_BETWEEN_LOOKS = 5.0    # for machines that have come
 SECONDS_OF_SILENCE = 30.0      # before it is told that no worker is there yet
+SECONDS_TO_OPEN = 180.0        # a cluster
 SECONDS_TO_START = 1200.0      # for the first worker
 NAMED_PLACES = 8               # in a line of the manifest
 
@@ -217,7 +218,7 @@ class ClusterCrew:
         self._thread: threading.Thread | None = None
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="keep")
         self._next_look = self._next_word = 0.0
-        self._last_ready = 0.0
+        self._started = self._last_ready = 0.0
         self._stop_ends = 0.0
 
     def __enter__(self) -> "ClusterCrew":
@@ -238,6 +239,7 @@ class ClusterCrew:
         if self._thread is not None:
             return
         self._order = replace(self._order, expected=(engine.model, *engine.network_entries))
+        self._started = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="cluster", daemon=True)
         self._thread.start()
 
@@ -319,9 +321,16 @@ class ClusterCrew:
         self._writers.shutdown(wait=False, cancel_futures=True)
 
     def _settle(self) -> None:
+        """What only the thread that runs the shot can do about a cluster that has opened, or does not open."""
         if self._connected.is_set() and not self._settled:
             self._settled = True
             self._cluster.settle()
+        if self._thread is not None and not self._connected.is_set() and self._error is None:
+            waited = time.monotonic() - self._started
+            if waited > SECONDS_TO_OPEN:
+                self._give_up(DeviceError(f"the cluster has not answered for {waited:.0f} s", hint="start it again"))
+            elif waited > SECONDS_OF_SILENCE:
+                self._tell(f"the cluster has not answered for {SECONDS_OF_SILENCE:.0f} s")
 
     # What follows runs in the thread that speaks to the cluster.
 
@@ -673,7 +682,7 @@ class ClusterCrew:
     def _give_up(self, error: ColorcliError) -> None:
         """End all that is still to come with an error."""
         with self._lock:
-            self._error = error
+            self._error = self._error or error
             waiting = [*self._incoming, *(task for tasks in self._blocks.values() for task in tasks), *self._suspects]
             waiting += [task for seat in self._seats for task in seat.tasks.values()]
             self._incoming.clear()

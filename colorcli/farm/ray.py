@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,10 @@ from colorcli.farm.worker import VERSION, Answer, EngineOrder, Order, Worker
 
 LOCAL = "ray"
 WHERE = re.compile(r"ray|ray:auto|ray:(?P<host>[^/\s]+:\d{1,5})|(?P<client>ray://[^/\s]+:\d{1,5})")
+MOST_CALLS = 4                    # to a worker at the same time: a take waits while orders come
 STORE_BYTES = 512 * 2**20         # for orders and answers on their way, where Ray is started here
 MOST_THREADS = 16                 # of a worker on the CPU, where it has a machine for itself
+SECONDS_TO_ANSWER = 10.0
 SECONDS_UNREACHABLE = 30.0        # before a worker that cannot be reached counts as lost
 
 log = logging.getLogger(__name__)
@@ -41,9 +44,10 @@ class Place:
 
 @dataclass(eq=False)
 class _Actor:
-    """A worker, and since when it cannot be reached."""
+    """A worker, how many orders it was given, and since when it cannot be reached."""
 
     handle: Any
+    ordered: int = 0
     unreachable: float | None = None
 
 
@@ -89,14 +93,10 @@ class RayCluster:
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
         own = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
         try:
+            _reach(self._address)
             ray.init(address=self._address, **quiet, **(own if self._address == "local" else {}))
         except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
-            here = self._address in ("local", "auto")
-            what = {"local": "Ray cannot be started here", "auto": "this machine is part of no Ray cluster"}.get(
-                self._address, f"there is no Ray cluster at {self._address}"
-            )
-            hint = "ray start --head starts one; --on ray needs none" if here else "is it running, of the same version?"
-            raise DeviceError(f"{what}: {_first_line(error)}", hint=hint) from error
+            raise _no_cluster(self._address, error) from error
         self._ray = ray
 
     def settle(self) -> None:
@@ -118,9 +118,8 @@ class RayCluster:
     def start(self, place: Any, order: EngineOrder) -> _Actor:
         """Start a worker; it waits until Ray has room for it there."""
         strategies = importlib.import_module("ray.util.scheduling_strategies")
-        # Orders one after the other, beside a take that waits.
-        kind = self._ray.remote(concurrency_groups={"orders": 1, "takes": 2})(Worker)
-        actor = kind.options(
+        actor = self._ray.remote(Worker).options(
+            max_concurrency=MOST_CALLS,
             num_cpus=place.cpus,
             num_gpus=1 if place.gpu else 0,
             scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(place.node, soft=False),
@@ -133,11 +132,12 @@ class RayCluster:
 
     def order(self, worker: _Actor, order: Order) -> None:
         """Give an order."""
-        worker.handle.order.options(concurrency_group="orders", num_returns=0).remote(order)
+        worker.handle.order.remote(worker.ordered, order)
+        worker.ordered += 1
 
     def take(self, worker: _Actor, seen: int, seconds: float) -> tuple[_Actor, Any]:
         """Ask for answers."""
-        return worker, worker.handle.take.options(concurrency_group="takes").remote(seen, seconds)
+        return worker, worker.handle.take.remote(seen, seconds)
 
     def first(self, asked: Sequence[tuple[_Actor, Any]], seconds: float) -> Sequence[tuple[_Actor, Any]]:
         """Wait until some answers are there."""
@@ -176,6 +176,25 @@ class RayCluster:
         """Leave the cluster; one that was started here ends."""
         if self._ray is not None:
             self._ray.shutdown()
+
+
+def _no_cluster(address: str, error: Exception) -> DeviceError:
+    """Why there is no cluster, in words."""
+    if address == "auto":
+        return DeviceError(
+            "this machine is part of no Ray cluster", hint="`ray start --head` makes it one; --on ray needs none"
+        )
+    why = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
+    if address == "local":
+        return DeviceError(f"Ray cannot be started here: {why}", hint="leave --on out to color in this process")
+    return DeviceError(f"there is no Ray cluster at {address}: {why}", hint="is it running there? see `ray status`")
+
+
+def _reach(address: str) -> None:
+    """Raise OSError if nothing answers at an address; Ray itself would go on trying for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host:
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
 
 
 def _places_on(nodes: Sequence[Mapping[str, Any]], workers: int | None, device: str) -> list[Place]:

@@ -144,6 +144,8 @@ class Worker:
 
     def __init__(self, version: str) -> None:
         """version: of whoever hands out. The first order is an EngineOrder."""
+        self._early: dict[int, Order] = {}   # that overtook others on their way
+        self._ordered = 0
         self._inbox: deque[Order] = deque()
         self._outbox: deque[tuple[int, Answer]] = deque()
         self._answers = 0
@@ -154,14 +156,17 @@ class Worker:
         self._engine: Engine | None = None
         threading.Thread(target=self._run, args=(version,), name="worker", daemon=True).start()
 
-    def order(self, order: Order) -> None:
-        """Take an order; comes back at once."""
+    def order(self, number: int, order: Order) -> None:
+        """Take an order; comes back at once. number: counts from 0, for the way here may change their order."""
         with self._news:
-            if isinstance(order, StopOrder | CloseOrder):
-                self._inbox = deque(one for one in self._inbox if not isinstance(one, FrameOrder))
-                if self._hand is not None:
-                    self._hand.stop()
-            self._inbox.append(order)
+            self._early[number] = order
+            while (following := self._early.pop(self._ordered, None)) is not None:
+                self._ordered += 1
+                if isinstance(following, StopOrder | CloseOrder):
+                    self._inbox = deque(one for one in self._inbox if not isinstance(one, FrameOrder))
+                    if self._hand is not None:
+                        self._hand.stop()
+                self._inbox.append(following)
             self._news.notify_all()
 
     def take(self, seen: int, seconds: float) -> list[tuple[int, Answer]]:
