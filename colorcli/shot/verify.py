@@ -6,6 +6,7 @@ and all, is not found.
 
 import contextlib
 import functools
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -128,9 +129,13 @@ def verify_all(outs: Sequence[Path], expected: Expected | None = None) -> Iterat
 def results_in(folder: Path) -> list[Path]:
     """Every folder under (and with) this one that holds a result, in order of name."""
     found = [folder] if holds_result(folder) else []
-    below = sorted(path for path in _listing(folder) if path.is_dir() and not path.name.startswith("."))
-    # A link may lead anywhere, also back up.
-    return found + [result for path in below if not path.is_symlink() for result in results_in(path)]
+    try:
+        with os.scandir(folder) as entries:
+            # A link may lead anywhere, also back up.
+            names = [each.name for each in entries if each.is_dir(follow_symlinks=False) and each.name[0] != "."]
+    except OSError:
+        names = []
+    return found + [result for name in sorted(names) for result in results_in(folder / name)]
 
 
 def holds_result(folder: Path) -> bool:
@@ -416,10 +421,13 @@ class _Result:
         folder = self.out / self.manifest.shot
         if not self.expected.drawings or not folder.is_dir():
             return _Shot(None)
-        keys = {(self.out / entry.path).resolve() for entry in self.manifest.keys}
+        given = [self.out / entry.path for entry in self.manifest.keys]
+        keys = {path.resolve() for path in given} | {path.parent.resolve() / path.name for path in given}
+        real_folder = functools.cache(Path.resolve)
 
         def is_key(path: Path) -> bool:
-            return path.resolve() in keys
+            # The folder is resolved and not each file, as where the frames were planned.
+            return real_folder(path.parent) / path.name in keys
 
         try:
             names = frozenset(path.name for path in _listing(folder))
