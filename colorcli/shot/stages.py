@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -548,12 +549,19 @@ class ShotRun:
         self._leaders[print_] = None
         self._load()
         if self._crew is not None:
-            future = self._crew.color(job, self._needed(job), self._record)
+            future = self._crew.color(job, self._needed(job), partial(self._record_of_crew, look.record))
             self._finishing.append((_without_pixels(look), future))
             return
         if self._prepared_key is None:
             self._prepared_key = self._reading.submit(self._prepare_key)
         self._preparing.append((look, self._reading.submit(self._prepare, look)))
+
+    def _record_of_crew(self, begun: FrameRecord, record: FrameRecord) -> FrameRecord:
+        """Keep the record of a frame that was made elsewhere, with how this process knows the drawing again."""
+        if (record.source_sha256, record.masks_sha256) == (begun.source_sha256, begun.masks_sha256):
+            stamps = {"source_stamp": begun.source_stamp, "masks_stamps": begun.masks_stamps}
+            record = record.model_copy(update=stamps)
+        return self._record(record)
 
     def _leases_for(self, job: FrameJob, print_: str) -> tuple[str, ...]:
         """What a process needs to itself to make a frame: its drawing, wherever it is held.
