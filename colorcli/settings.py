@@ -62,6 +62,27 @@ class PlainLoader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 (the type is PyYAML's own)
 
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.nodes, self.depth = 0, 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As PyYAML, but it ends where no settings file goes on: to read a long one to its end takes seconds."""
+        self.nodes += 1
+        self.depth += 1
+        if self.depth > MAX_DEPTH + 2:
+            raise RecursionError
+        if self.nodes > 2 * MAX_VALUES:   # keys count here as well
+            raise _TooMuchError
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+class _TooMuchError(Exception):
+    """More values than any settings file has."""
+
 
 BOOL, INT, FLOAT, NULL, STR = (f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "null", "str"))
 PlainLoader.add_implicit_resolver(BOOL, re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
@@ -109,6 +130,13 @@ def parse_yaml(text: str, label: str) -> yaml.Node | None:
         raise PresetError(f"{label} is no readable YAML: {failure}") from None
     except RecursionError:
         raise PresetError(f"{label} is nested too deeply to be a settings file") from None
+    except _TooMuchError:
+        raise _too_much(label) from None
+
+
+def _too_much(label: str) -> PresetError:
+    return PresetError(f"{label} expands to more than {MAX_VALUES} values or {MAX_DEPTH} levels: refused",
+                       hint="take the aliases (*name) out of it, and look whether it is the file you meant")
 
 
 class NodeReader:
@@ -126,8 +154,7 @@ class NodeReader:
         """The plain value of a node; lists become tuples. Raises PresetError for tags, bombs and duplicate keys."""
         self.values_read += 1
         if self.values_read > MAX_VALUES or depth > MAX_DEPTH:
-            raise PresetError(f"{self.label} expands to more than {MAX_VALUES} values or {MAX_DEPTH} levels: refused",
-                              hint="take the aliases (*name) out of it")
+            raise _too_much(self.label)
         if isinstance(node, yaml.MappingNode):
             return {name: self.value(child, depth + 1) for name, child, _ in self.items(node)}
         if isinstance(node, yaml.SequenceNode):
