@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz --seconds 600`: every target with as many examples as there is time for, and what they found."""
+"""`python -m tests.fuzz --seconds 600`: every target with as many examples as there is time for."""
 
 import argparse
 import importlib
@@ -16,10 +16,14 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, seed, settings
 
 FOLDER = Path(__file__).parent
-ROUND = 200           # examples between two looks at the clock
-MEMORY_GB = 6.0       # of address space for one target: a bomb is then a MemoryError, and the machine stays usable
+ROUND = 200  # examples between two looks at the clock
+MEMORY_GB = 6.0  # of address space for one target: a bomb is then a MemoryError, and the machine stays usable
 
 Target = Callable[[], None]
+
+
+def say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 (it is a command)
 
 
 def targets() -> dict[str, tuple[str, str]]:
@@ -53,25 +57,47 @@ def run_target(module: str, name: str, seconds: float, first_seed: int) -> dict[
     test: Any = getattr(importlib.import_module(module), name)
     count, started, number = counted(test), time.monotonic(), first_seed
     settings.register_profile(
-        "long", max_examples=ROUND, derandomize=False, database=None, deadline=None, suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.target, Phase.shrink], print_blob=False,
+        "long",
+        max_examples=ROUND,
+        derandomize=False,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.target, Phase.shrink],
+        print_blob=False,
     )
     settings.load_profile("long")
     while time.monotonic() - started < seconds:
-        print(json.dumps({"seed": number, "examples": count[0]}), flush=True)
+        say(json.dumps({"seed": number, "examples": count[0]}))
         try:
             seed(number)(test)()
         except Exception as failure:
             lines = traceback.format_exception(failure)
-            return {"examples": count[0], "seconds": time.monotonic() - started, "seed": number, "found": "".join(lines)}
+            return {
+                "examples": count[0],
+                "seconds": time.monotonic() - started,
+                "seed": number,
+                "found": "".join(lines),
+            }
         number += 1
     return {"examples": count[0], "seconds": time.monotonic() - started, "seed": number, "found": None}
 
 
 def run_apart(target: str, seconds: float, first_seed: int) -> dict[str, Any]:
     """Run one target in a process of its own, so that a crash of a library is told and not shared."""
-    command = [sys.executable, "-X", "faulthandler", "-m", "tests.fuzz", "--inside", target,
-               "--seconds", str(seconds), "--seed", str(first_seed)]
+    command = [
+        sys.executable,
+        "-X",
+        "faulthandler",
+        "-m",
+        "tests.fuzz",
+        "--inside",
+        target,
+        "--seconds",
+        str(seconds),
+        "--seed",
+        str(first_seed),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode == 0 and lines and "found" in lines[-1]:
@@ -91,16 +117,16 @@ def main() -> int:
     asked = parser.parse_args()
     known = targets()
     if asked.inside:
-        print(json.dumps(run_target(*known[asked.inside], asked.seconds, asked.seed)), flush=True)
+        say(json.dumps(run_target(*known[asked.inside], asked.seconds, asked.seed)))
         return 0
     results = {}
     for target in (name for name in known if asked.only in name):
         results[target] = result = run_apart(target, asked.seconds, asked.seed)
         words = "nothing found" if result["found"] is None else f"FOUND SOMETHING, with --seed {result['seed']}"
-        print(f"{target}: {result['examples']} examples in {result['seconds']:.0f} s, {words}", flush=True)
+        say(f"{target}: {result['examples']} examples in {result['seconds']:.0f} s, {words}")
         if result["found"] is not None:
-            print("\n".join(f"    {line}" for line in result["found"].splitlines()[-40:]), flush=True)
-    print(f"{sum(result['examples'] for result in results.values())} examples of {len(results)} targets", flush=True)
+            say("\n".join(f"    {line}" for line in result["found"].splitlines()[-40:]))
+    say(f"{sum(result['examples'] for result in results.values())} examples of {len(results)} targets")
     if asked.json:
         asked.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return int(any(result["found"] is not None for result in results.values()))

@@ -55,19 +55,26 @@ def test_a_shot_of_hostile_names_is_colored_and_its_log_tells_only_what_happened
             try:
                 draw(folder / "shot" / name, 1, (24, 20))
             except OSError:
-                assume(False)   # not even this disk takes it
+                assume(False)  # not even this disk takes it
         draw_key(folder / "key.png")
         before = sorted(path.name for path in (folder / "shot").iterdir())
         try:
             plans = plan_shots(ShotRequest((str(folder / "shot"),), (str(folder / "key.png"),)))
         except (ShotError, UsageError) as error:
             console.complain(error.kind, error.message, error.hint)
-            assert "both frame" in error.message or "not UTF-8" in error.message or "holds no frames" in error.message \
+            assert (
+                "both frame" in error.message
+                or "not UTF-8" in error.message
+                or "holds no frames" in error.message
                 or "is empty" in error.message
+            )
             return
         told = dialect_named(dialect)
         result = run_plans(
-            plans, plans[0].request.preset, RunReporter(told, len(plans[0].jobs)), load_colorizer=FakeColorizer,
+            plans,
+            plans[0].request.preset,
+            RunReporter(told, len(plans[0].jobs)),
+            load_colorizer=FakeColorizer,
             model=MODEL,
         )
         with contextlib.suppress(ColorcliError):
@@ -77,19 +84,26 @@ def test_a_shot_of_hostile_names_is_colored_and_its_log_tells_only_what_happened
         assert sorted(path.name for path in (folder / "shot").iterdir()) == before
         assert {record.output for record in read_records(colors)} == {job.source.name for job in plans[0].jobs}
         assert {path.name for path in colors.iterdir()} == {
-            *(job.source.name for job in plans[0].jobs), "manifest.json", "frames.jsonl"
+            *(job.source.name for job in plans[0].jobs),
+            "manifest.json",
+            "frames.jsonl",
         }
         assert sorted(path.name for path in folder.iterdir()) == ["key.png", "shot", "shot_color"]
     for line in (out.getvalue() + err.getvalue()).splitlines():
-        honest = re.fullmatch(r"Progress: \d+%|TR_PROGRESS \d{3}%|openjd_progress: \d+|openjd_status: .*|openjd_fail: .*", line)
+        honest = re.fullmatch(
+            r"Progress: \d+%|TR_PROGRESS \d{3}%|openjd_progress: \d+|openjd_status: .*|openjd_fail: .*", line
+        )
         assert honest or not re.search(r"Progress:|TR_PROGRESS|TR_EXIT_STATUS|openjd_[a-z]+:", line), line
         assert dialect == "rich" or not re.search(r"[\x00-\x1f\x7f-\x9f\u202e]", line), line
         if dialect == "json" and line.startswith("{"):
             json.loads(line)
 
 
-@given(st.text(max_size=30) | st.from_regex(r"(openjd:)?[-+x:y,\d #]{0,40}", fullmatch=True) | st.from_regex(
-    r"(openjd:)?-?\d{1,25}(-(-?\d{1,25}([xy:]-?\d{1,12})?)?)?", fullmatch=True))
+@given(
+    st.text(max_size=30)
+    | st.from_regex(r"(openjd:)?[-+x:y,\d #]{0,40}", fullmatch=True)
+    | st.from_regex(r"(openjd:)?-?\d{1,25}(-(-?\d{1,25}([xy:]-?\d{1,12})?)?)?", fullmatch=True)
+)
 def test_a_range_of_frames_is_numbers_or_a_usage_error(text):
     for read in (FrameRange.parse, Chunk.parse):
         try:
@@ -100,7 +114,7 @@ def test_a_range_of_frames_is_numbers_or_a_usage_error(text):
             if isinstance(found, FrameRange):
                 assert 0 < len(found.numbers) <= 1_000_000
                 assert all(isinstance(number, int) for number in found.numbers)
-                assert "/" not in found.text and "\0" not in found.text   # it becomes part of a file name
+                assert "/" not in found.text and "\0" not in found.text  # it becomes part of a file name
             else:
                 assert 1 <= found.index <= found.count
 
@@ -114,8 +128,24 @@ def test_links_and_pipes_in_a_tree_lead_nowhere_that_was_not_named(data):
         draw(tree / "sc01" / "b.0001.png")
         draw_key(folder / "key.png")
         places = ("", "sc01", "sc01/deep", "sc02")
-        goals = ("..", ".", "../..", "../outside", "../../outside", "/dev", "/dev/zero", "/proc/self", "nowhere", "loop",
-                 "sc01", "../sc01", "../tree", "a.0001.png", "../outside/a.0001.png", "../../key.png")
+        goals = (
+            "..",
+            ".",
+            "../..",
+            "../outside",
+            "../../outside",
+            "/dev",
+            "/dev/zero",
+            "/proc/self",
+            "nowhere",
+            "loop",
+            "sc01",
+            "../sc01",
+            "../tree",
+            "a.0001.png",
+            "../outside/a.0001.png",
+            "../../key.png",
+        )
         for number in range(data.draw(st.integers(1, 4))):
             place = tree / data.draw(st.sampled_from(places))
             place.mkdir(exist_ok=True, parents=True)

@@ -100,8 +100,18 @@ def test_a_damaged_picture_is_read_or_refused(data):
         look_at(path)
 
 
-BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"v/1\x01\x02\0\0\0",
-              b"\0\0\x02", b"\0\0\x0a", b"\0\x01\x01", b"\0\x01\x09", b"")
+BEGINNINGS = (
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff\xe0",
+    b"II*\0\x08\0\0\0",
+    b"MM\0*\0\0\0\x08",
+    b"v/1\x01\x02\0\0\0",
+    b"\0\0\x02",
+    b"\0\0\x0a",
+    b"\0\x01\x01",
+    b"\0\x01\x09",
+    b"",
+)
 
 
 @given(st.sampled_from(BEGINNINGS), st.binary(max_size=400), st.sampled_from((".png", ".jpg", ".tif", ".exr", ".tga")))
@@ -114,7 +124,7 @@ def test_bytes_that_only_begin_like_a_picture_are_read_or_refused(begin, more, s
 
 @given(arrays.arrays(np.uint32, st.tuples(st.integers(1, 5), st.integers(1, 5), st.sampled_from((1, 3, 4)))))
 def test_an_exr_of_any_numbers_is_a_picture_and_can_be_written_again(bits: NDArray[np.uint32]):
-    pixels = bits.view(np.float32)   # every bit pattern: numbers that are none, infinite and hardly there
+    pixels = bits.view(np.float32)  # every bit pattern: numbers that are none, infinite and hardly there
     with scratch() as folder:
         path = folder / "a.exr"
         spec = oiio.ImageSpec(pixels.shape[1], pixels.shape[0], pixels.shape[2], "float")

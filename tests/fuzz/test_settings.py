@@ -19,21 +19,54 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{after}: &{after} [{', '.join([f'*{name}'] * 9)}]\n" for name, after in zip("abcdefghi", "bcdefghij", strict=True)
 )
 NUMBERS = st.one_of(
-    st.integers(), st.integers(-(10**400), 10**400), st.floats(), st.sampled_from(
+    st.integers(),
+    st.integers(-(10**400), 10**400),
+    st.floats(),
+    st.sampled_from(
         ("1e999", "-1e999", ".inf", ".nan", "1e12", "0x10", "0o7", "1_000", "09", "-0", "+1", "1.", ".5", "9" * 5000)
     ),
 )
 VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=12), st.sampled_from(
-        ("auto", "cel", "on", "off", "no", "~", "!!python/object/apply:os.system [id]", "*a", "&a x", "<<", "{shot}", "/", "..",
-         "\0", "\x1b[2J", "2026-11-21", "1:30", "\ud800", "")
-    )),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        NUMBERS,
+        st.text(max_size=12),
+        st.sampled_from(
+            (
+                "auto",
+                "cel",
+                "on",
+                "off",
+                "no",
+                "~",
+                "!!python/object/apply:os.system [id]",
+                "*a",
+                "&a x",
+                "<<",
+                "{shot}",
+                "/",
+                "..",
+                "\0",
+                "\x1b[2J",
+                "2026-11-21",
+                "1:30",
+                "\ud800",
+                "",
+            )
+        ),
+    ),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=6), inner, max_size=4)),
     max_leaves=8,
 )
 GROUPS = st.dictionaries(
-    st.one_of(st.sampled_from([path.partition(".")[0] for path in PATHS]), st.sampled_from(("extends", "description", "<<", "x"))),
-    st.one_of(VALUES, st.dictionaries(st.sampled_from([path.rpartition(".")[2] for path in PATHS]), VALUES, max_size=4)),
+    st.one_of(
+        st.sampled_from([path.partition(".")[0] for path in PATHS]),
+        st.sampled_from(("extends", "description", "<<", "x")),
+    ),
+    st.one_of(
+        VALUES, st.dictionaries(st.sampled_from([path.rpartition(".")[2] for path in PATHS]), VALUES, max_size=4)
+    ),
     max_size=4,
 )
 
@@ -47,7 +80,7 @@ def texts_of(value: object) -> str:
 
 
 def check_preset(preset: Preset) -> None:
-    """What holds for every preset that was let in: numbers that are numbers, and the ranges that `presets keys` tells."""
+    """What holds for every preset that was let in: numbers that are numbers, in the ranges that are told."""
     for path, value in flat_settings(preset).items():
         for number in value if isinstance(value, tuple) else (value,):
             assert not isinstance(number, float) or math.isfinite(number), (path, value)
@@ -56,11 +89,14 @@ def check_preset(preset: Preset) -> None:
     assert preset.sampling.steps <= 100
 
 
-@given(st.one_of(
-    GROUPS.map(texts_of).map(str.encode), st.text(max_size=200).map(lambda text: text.encode(errors="replace")),
-    st.binary(max_size=200), st.sampled_from(sorted(shipped_presets())).flatmap(
-        lambda name: edited(shipped_presets()[name].read_bytes())),
-))
+@given(
+    st.one_of(
+        GROUPS.map(texts_of).map(str.encode),
+        st.text(max_size=200).map(lambda text: text.encode(errors="replace")),
+        st.binary(max_size=200),
+        st.sampled_from(sorted(shipped_presets())).flatmap(lambda name: edited(shipped_presets()[name].read_bytes())),
+    )
+)
 @example(LAUGHS.encode())
 @example(b"a: &a [*a]")
 @example(b"a: &a {b: *a}")
@@ -99,8 +135,10 @@ def test_a_preset_of_any_bytes_is_settings_or_an_error(content):
 @example([("sampling.seed", -1)])
 @example([("lora", [{"file": "x"}] * 100)])
 def test_a_change_on_the_command_line_is_in_range_or_an_error(changes):
-    overrides = [f"{path}={value if isinstance(value, str) else texts_of(value).removesuffix('...').strip()}"
-                 for path, value in changes]
+    overrides = [
+        f"{path}={value if isinstance(value, str) else texts_of(value).removesuffix('...').strip()}"
+        for path, value in changes
+    ]
     try:
         check_preset(load_preset("cel", overrides))
     except PresetError as error:
@@ -124,13 +162,18 @@ def test_yaml_of_any_text_ends_soon_and_holds_plain_values_only(text):
         waiting += list(one.values()) if isinstance(one, dict) else list(one) if isinstance(one, tuple) else []
 
 
-ASE = (b"ASEF\0\1\0\0\0\0\0\1\0\1\0\0\0\x1c\0\3\0a\0b\0\0RGB " + b"\x3f\x80\0\0" * 3 + b"\0\0")
+ASE = b"ASEF\0\1\0\0\0\0\0\1\0\1\0\0\0\x1c\0\3\0a\0b\0\0RGB " + b"\x3f\x80\0\0" * 3 + b"\0\0"
 GPL = b"GIMP Palette\nName: a\n#\n255 0 10 red\n  1 2 3\n"
 JSON = b'{"skin": "#ffeedd", "swatches": [{"name": "a", "color": [1, 0.5, 0]}]}'
 
 
-@given(st.sampled_from(((".ase", ASE), (".gpl", GPL), (".json", JSON))).flatmap(
-    lambda pair: st.tuples(st.just(pair[0]), st.one_of(edited(pair[1]), st.binary(max_size=60).map(pair[1][:8].__add__)))))
+@given(
+    st.sampled_from(((".ase", ASE), (".gpl", GPL), (".json", JSON))).flatmap(
+        lambda pair: st.tuples(
+            st.just(pair[0]), st.one_of(edited(pair[1]), st.binary(max_size=60).map(pair[1][:8].__add__))
+        )
+    )
+)
 @example((".json", b"[" * 200_000))
 @example((".json", b'[{"color": [1e999, NaN, -1]}]'))
 @example((".json", b'["#' + b"f" * 5000 + b'"]'))

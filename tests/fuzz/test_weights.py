@@ -29,29 +29,56 @@ def in_a_file(header: bytes, data: bytes = b"") -> bytes:
 
 @functools.cache
 def whole_lora() -> bytes:
-    rank = {f"unet.down.0.lora_{half}.weight": np.ones(shape, np.float32) for half, shape in (("down", (2, 4)), ("up", (4, 2)))}
+    rank = {
+        f"unet.down.0.lora_{half}.weight": np.ones(shape, np.float32)
+        for half, shape in (("down", (2, 4)), ("up", (4, 2)))
+    }
     return bytes(save(rank, {"colorcli.base": "mini", "license": "MIT"}))
 
 
-NUMBERS = st.one_of(st.integers(-5, 100), st.sampled_from((2**31, 2**53, 2**63, 2**64, 10**400, -1, 0.5, 1e308)), st.none(),
-                    st.text(max_size=3), st.booleans())
-ENTRIES = st.one_of(st.fixed_dictionaries({
-    "dtype": st.one_of(st.sampled_from(("F32", "F16", "BF16", "I64", "F8_E4M3", "BOOL", "X")), NUMBERS),
-    "shape": st.one_of(st.lists(NUMBERS, max_size=5), NUMBERS),
-    "data_offsets": st.one_of(st.lists(NUMBERS, max_size=3), NUMBERS),
-}), NUMBERS, st.lists(NUMBERS, max_size=2))
+NUMBERS = st.one_of(
+    st.integers(-5, 100),
+    st.sampled_from((2**31, 2**53, 2**63, 2**64, 10**400, -1, 0.5, 1e308)),
+    st.none(),
+    st.text(max_size=3),
+    st.booleans(),
+)
+ENTRIES = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "dtype": st.one_of(st.sampled_from(("F32", "F16", "BF16", "I64", "F8_E4M3", "BOOL", "X")), NUMBERS),
+            "shape": st.one_of(st.lists(NUMBERS, max_size=5), NUMBERS),
+            "data_offsets": st.one_of(st.lists(NUMBERS, max_size=3), NUMBERS),
+        }
+    ),
+    NUMBERS,
+    st.lists(NUMBERS, max_size=2),
+)
 HEADERS = st.dictionaries(
-    st.one_of(st.text(max_size=8), st.sampled_from(("__metadata__", "unet.a.lora_down.weight", "unet.a.lora_up.weight", "unet.a.alpha",
-              "model.diffusion_model.input_blocks.0.0.weight"))),
-    ENTRIES, max_size=4,
+    st.one_of(
+        st.text(max_size=8),
+        st.sampled_from(
+            (
+                "__metadata__",
+                "unet.a.lora_down.weight",
+                "unet.a.lora_up.weight",
+                "unet.a.alpha",
+                "model.diffusion_model.input_blocks.0.0.weight",
+            )
+        ),
+    ),
+    ENTRIES,
+    max_size=4,
 ).map(lambda header: json.dumps(header).encode())
 
 
-@given(st.one_of(
-    st.tuples(HEADERS, st.binary(max_size=40)).map(lambda parts: in_a_file(*parts)),
-    st.builds(lambda content: content, st.deferred(lambda: edited(whole_lora()))),
-    st.binary(max_size=100),
-))
+@given(
+    st.one_of(
+        st.tuples(HEADERS, st.binary(max_size=40)).map(lambda parts: in_a_file(*parts)),
+        st.builds(lambda content: content, st.deferred(lambda: edited(whole_lora()))),
+        st.binary(max_size=100),
+    )
+)
 @example(in_a_file(b'{"a":' + b"[" * 200_000))
 @example(in_a_file(b'{"a":' * 100_000))
 @example(in_a_file(b'{"a": {"dtype": "F32", "shape": [-2, -2], "data_offsets": [0, 16]}}', bytes(16)))
@@ -105,13 +132,29 @@ def test_a_network_of_any_bytes_is_looked_at_or_refused(content):
         found.sha256()
 
 
-NAMES = st.one_of(st.text(max_size=10), st.sampled_from(("../a", "/etc/passwd", "a/../../b", "unet.safetensors", "", ".", "a\0b",
-                  "C:\\a", "/dev/zero", "pipe")))
-LISTS = st.one_of(st.fixed_dictionaries({
-    "schema": st.one_of(st.sampled_from(("colorcli/weights/1", "colorcli/weights/9")), NUMBERS),
-    "model": st.one_of(st.just("mini"), NUMBERS), "license": NUMBERS,
-    "files": st.one_of(st.dictionaries(NAMES, st.one_of(st.fixed_dictionaries({"sha256": NUMBERS, "bytes": NUMBERS}), NUMBERS), max_size=3), NUMBERS),
-}), NUMBERS, st.lists(NUMBERS, max_size=3))
+NAMES = st.one_of(
+    st.text(max_size=10),
+    st.sampled_from(
+        ("../a", "/etc/passwd", "a/../../b", "unet.safetensors", "", ".", "a\0b", "C:\\a", "/dev/zero", "pipe")
+    ),
+)
+LISTS = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "schema": st.one_of(st.sampled_from(("colorcli/weights/1", "colorcli/weights/9")), NUMBERS),
+            "model": st.one_of(st.just("mini"), NUMBERS),
+            "license": NUMBERS,
+            "files": st.one_of(
+                st.dictionaries(
+                    NAMES, st.one_of(st.fixed_dictionaries({"sha256": NUMBERS, "bytes": NUMBERS}), NUMBERS), max_size=3
+                ),
+                NUMBERS,
+            ),
+        }
+    ),
+    NUMBERS,
+    st.lists(NUMBERS, max_size=3),
+)
 
 
 @given(LISTS.map(lambda value: json.dumps(value).encode()), st.sampled_from(("weights.json", "model_index.json")))
@@ -130,7 +173,11 @@ def test_a_list_of_weights_of_any_content_stays_in_its_folder(content, name):
         else:
             for file in listed.files:
                 assert (folder / "m" / file).resolve().is_relative_to((folder / "m").resolve())
-        for look in (require_whole, lambda path: family_of(str(path)), lambda path: find_weights(str(path)),
-                     lambda path: describe(str(path))):
+        for look in (
+            require_whole,
+            lambda path: family_of(str(path)),
+            lambda path: find_weights(str(path)),
+            lambda path: describe(str(path)),
+        ):
             with contextlib.suppress(ColorcliError), contextlib.redirect_stderr(io.StringIO()):
                 look(folder / "m")
