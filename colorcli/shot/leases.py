@@ -80,7 +80,8 @@ class Leases:
         self.out, self.folder = out, out / FOLDER
         self.times = times or LeaseTimes()
         self._machine = _machine()
-        self.name = f"{self._machine}-{os.getpid()}-{_start_of(os.getpid()) or 0}-{secrets.token_hex(4)}.alive"
+        _, start = _state_of(os.getpid()) or ("", "0")
+        self.name = f"{self._machine}-{os.getpid()}-{start}-{secrets.token_hex(4)}.alive"
         self._text = f"{self.name} {_host()} {os.getpid()}"
         self._beats = 0
         self._held: dict[str, _Held] = {}
@@ -105,7 +106,7 @@ class Leases:
             raise OutputError(f"{self.folder} is a link, which colorcli never makes", hint="take it out of OUT")
         for attempt in range(20):
             try:
-                self.folder.mkdir(exist_ok=True)
+                self._make_folder()
                 self._show(os.O_CREAT | os.O_EXCL)
                 break
             except FileNotFoundError as error:   # the last one out has just taken the folder away
@@ -115,6 +116,15 @@ class Leases:
                 raise output_error(self.folder, error) from error
         self._thread = threading.Thread(target=self._live, name="sign-of-life", daemon=True)
         self._thread.start()
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir()
+        except FileExistsError:
+            return
+        # Whoever may write into OUT may work in it, whatever this user's umask is.
+        with contextlib.suppress(OSError):
+            self.folder.chmod(self.out.stat().st_mode & 0o777)
 
     def close(self) -> None:
         """Give everything back, the sign of life last."""
@@ -390,38 +400,37 @@ def _host() -> str:
 
 
 def _machine() -> str:
-    """What tells this running system from every other, and one container of it from another; Linux only."""
+    """What tells this running system from every other, and one container of it from another; Linux only.
+
+    Copies of one running machine have what the system calls itself in common, and get names of their own.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
         # Numbers of processes mean something only inside a namespace.
         space = Path("/proc/self/ns/pid").readlink()
     except OSError:
         return UNKNOWN_MACHINE
-    return hashlib.sha256(f"{boot} {space}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{boot} {space} {socket.gethostname()}".encode()).hexdigest()[:12]
 
 
-def _start_of(pid: int) -> str | None:
-    """When a process of this machine was started, in ticks since the system was; None: unknown, or it has ended."""
+def _state_of(pid: int) -> tuple[str, str] | None:
+    """The state of a process of this machine, and when it was started, in ticks since the system was; None: unknown."""
     try:
         # The name in brackets may hold anything, also brackets.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in (b"Z", b"X", b"x") else fields[19].decode()
+    return fields[0].decode(), fields[19].decode()
 
 
 def _runs(pid: int, start: str) -> bool:
     """Whether a process of this machine still runs, and is not another one that got its number."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
-    except OverflowError:
-        return False
-    except PermissionError:   # somebody else's
+    except PermissionError:   # somebody else's, which may be hidden from us
         pass
-    found = _start_of(pid)
-    if found is None:
-        # Ended and not yet collected, or hidden from us: only its own files tell then.
-        return not Path(f"/proc/{pid}").exists()
-    return found == start
+    found = _state_of(pid)
+    # One that has ended and that nobody has asked for is still listed.
+    return found is None or (found[0] not in "ZXx" and found[1] == start)

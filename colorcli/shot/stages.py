@@ -7,6 +7,7 @@ made in the order of the frames, and what a frame looks like depends on nothing 
 import contextlib
 import itertools
 import logging
+import os
 import sys
 import time
 from collections import deque
@@ -85,7 +86,7 @@ KEPT_REFERENCES = 4            # keys as the colorizer has read them, which lie 
 LARGE_FRAME = 4_000_000        # pixels; of such frames fewer wait in memory
 MOST_MISSING_RECORDS = 10_000  # --frames 1-1000000 of a shot with three frames is a slip, not a million records
 JOURNAL_LEASE = "journal-"
-STRETCH = 16                   # frame numbers that one process takes together where frames depend on those around them
+STRETCH = 8                    # frame numbers that one process takes together where frames depend on those around them
 SECONDS_TO_AGREE = 10.0        # that a process waits for another to write the manifest
 
 log = logging.getLogger(__name__)
@@ -296,6 +297,9 @@ class ShotRun:
         usual = self.plan.journal_name
         for number in itertools.count(2):
             name = usual if number == 2 else f"{usual.removesuffix('.jsonl')}.process{number - 1}.jsonl"
+            path = self.plan.out / name
+            if path.exists() and not os.access(path, os.W_OK):
+                continue   # another user's
             # Who was only silent for a while may still add a line.
             if self._leases.claim(_journal_lease(name), from_silent=False):
                 return name
@@ -630,9 +634,13 @@ class ShotRun:
         if not self._aside:
             return
         taken = self._leases.taken({lease for aside in self._aside.values() for lease in aside.leases})
-        for who in sorted(set(taken.values()) - self._told):
+        hands: dict[str, list[str]] = {}
+        for aside in self._aside.values():
+            for who in {taken[lease] for lease in aside.leases if lease in taken}:
+                hands.setdefault(who, []).append(aside.job.name)
+        for who in sorted(hands.keys() - self._told):
             self._told.add(who)
-            self.reporter.warning(f"waiting for {who}, which works on the same shot")
+            self.reporter.warning(f"{who} is coloring {_some_of(hands[who])}: waiting for it")
         time.sleep(self._leases.times.poll_seconds)
 
     def _needed(self, job: FrameJob) -> list[FrameJob]:
@@ -843,15 +851,15 @@ class ShotRun:
         look, prepared, preset = ready.look, ready.prepared, self.engine.preset
         assert self._prepared_key is not None and look.picture is not None
         key, file_format = self._prepared_key.result(), format_named(preset.output.format, look.picture.format)
+        notes = picture_notes((self.engine.model, *self.engine.network_entries), look.record.fingerprint)
         files = layer_files(look.job.output.name, preset)
         if files:
             layered = layered_frame(layer, prepared, key, preset, is_flattened(file_format))
-            write_layers(self.plan.out, files, layered, file_format)
+            write_layers(self.plan.out, files, layered, file_format, notes)
             color, alpha = layered.color, layered.alpha
         else:
             color, alpha = finish_frame(layer, prepared, key, preset)
-        models = (self.engine.model, *self.engine.network_entries)
-        write_picture(look.job.output, color, alpha, file_format, picture_notes(models, look.record.fingerprint))
+        write_picture(look.job.output, color, alpha, file_format, notes)
         digest, stamp = new_digest(look.job.output)
         seconds = (look.record.seconds or 0.0) + ready.seconds + time.monotonic() - clock
         record = look.record.model_copy(
@@ -1161,6 +1169,12 @@ def _checks(prepared: PreparedFrame) -> dict[str, float | bool | str]:
         "blank": ink == 0.0,
     }
 
+
+
+def _some_of(names: Sequence[str]) -> str:
+    """A list of frames in words: walk.0003, walk.0004 and 12 more."""
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(names[:2]) + more
 
 
 def _journal_lease(name: str) -> str:

@@ -185,21 +185,23 @@ def test_a_spoiled_key_of_one_shot_leaves_the_other_shots_alone(tmp_path):
     assert outcome.plans[1].out.joinpath("walk.0001.png").exists()
 
 
-def full_after(count: int):
-    """A disk that takes so many more pictures."""
+def full_after(count: int, journal: Path):
+    """A disk that takes so many more pictures; the lines of the journal still fit."""
     real, written = os.fsync, []
 
-    def fsync(descriptor: int) -> None:
+    def fsync(descriptor: int):
+        if os.path.samestat(os.fstat(descriptor), journal.stat()):
+            return real(descriptor)
         written.append(descriptor)
         if len(written) > count:
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(descriptor)
+        return real(descriptor)
 
     return fsync
 
 
 def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_is_finished(walk, monkeypatch):
-    monkeypatch.setattr(os, "fsync", full_after(2))
+    monkeypatch.setattr(os, "fsync", full_after(2, walk.parent / "walk_color" / "frames.jsonl"))
     outcome = color(walk)
     assert outcome.result.exit_code == 9
     assert isinstance(outcome.result.error, OutputError)

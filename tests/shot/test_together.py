@@ -182,7 +182,7 @@ def test_a_frame_of_a_process_that_died_elsewhere_is_waited_for_and_then_colored
     outcome = color(walk, lease_times=QUICK)
     assert time.monotonic() - started >= QUICK.silent_seconds
     assert outcome.colored == ["walk.0014"]
-    assert outcome.listener.warnings == ["waiting for process 77 on node12, which works on the same shot"]
+    assert outcome.listener.warnings == ["process 77 on node12 is coloring walk.0014: waiting for it"]
     assert outcome.pictures()["walk.0014.png"] == elsewhere.picture
     assert not list(elsewhere.out.glob(".*"))
 
@@ -203,7 +203,7 @@ def test_a_frame_that_is_finished_elsewhere_is_taken_over_and_not_colored(walk, 
     assert outcome.colored == []
     assert outcome.result.totals.skipped == FRAMES
     assert outcome.result.exit_code == 0
-    assert outcome.listener.warnings == ["waiting for process 77 on node12, which works on the same shot"]
+    assert outcome.listener.warnings == ["process 77 on node12 is coloring walk.0014: waiting for it"]
 
 
 def test_who_waits_can_be_stopped(walk, elsewhere):
