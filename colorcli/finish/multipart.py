@@ -64,7 +64,6 @@ def _spec(part: Part, depth: str, alone: bool) -> oiio.ImageSpec:
     spec = oiio.ImageSpec(width, height, len(channels), depth)
     spec.channelnames = tuple(channels)
     spec.alpha_channel = len(channels) - 1 if part.alpha is not None and part.color is not None else -1
-    spec.attribute("Software", "colorcli")
     # No time of writing: a frame has the same bytes whenever it is colored.
     spec.attribute("DateTime", "")
     spec.attribute("compression", "zip")

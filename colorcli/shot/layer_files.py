@@ -5,9 +5,10 @@ done has all of them.
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from colorcli.errors import OutputError
 from colorcli.finish.layers import Layer, LayeredFrame
 from colorcli.finish.multipart import Part, write_parts
-from colorcli.finish.psd import PsdLayer, require_psd_tools, write_psd
+from colorcli.finish.psd import PsdGroup, PsdLayer, require_psd_tools, write_psd
 from colorcli.images import CONTAINERS, PixelFormat, decode_srgb, write_picture
 from colorcli.presets import LayerFiles, LayerName, Preset
 from colorcli.shot.manifest import FrameRecord, output_error, write_atomically
@@ -70,9 +71,16 @@ def is_flattened(pixel_format: PixelFormat) -> bool:
     return pixel_format.container == "jpeg"
 
 
-def write_layers(out: Path, files: Sequence[LayerFile], layered: LayeredFrame, pixel_format: PixelFormat) -> None:
+def write_layers(
+    out: Path,
+    files: Sequence[LayerFile],
+    layered: LayeredFrame,
+    pixel_format: PixelFormat,
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Write the layers of a frame. pixel_format: of the frame itself; layers of a JPEG are PNG, for they have alpha.
 
+    notes: what each file says of itself, by name.
     Raises OutputError, and FrameError if a frame is too large for one of the formats.
     """
     names = list(dict.fromkeys(name for file in files for name in file.names))
@@ -88,20 +96,20 @@ def write_layers(out: Path, files: Sequence[LayerFile], layered: LayeredFrame, p
         parts = []
         for layer in layered.layers(names, linear=True):
             if linear and layer.name in sequences:
-                write_parts(sequences[layer.name], [_part(layer, "")], single=single)
+                write_parts(sequences[layer.name], [_part(layer, "", notes)], single=single)
             if "exr" in files_of:
-                parts.append(_part(layer, layer.name))
+                parts.append(_part(layer, layer.name, notes))
         if "exr" in files_of:
-            write_parts(files_of["exr"], [_beauty(layered), *reversed(parts)], single=single)
+            write_parts(files_of["exr"], [_beauty(layered, notes), *reversed(parts)], single=single)
     if "psd" in files_of or (sequences and not linear):
         made = []
         for layer in layered.layers(names, linear=False):
             if not linear and layer.name in sequences:
-                _write_encoded(sequences[layer.name], layer, pixel_format)
+                _write_encoded(sequences[layer.name], layer, pixel_format, notes)
             if "psd" in files_of:
                 made.append(layer)
         if "psd" in files_of:
-            _write_psd(files_of["psd"], made, layered, deep=pixel_format.depth != "uint8")
+            _write_psd(files_of["psd"], made, layered, pixel_format.depth != "uint8", notes)
 
 
 def copy_layers(out: Path, leader: str, output: str, preset: Preset) -> None:
@@ -145,60 +153,55 @@ def _make_folder(folder: Path) -> None:
         raise output_error(folder, error) from error
 
 
-def _write_encoded(path: Path, layer: Layer, pixel_format: PixelFormat) -> None:
+def _write_encoded(path: Path, layer: Layer, pixel_format: PixelFormat, notes: Mapping[str, str]) -> None:
     """Write a layer into a file of sRGB-encoded, straight color."""
     color, alpha = layer.whole()
     if color is None:
         assert alpha is not None
-        write_picture(path, alpha, None, pixel_format)
+        write_picture(path, alpha, None, pixel_format, notes)
     else:
-        write_picture(path, color, alpha, pixel_format)
+        write_picture(path, color, alpha, pixel_format, notes)
 
 
-def _part(layer: Layer, name: str) -> Part:
+def _part(layer: Layer, name: str, notes: Mapping[str, str]) -> Part:
     color, alpha = layer.whole()
     if color is not None and alpha is not None:
         color = color * alpha[..., None]
     how = {"shade": "multiply", "matte": "none"}.get(layer.name, "over")
-    return Part(name, color, alpha, {"colorcli:layer": layer.name, "colorcli:operation": how})
+    return Part(name, color, alpha, {**notes, "colorcli.layer": layer.name, "colorcli.operation": how})
 
 
-def _beauty(layered: LayeredFrame) -> Part:
+def _beauty(layered: LayeredFrame, notes: Mapping[str, str]) -> Part:
     """The finished frame."""
     color, alpha = decode_srgb(np.clip(layered.color, 0, 1)), layered.alpha
     color = color if alpha is None else color * alpha[..., None]
-    return Part("", color, alpha, {"colorcli:layer": "beauty", "colorcli:recomposed": RECOMPOSED})
+    return Part("", color, alpha, {**notes, "colorcli.layer": "beauty", "colorcli.recomposed": RECOMPOSED})
 
 
-def _write_psd(path: Path, layers: Sequence[Layer], layered: LayeredFrame, deep: bool) -> None:
-    names = {layer.name for layer in layers}
-    laid = []
-    for layer in layers:
-        color, alpha, box = layer.color, layer.alpha, layer.box
-        if 0 in box[2:]:   # of an empty frame
-            box = (0, 0, 1, 1)
-            color, alpha = np.ones((1, 1, 3), np.float32), np.zeros((1, 1), np.float32)
-        elif color is None:
-            assert alpha is not None
-            color, alpha = alpha, None
-        laid.append(
-            PsdLayer(
-                layer.name,
-                left=box[0],
-                top=box[1],
-                color=color,
-                alpha=alpha,
-                visible=_is_shown(layer.name, names, layered),
-                multiply=layer.name == "shade",
-            )
-        )
-    write_psd(path, laid, layered.color, layered.alpha, deep=deep)
+def _write_psd(
+    path: Path, layers: Sequence[Layer], layered: LayeredFrame, deep: bool, notes: Mapping[str, str]
+) -> None:
+    """Write layers such that those that are shown are the finished frame."""
+    shown = {"paper", "color", *(["line"] if layered.preset.finish.lines == "original" else [])}
+    if not any(layer.name == "color" for layer in layers):
+        shown |= {"flat"}
+    made = {layer.name: _psd_layer(layer, layer.name in shown) for layer in layers}
+    laid: list[PsdLayer | PsdGroup] = list(made.values())
+    if "flat" in made and "shade" in made:
+        # Multiplied by themselves, without a soft edge, and cut out together: else programs disagree about the edge.
+        flat, mask = made["flat"], made["flat"].alpha
+        assert mask is not None
+        both = (replace(flat, alpha=None, visible=True), replace(made["shade"], visible=True))
+        group = PsdGroup("flat and shade", both, flat.left, flat.top, mask, flat.visible)
+        laid = [group if layer is flat else layer for layer in laid if layer is not made["shade"]]
+    write_psd(path, laid, layered.color, layered.alpha, deep=deep, notes=notes)
 
 
-def _is_shown(name: LayerName, names: set[LayerName], layered: LayeredFrame) -> bool:
-    """Whether a layer is switched on: those that are, are the finished frame."""
-    if name == "line":
-        return layered.preset.finish.lines == "original"
-    if name == "shade":
-        return "color" not in names and "flat" in names
-    return name in ("paper", "color") or (name == "flat" and "color" not in names)
+def _psd_layer(layer: Layer, visible: bool) -> PsdLayer:
+    color, alpha, box = layer.color, layer.alpha, layer.box
+    if 0 in box[2:]:   # of an empty frame
+        box, color, alpha = (0, 0, 1, 1), np.ones((1, 1, 3), np.float32), np.zeros((1, 1), np.float32)
+    elif color is None:
+        assert alpha is not None
+        color, alpha = alpha, None
+    return PsdLayer(layer.name, box[0], box[1], color, alpha, visible, multiply=layer.name == "shade")
