@@ -154,6 +154,11 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
 
     The template comes last: a folder that has one holds the rest too.
     """
+    real = folder.resolve()
+    for shot in map(Path, bundle.input_folders):
+        if real.is_relative_to(shot.resolve()):
+            raise UsageError(f"the bundle {folder} lies in {shot}, which goes into the job",
+                             hint="name a folder beside it with -o")
     try:
         if folder.is_dir() and not (folder / TEMPLATE).is_file() and any(folder.iterdir()):
             raise UsageError(f"{folder} holds something else than a job bundle", hint="name a new folder with -o")

@@ -1,6 +1,7 @@
 """Job bundles: what a task is told, read by the reference library; and jobs that `openjd run` runs for real."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -238,16 +239,22 @@ def test_farm_parameters_reach_the_farm_and_others_the_template(tmp_path, walk):
         (["--frames", "50"], 3, "has no frame of 50"),
         (["--set", "sampling.stepz=1"], 4, "stepz"),
         (["--out", "{parent}/walk/colors"], 2, "lies inside the shot"),
-        (["-o", "{parent}/walk"], 2, "holds something else than a job bundle"),
+        (["-o", "{parent}/walk"], 2, "lies in {parent}/walk, which goes into the job"),
+        (["-o", "{parent}/walk/job"], 2, "lies in {parent}/walk, which goes into the job"),
+        (["-o", "{parent}"], 2, "holds something else than a job bundle"),
+        (["--engine", "{parent}/nowhere"], 2, "nowhere"),
+        (["--device", "gpu"], 2, "--device gpu is no device"),
         (["-o", "{parent}/key.png"], 9, "is a file, not a folder"),
     ],
 )
 def test_what_cannot_become_a_job_is_told_at_once(tmp_path, walk, capsys, words, code, message):
     typed = [word.replace("{parent}", str(tmp_path)) for word in words]
-    given = ["--ref", str(key_of(walk))] * ("--ref" not in words) + ["-o", str(tmp_path / "job")] * ("-o" not in words)
-    assert main(["farm", "openjd", str(walk), *given, *typed, "--engine", "stand-in"]) == code
-    assert message in capsys.readouterr().err
-    assert code == 0 or not (tmp_path / "job").exists()
+    usual = {"--ref": key_of(walk), "-o": tmp_path / "job", "--engine": "stand-in"}
+    given = [str(word) for option, value in usual.items() if option not in words for word in (option, value)]
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["farm", "openjd", str(walk), *given, *typed]) == code
+    assert message.replace("{parent}", str(tmp_path)) in capsys.readouterr().err
+    assert code == 0 or sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[31mb", "/".join(letter * 230 for letter in "abcde")])
@@ -255,6 +262,34 @@ def test_names_that_no_job_description_holds_are_refused(tmp_path, capsys, name)
     shot = draw_shot(tmp_path / name / "walk", (1,))
     assert main(["farm", "openjd", str(shot), "--ref", str(key_of(shot)), "-o", str(tmp_path / "job")]) == 2
     assert "try:   rename it" in capsys.readouterr().err
+
+
+def test_without_the_library_that_checks_bundles_the_extra_is_named(tmp_path, walk, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "openjd.model", None)
+    words = ["farm", "openjd", str(walk), "--ref", str(key_of(walk)), "-o", str(tmp_path / "job")]
+    assert main([*words, "--engine", "stand-in"]) == 2
+    assert "try:   pip install 'colorcli[farm]'" in capsys.readouterr().err
+    assert not (tmp_path / "job").exists()
+
+
+def test_a_bundle_is_written_over_by_the_next_one_of_its_name(tmp_path, walk):
+    bundle = make_job(tmp_path / "job", walk, "--ref", key_of(walk))
+    assert make_job(bundle, walk, "--ref", key_of(walk), "--frames", "9") == bundle
+    (_, color, _) = job_of(bundle).steps
+    assert [task["Frame"] for task in tasks_of(color)] == ["9"]
+
+
+def test_frames_with_a_thousand_gaps_each_have_their_task(tmp_path):
+    """Too many ranges for the value of a parameter, which holds 1024 characters."""
+    numbers = [number * number for number in range(600)]
+    shot = tmp_path / "walk"
+    shot.mkdir()
+    drawn = draw(tmp_path / "drawn.png").read_bytes()
+    for number in numbers:
+        (shot / f"walk.{number}.png").write_bytes(drawn)
+    bundle = make_job(tmp_path / "job", shot, "--ref", draw_key(tmp_path / "key.png"))
+    (_, color, _) = job_of(bundle).steps
+    assert [number for task in tasks_of(color) for number in IntRangeExpr.from_str(task["Frame"])] == numbers
 
 
 def test_a_failing_frame_stops_the_job_and_a_retry_colors_only_what_is_left(tmp_path):
