@@ -35,7 +35,10 @@ def open_plain(path: Path) -> io.BufferedReader:
     IsADirectoryError for a folder.
     """
     # A pipe is opened without waiting, and looked at only then: a name may lead to another file a moment later.
-    opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError:   # a zero byte, or half a character
+        raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
     try:
         mode = os.fstat(opened).st_mode
         kind = next((words for is_kind, words in KINDS.items() if is_kind(mode)), None)

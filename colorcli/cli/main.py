@@ -1,5 +1,6 @@
 """The `colorcli` command: from argv to an exit code. Nothing heavy is imported until a command needs it."""
 
+import errno
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ from colorcli.cli.train import train
 from colorcli.errors import ColorcliError, DeviceError, UsageError
 
 EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TERMINATED = 2, 130, 141, 143
+NAME_SHOWN = 80  # characters
 EPILOG = (
     "Exit codes: 0 all frames are there, 2 usage, 3 shot, key or data unusable, 4 preset, 5 weights, 6 device or "
     "memory, 7 some frames failed and the others are done, 8 a training broke down, 9 the output cannot be written, "
@@ -101,6 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.complain("usage", *usage_message(failure, arguments))
         return EXIT_USAGE
     except Exception as failure:
+        if is_of_a_name(failure):
+            name = str(getattr(failure, "filename", None) or "a name")
+            words = getattr(failure, "strerror", None) or str(failure)
+            shown = name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..."
+            console.complain("usage", f"{shown} cannot be used: {first_lower(words)}", "check what was typed")
+            return EXIT_USAGE
         return report_unexpected(failure)
 
 
@@ -174,6 +182,16 @@ def typer_command_names() -> set[str]:
     """The names of the subcommands."""
     command: Any = typer.main.get_command(app)
     return set(command.commands) - {COLOR}
+
+
+def is_of_a_name(failure: Exception) -> bool:
+    """Whether a name was refused by the system itself: longer than a disk takes, links that lead round in a circle.
+
+    pathlib raises it from questions as harmless as whether there is such a file.
+    """
+    if isinstance(failure, OSError):
+        return failure.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+    return isinstance(failure, RuntimeError) and str(failure).startswith("Symlink loop")
 
 
 def first_lower(text: str) -> str:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,18 @@ FOLDER = Path(__file__).parent
 ROUND = 200  # examples between two looks at the clock
 MEMORY_GB = 6.0  # of address space for one target: a bomb is then a MemoryError, and the machine stays usable
 
-Target = Callable[[], None]
+# Loaded before the targets are, which keep the profile that they were made with.
+settings.register_profile(
+    "long",
+    max_examples=ROUND,
+    derandomize=False,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate, Phase.target, Phase.shrink],
+    print_blob=False,
+)
+settings.load_profile("long")
 
 
 def say(text: str) -> None:
@@ -56,17 +66,6 @@ def run_target(module: str, name: str, seconds: float, first_seed: int) -> dict[
         resource.setrlimit(resource.RLIMIT_AS, (int(MEMORY_GB * 2**30),) * 2)
     test: Any = getattr(importlib.import_module(module), name)
     count, started, number = counted(test), time.monotonic(), first_seed
-    settings.register_profile(
-        "long",
-        max_examples=ROUND,
-        derandomize=False,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.target, Phase.shrink],
-        print_blob=False,
-    )
-    settings.load_profile("long")
     while time.monotonic() - started < seconds:
         say(json.dumps({"seed": number, "examples": count[0]}))
         try:
