@@ -107,6 +107,23 @@ def test_frames_that_depend_on_others_come_out_the_same(walk, tmp_path, preset):
     assert not verify(out)
 
 
+def test_what_was_finished_between_the_look_and_the_claim_is_not_done_again(tmp_path):
+    """One has looked at the next frames, found them missing, and colors its first for so long that another does them."""
+    walk = draw_shot(tmp_path / "walk", range(1, FRAMES + 1))
+    others: list[Outcome] = []
+
+    def long(count: int) -> None:
+        if count == 0:
+            time.sleep(0.3)   # it looks ahead meanwhile
+            others.append(color(walk, frames="6-14", lease_times=QUICK))
+
+    mine = color(walk, colorizer=FakeColorizer(before_color=long), lease_times=QUICK)
+    (other,) = others
+    assert mine.result.exit_code == other.result.exit_code == 0
+    assert (mine.colorizer.asked, other.colorizer.asked) == (5, 9)
+    assert set(made(mine.plans[0].out).values()) == {1}
+
+
 def test_two_that_overwrite_do_it_once_between_them(walk):
     color(walk)
     outcomes = at_once(*[lambda: color(walk, overwrite=True, colorizer=slow(), lease_times=QUICK)] * 2)
