@@ -25,6 +25,7 @@ from colorcli.farm.worker import (
     Done,
     Ended,
     EngineOrder,
+    Files,
     FrameOrder,
     Order,
     Ready,
@@ -40,8 +41,9 @@ from colorcli.farm.worker import (
 from colorcli.presets import Preset
 from colorcli.shot.drawings import Drawings
 from colorcli.shot.engine import Colorizer, Engine, library_versions
-from colorcli.shot.manifest import FrameRecord, ModelEntry, write_atomically
+from colorcli.shot.manifest import FrameRecord, ModelEntry, Stamp, is_inside, output_error, write_atomically
 from colorcli.shot.plan import FrameJob, ShotPlan, make_out_folder
+from colorcli.shot.stamps import new_digest
 from colorcli.variants import Variant
 
 MOST_ATTEMPTS = 3              # of a frame, each with a worker that was lost
@@ -233,6 +235,11 @@ class ClusterCrew:
         seats = list(self._seats)
         stretch = self._shot.stretch if self._shot is not None else 1
         return max(FRAMES_AT_FIRST, sum(seat.depth + stretch + 1 for seat in seats))
+
+    @property
+    def ready(self) -> int:
+        """How many workers have loaded the model."""
+        return sum(seat.ready is not None for seat in list(self._seats))
 
     def start(self, engine: Engine) -> None:
         """Connect, and start the workers, without waiting."""
@@ -728,17 +735,29 @@ class ClusterCrew:
 def _keep(task: _Task, done: Done) -> None:
     """Write what came back and keep the record; in a thread of its own, as disks are slow."""
     try:
-        record = done.record
-        digests = {**record.outputs, record.output or "": record.output_sha256}
-        for name, content in (done.files or {}).items():
-            if hashlib.sha256(content).hexdigest() != digests.get(name):
-                raise FrameError(f"{name} was damaged on its way back", hint="run the same command again")
-            path = task.job.output.parent / name
-            make_out_folder(path.parent)
-            write_atomically(path, content)
+        record = done.record if done.files is None else _written(task, done.record, done.files)
         task.future.set_result(record if record.status == "failed" else task.keep(record))
     except BaseException as error:
         task.future.set_exception(error)
+
+
+def _written(task: _Task, record: FrameRecord, files: Files) -> FrameRecord:
+    """Write the files of a frame, its picture last. Raises FrameError if one was damaged, OutputError."""
+    digests = {**record.outputs, record.output or "": record.output_sha256}
+    stamps: dict[str, Stamp] = {}
+    for path, content in files.items():
+        if not is_inside(path) or hashlib.sha256(content).hexdigest() != digests.get(path):
+            raise FrameError(f"{path} was damaged on its way back", hint="run the same command again")
+        target = task.job.output.parent / path
+        make_out_folder(target.parent)
+        write_atomically(target, content)
+        try:
+            _, stamp = new_digest(target)
+        except OSError as error:
+            raise output_error(target, error) from error
+        stamps |= {} if stamp is None else {path: stamp}
+    own = stamps.pop(record.output or "", None)
+    return record.model_copy(update={"output_stamp": own, "outputs_stamps": stamps})
 
 
 def _fail(task: _Task, error: ColorcliError) -> None:

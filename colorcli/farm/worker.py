@@ -105,7 +105,7 @@ class Done:
 
     shot: int
     record: FrameRecord
-    files: Files | None = None    # name in OUT -> content; None: they are written
+    files: Files | None = None    # path in OUT -> content, the picture last; None: they are written
 
 
 @dataclass(frozen=True)

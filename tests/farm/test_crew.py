@@ -1,17 +1,19 @@
 """Frames on a cluster: the same pictures as from one process, whatever is lost on the way."""
 
 import _thread
+import hashlib
 import logging
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from colorcli.errors import DeviceError
 from colorcli.farm.worker import Answer, Done, EngineOrder, FrameOrder, Order, ShotOrder
-from colorcli.presets import Preset, SamplingSettings, SteadySettings, WarmStartSettings
+from colorcli.presets import LayerSettings, Preset, SamplingSettings, SteadySettings, WarmStartSettings
 from colorcli.shot.manifest import FrameRecord, read_manifest, read_records
 from tests.farm.threads import Studio, Thread, Threads, color_on, with_other_weights
 from tests.shot.studio import FakeColorizer, Listener, as_painted, cannot_color, color, draw, draw_shot
@@ -53,6 +55,37 @@ def test_a_crew_gives_the_files_and_records_of_one_process(
     }
     again = color(walk, preset=preset, out=tmp_path / "crew")
     assert set(again.listener.status().values()) == {"skipped"}
+
+
+def test_layers_come_back_with_their_frames(walk: Path, tmp_path: Path) -> None:
+    preset = ALONE.model_copy(update={"layers": LayerSettings(names=("line", "matte"), files=("sequences", "exr"))})
+    color(walk, preset=preset, out=tmp_path / "plain")
+    color_on(Threads(2), walk, preset=preset, out=tmp_path / "crew", collect=True)
+    plain, crewed = (
+        {path.relative_to(out): path.read_bytes() for path in (*out.rglob("*.png"), *out.rglob("*.exr"))}
+        for out in (tmp_path / "plain", tmp_path / "crew")
+    )
+    assert crewed == plain
+    assert len(crewed) == 4 * len(WALK)
+
+
+@pytest.mark.parametrize("collect", [False, True], ids=["shared", "collected"])
+def test_what_came_back_is_known_again_without_being_read(
+    walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collect: bool
+) -> None:
+    """The stamps in the records are those of this machine's files, not of those that lay on a worker's disk."""
+    color_on(Threads(2), walk, out=tmp_path / "out", collect=collect)
+    read: list[str] = []
+    digest = hashlib.file_digest
+
+    def counted(file: Any, name: Any) -> Any:
+        read.append(str(file.name))
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    again = color(walk, out=tmp_path / "out")
+    assert again.result.totals.skipped == len(WALK)
+    assert read == []
 
 
 def test_what_workers_were_sent_is_taken_away(walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
