@@ -218,15 +218,17 @@ def tell(made: "Bundle", job: "FarmJob", folder: Path) -> None:
 
 @farm_app.command("finish")
 def finish(
-    outs: Annotated[list[Path], typer.Argument(metavar="OUT...", help="Folders that colorcli has written, or trees")],
+    outs: Annotated[list[Path], typer.Argument(metavar="OUT...", help="Folders that the tasks wrote to, or trees")],
+    frames: Annotated[
+        str | None,
+        typer.Option("--frames", metavar="RANGE", show_default=False, help="The frames that have to be there."),
+    ] = None,
 ) -> None:
     """Join the records of all machines, and compare every file with them: the last step of a job."""
     from colorcli.cli.manifest import merge, verify
-    from colorcli.farm.results import find_results
 
-    found = find_results(outs)
-    merge(found)
-    verify(found)
+    merge(outs)
+    verify(outs, frames)
 
 
 @farm_app.command("codes")

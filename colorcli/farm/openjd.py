@@ -251,7 +251,9 @@ class _Writer:
                 one = [f"--shot={self._literal(plan.name)}"] if place.is_tree else []
                 part, space = self._tasks(plan, one_step)
                 steps.append(self._step(name, [*words, *one, part, *PROGRESS], [check], needs, space))
-        steps.append(self._step(FINISH, ["farm", "finish", *outs], colored))
+        # Of one shot it is known which frames have to be there, also if they were changed when the job was sent.
+        wanted = [f"--frames={OPENJD_FRAMES}" + "{{Param.Frames}}"] if "Frames" in self._definitions else []
+        steps.append(self._step(FINISH, ["farm", "finish", *outs, *wanted], colored))
         farm_values = self._further_parameters()
         drawings = sum(len(plan.jobs) for place in places for plan in place.plans)
         template: Template = {

@@ -54,6 +54,16 @@ def test_finish_looks_into_a_whole_tree_and_finds_the_frame_that_is_gone(tree, c
     assert "walk.0002" in capsys.readouterr().err
 
 
+def test_finish_misses_frames_that_have_to_be_there(tmp_path, capsys):
+    shot = draw_shot(tmp_path / "walk", (1, 2, 3))
+    out = str(tmp_path / "out")
+    words = [str(shot), "--ref", str(tmp_path / "key.png"), "-o", out, "--engine", "stand-in"]
+    assert main([*words, "--frames", "1,2"]) == 0
+    assert main(["farm", "finish", out, "--frames", "openjd:1-2"]) == 0
+    assert main(["farm", "finish", out, "--frames", "openjd:1-3"]) == 7
+    assert "walk.0003" in capsys.readouterr().err
+
+
 def test_finish_where_nothing_was_colored_is_no_success(tmp_path, capsys):
     (tmp_path / "out").mkdir()
     assert main(["farm", "finish", str(tmp_path / "out")]) == 3
