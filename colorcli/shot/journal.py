@@ -185,7 +185,9 @@ def is_torn(path: Path) -> bool:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+    # No link: a result that came from elsewhere could lead the records into any file.
+    how = os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    return os.open(path, os.O_RDWR | how, 0o666)
 
 
 def _mend(file: int) -> int:

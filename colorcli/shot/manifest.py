@@ -270,6 +270,7 @@ def output_error(path: Path, error: OSError) -> OutputError:
         errno.EROFS: ("the disk is read-only", "name another folder with -o"),
         errno.EACCES: ("permission denied", "check the folder's permissions, or name another one with -o"),
         errno.EPERM: ("permission denied", "check the folder's permissions, or name another one with -o"),
+        errno.ELOOP: ("it is a link", "take the link away, or name another folder with -o"),
     }
     unknown = (error.strerror or str(error), "check the folder, or name another with -o")
     reason, hint = hints.get(error.errno or 0, unknown)
