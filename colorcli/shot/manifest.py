@@ -40,6 +40,7 @@ STATUSES: tuple[Status, ...] = ("written", "skipped", "held", "failed", "missing
 Stamp = tuple[int, int, int, int]  # of a file: bytes, time of writing and of the last change (ns since 1970), inode
 THERE: frozenset[Status] = frozenset({"written", "skipped", "held"})  # the picture lies in OUT
 
+OUTSIDE = "names a file outside of its folder"
 LINE_SUM = re.compile(rb',"sum":"([0-9a-f]{16})"\}')
 LINE_SUM_LENGTH = len(b',"sum":"0123456789abcdef"}')
 
@@ -321,7 +322,7 @@ def read_line(text: bytes) -> JournalLine:
         return JournalLine(text, record, "was changed by hand")
     names = [name for name in (record.source, record.output, record.held_from) if name is not None]
     inside = all(is_file_name(name) for name in names) and all(is_inside(path) for path in record.outputs)
-    return JournalLine(text, record, None if inside else "names a file outside of its folder")
+    return JournalLine(text, record, None if inside else OUTSIDE)
 
 
 def is_file_name(name: str) -> bool:

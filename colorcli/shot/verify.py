@@ -22,6 +22,7 @@ from colorcli.shot.engine import fingerprint
 from colorcli.shot.frames import FrameFile, FrameRange, find_frames, find_shots
 from colorcli.shot.manifest import (
     MANIFEST_NAME,
+    OUTSIDE,
     SCHEMA_VERSION,
     THERE,
     Entry,
@@ -241,7 +242,7 @@ class _Result:
     def report(self) -> Report:
         """Everything that is not as recorded."""
         shot = self._shot()
-        findings = [*self._of_manifest(shot), *self._of_lines()]
+        findings = [*self._of_manifest(shot), *self._of_lines(shot)]
         if not self.records:
             findings.append(Finding(kind="journal", frame="", message=f"{self.out} has no record of any frame"))
         with ThreadPoolExecutor(READERS, thread_name_prefix="verify") as readers:
@@ -294,21 +295,24 @@ class _Result:
         else:
             yield _note("manifest", f"the folder was called {was} when it was written")
 
-    def _of_lines(self) -> Iterator[Finding]:
-        recorded = {record.key for record in self.records}
+    def _of_lines(self, shot: _Shot) -> Iterator[Finding]:
         for name, lines in self.lines.items():
             torn = sum(1 for line in lines if line.record is None)
             if torn:
                 yield _note("journal", f"{name} has {torn} torn or foreign lines")
             for number, line in enumerate(lines, 1):
                 if line.record is not None and line.fault is not None:
-                    # Harmless if the frame was recorded again: then its file was compared with that.
-                    yield Finding(
-                        kind="edited",
-                        frame=line.record.frame,
-                        message=f"line {number} of {name}, of {line.record.frame}, {line.fault}",
-                        fatal=line.record.key not in recorded,
-                    )
+                    text = f"line {number} of {name}, of {line.record.frame}, {line.fault}"
+                    fatal = line.fault == OUTSIDE or not self._is_made_up_for(line.record, shot)
+                    yield Finding(kind="edited", frame=line.record.frame, message=text, fatal=fatal)
+
+    def _is_made_up_for(self, record: FrameRecord, shot: _Shot) -> bool:
+        """Whether a record that does not count is not needed: its frame was recorded again, or is none of the shot's.
+
+        The frame that it was of before somebody changed it is then looked for among the drawings.
+        """
+        recorded = any(record.key == other.key for other in self.records)
+        return recorded or (shot.folder is not None and all(_key_of(frame) != record.key for frame in shot.frames))
 
     def _of_doubles(self) -> Iterator[Finding]:
         """Two frames with one file."""
@@ -460,7 +464,7 @@ class _Result:
         faulty = {line.record.key for lines in self.lines.values() for line in lines if line.record is not None}
         wanted = self._wanted()
         for frame in shot.frames:
-            key: tuple[str, int | str] = ("", frame.stem) if frame.number is None else (frame.sequence, frame.number)
+            key = _key_of(frame)
             if key in recorded or key in faulty:
                 continue
             fatal = wanted is None or frame.number in wanted
@@ -501,6 +505,11 @@ def _listing(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except OSError:
         return []
+
+
+def _key_of(frame: FrameFile) -> tuple[str, int | str]:
+    """By what the records of a drawing are known."""
+    return ("", frame.stem) if frame.number is None else (frame.sequence, frame.number)
 
 
 def _same_pixels(path: Path, digest: str | None) -> bool:

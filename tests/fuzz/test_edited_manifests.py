@@ -18,11 +18,32 @@ from tests.shot.studio import color, draw_shot
 
 Files = dict[str, bytes]
 NAMES = st.sampled_from(
-    ("walk.0001.png", "../key.png", "../walk/walk.0002.png", "/etc/hostname", "..", "", ".", "a/b", "a\\b", "x\ny.png",
-     "\0", "walk.0001.png/", "frames.jsonl", "manifest.json", "n" * 300, "動画.png")
+    (
+        "walk.0001.png",
+        "../key.png",
+        "../walk/walk.0002.png",
+        "/etc/hostname",
+        "..",
+        "",
+        ".",
+        "a/b",
+        "a\\b",
+        "x\ny.png",
+        "\0",
+        "walk.0001.png/",
+        "frames.jsonl",
+        "manifest.json",
+        "n" * 300,
+        "動画.png",
+    )
 )
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | NAMES
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | NAMES
     | st.sampled_from((10**400, -(10**30), 1e308, "written", "held", "failed", "9999-12-31", "0" * 64)),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8) | NAMES, inner, max_size=3),
     max_leaves=6,
@@ -68,14 +89,17 @@ def findings(out: Path) -> list[tuple[str, bool]] | None:
         return None
 
 
-def mended(folder: Path) -> None:
-    """The same command again gives the right pictures, whatever was recorded, and writes nothing elsewhere."""
+def mended(folder: Path, wholly: bool = True) -> None:
+    """The same command again gives the right pictures, whatever was recorded, and writes nothing elsewhere.
+
+    wholly: nothing is left that `verify` finds wrong.
+    """
     before = outside(folder)
     assert color(folder / "walk").result.exit_code == 0
     wanted = {name.removeprefix("walk_color/"): content for name, content in whole().items() if "color/walk" in name}
     assert pictures(folder / "walk_color") == wanted
     assert outside(folder) == before
-    assert not any(fatal for _, fatal in findings(folder / "walk_color") or [])
+    assert not wholly or not any(fatal for _, fatal in findings(folder / "walk_color") or [])
 
 
 @given(edited(whole()["walk_color/frames.jsonl"]))
@@ -84,10 +108,11 @@ def test_bytes_of_a_journal(journal: bytes) -> None:
         out = lay_out(folder, journal=journal)
         written = {line for line in whole()["walk_color/frames.jsonl"].splitlines()}
         counting = {line.text for line in read_lines(out / "frames.jsonl") if line.counts}
-        assert counting <= written   # a line counts as it was written, or not at all
+        assert counting <= written  # a line counts as it was written, or not at all
         found = findings(out)
         assert found is not None
-        if counting != written:
+        frames = {json.loads(line)["number"] for line in counting}
+        if frames != {1, 2, 3}:
             assert any(fatal for _, fatal in found)
         mended(folder)
 
@@ -100,7 +125,7 @@ def test_bytes_of_a_manifest(manifest: bytes) -> None:
         if found is not None and _values(manifest) != _values(whole()["walk_color/manifest.json"]):
             assert {kind for kind, _ in found} & {"edited", "manifest"}
         newer = found is not None and any(kind == "manifest" for kind, _ in found)
-        if not newer:   # such a one is not written over
+        if not newer:  # such a one is not written over
             mended(folder)
 
 
@@ -113,7 +138,7 @@ def test_values_of_a_record_with_a_right_sum(name: str, value: Any, in_another_f
         try:
             line = record_line(FrameRecord.model_validate_json(text))
         except ValueError:
-            line = text   # no record at all
+            line = text  # no record at all
         out = lay_out(folder, journal=b"\n".join([line, *others, b""]))
         before = outside(folder)
         assert findings(out) is not None
@@ -125,7 +150,8 @@ def test_values_of_a_record_with_a_right_sum(name: str, value: Any, in_another_f
             merge(out)
         assert outside(folder) == before
         assert read_line(line).record is None or read_records(out) is not None
-        mended(folder)
+        # A made-up frame with a right sum stays to be found, as does what leads out of the folder.
+        mended(folder, wholly=read_line(line).fault is None and name not in ("frame", "number", "sequence", "output"))
 
 
 def _values(text: bytes) -> Any:
