@@ -9,18 +9,24 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
+from colorcli.errors import OutputError
 from colorcli.shot.manifest import (
     THERE,
     FrameRecord,
+    JournalLine,
     journal_paths,
     now,
     output_error,
     read_line,
+    read_lines,
     record_line,
     record_order,
+    write_atomically,
 )
 
 BLOCK_BYTES = 1 << 16
+LINE_BYTES, FEW_FRAMES = 1000, 250      # of a record, about; a journal of so few frames is quick to read
+LONGEST = 4                             # so many records of a frame are kept, about
 LEAST_SECONDS, MOST_SHARE = 1.0, 0.02   # between two listings of OUT, and of the time what they may take
 
 
@@ -170,6 +176,35 @@ def later_than(finished: str) -> str:
         return (datetime.fromisoformat(finished) + timedelta(microseconds=1)).isoformat(timespec="microseconds")
     except (ValueError, OverflowError):   # no time at all
         return finished
+
+
+def shorten(path: Path, frames: int) -> bool:
+    """Take the records out of a journal that were superseded in it, if it is several times as long as it has to be.
+
+    A shot that is colored again and again would else take longer to begin with every run. frames: of the shot. Only for
+    who has the journal to itself. Lines that do not count stay, for `verify` to tell. On a full disk all of it stays.
+    """
+    try:
+        if path.stat().st_size < LINE_BYTES * LONGEST * max(frames, FEW_FRAMES):
+            return False
+    except OSError:
+        return False
+    if is_torn(path):
+        Journal(path).close()   # takes the torn line away while it is the last
+    newest: dict[tuple[str, int | str], JournalLine] = {}
+    others: list[JournalLine] = []
+    for line in read_lines(path):
+        if line.record is None or not line.counts:
+            others.append(line)
+            continue
+        known = newest.get(line.record.key)
+        if known is None or known.record is None or record_order(line.record) >= record_order(known.record):
+            newest[line.record.key] = line
+    try:
+        write_atomically(path, b"".join(line.text + b"\n" for line in (*others, *newest.values())))
+    except OutputError:
+        return False
+    return True
 
 
 def is_torn(path: Path) -> bool:

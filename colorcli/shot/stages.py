@@ -40,7 +40,7 @@ from colorcli.shot.engine import (
     recorded_settings,
     settings_digest,
 )
-from colorcli.shot.journal import Journal, JournalReader, is_torn, later_than
+from colorcli.shot.journal import Journal, JournalReader, is_torn, later_than, shorten
 from colorcli.shot.keys import ShotKey, read_key, read_mask
 from colorcli.shot.layer_files import (
     LAYERS_FOLDER,
@@ -266,7 +266,9 @@ class ShotRun:
             self._load()
         exit_code: int = 1
         key: ShotKey | None = None
-        with Journal(self.plan.out / self._free_journal()) as journal:
+        path = self.plan.out / self._free_journal()
+        shorten(path, len(self.plan.jobs))
+        with Journal(path) as journal:
             self._journal = journal
             self._mend_journals()
             self._reading = ThreadPoolExecutor(self._threads, thread_name_prefix="read")

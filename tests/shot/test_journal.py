@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from colorcli.errors import OutputError
-from colorcli.shot.journal import Journal, JournalReader, is_torn, later_than
-from colorcli.shot.manifest import FrameRecord, read_journal
+from colorcli.shot.journal import Journal, JournalReader, is_torn, later_than, shorten
+from colorcli.shot.manifest import FrameRecord, read_journal, read_records
 
 
 def record(number: int, **others: Any) -> FrameRecord:
@@ -172,3 +172,34 @@ def test_a_journal_that_cannot_be_written_says_why(tmp_path, monkeypatch):
         patch.setattr(os, "fsync", fsync)
         with pytest.raises(OutputError, match="the quota is used up"):
             journal.add(record(1))
+
+
+def test_a_journal_of_many_runs_is_shortened_to_the_newest_record_of_each_frame(path, monkeypatch):
+    monkeypatch.setattr("colorcli.shot.journal.FEW_FRAMES", 1)
+    with Journal(path) as journal:
+        for second in range(40):
+            journal.add(record(1, finished=f"2026-01-01T00:00:{second:02d}"))
+            journal.add(record(2, finished=f"2026-01-01T00:00:{40 - second:02d}"))
+    by_hand = path.read_bytes().splitlines(keepends=True)[0].replace(b'"written"', b'"held"')
+    with path.open("ab") as file:
+        file.write(by_hand + b'{"frame":"walk.0002","num')
+    before, whole = read_records(path.parent), path.read_bytes()
+    assert not shorten(path, frames=len(whole) // 4000 + 1), "it is not four times as long as it has to be"
+    assert path.read_bytes() == whole
+    assert shorten(path, frames=2)
+    assert read_records(path.parent) == before
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 3 and lines[0] == by_hand, "what was changed by hand stays to be seen"
+
+
+def test_another_process_reads_a_shortened_journal_anew_and_misses_nothing(path, monkeypatch):
+    monkeypatch.setattr("colorcli.shot.journal.FEW_FRAMES", 1)
+    with Journal(path) as journal:
+        for second in range(40):
+            journal.add(record(1, finished=f"2026-01-01T00:00:{second:02d}"))
+    reader = JournalReader(path.parent)
+    assert [one.finished[-2:] for one in reader.read({path.name})] == ["39"]
+    assert shorten(path, frames=1)
+    with Journal(path) as journal:
+        journal.add(record(2))
+    assert [one.number for one in reader.read({path.name})] == [1, 2]
