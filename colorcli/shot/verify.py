@@ -8,7 +8,7 @@ import contextlib
 import functools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +35,9 @@ from colorcli.shot.manifest import (
     is_inside,
     journal_paths,
     merge_records,
+    read_journal,
     read_lines,
     read_manifest,
-    read_records,
     schema_version,
 )
 from colorcli.variants import METHOD_VERSION
@@ -102,7 +102,7 @@ def verify(out: Path, expected: Expected | None = None, others: Sequence[Path] =
 
     others: results among which the owner of a swapped picture is looked for, beside those that lie next to OUT.
     """
-    return list(_Result(out, expected or Expected(), Elsewhere([*others, *results_beside(out)])).report().findings)
+    return list(_Result(out, expected or Expected(), Elsewhere([out, *others])).report().findings)
 
 
 def verify_all(outs: Sequence[Path], expected: Expected | None = None) -> Iterator[Report]:
@@ -116,8 +116,7 @@ def verify_all(outs: Sequence[Path], expected: Expected | None = None) -> Iterat
         if not results:
             read_manifest(out)
     known = list(dict.fromkeys(result for results in found.values() for result in results))
-    asked = {beside for result in known for beside in results_beside(result)}
-    elsewhere = Elsewhere([*known, *sorted(asked)])
+    elsewhere = Elsewhere(known)
     for result in known:
         try:
             yield _Result(result, expected or Expected(), elsewhere).report()
@@ -144,71 +143,62 @@ def holds_result(folder: Path) -> bool:
     return (folder / MANIFEST_NAME).is_file() or (folder.is_dir() and bool(journal_paths(folder)))
 
 
-def results_beside(out: Path) -> list[Path]:
-    """Results in the folders next to OUT."""
-    real = out.resolve()
-    found: list[Path] = []
-    for path in sorted(_listing(real.parent)):
-        if path != real and (path / MANIFEST_NAME).is_file():
-            found.append(path)
-        if len(found) == NEIGHBORS_ASKED:
-            break
-    return found
-
-
 @dataclass(frozen=True)
 class _Owner:
     """A frame of another result."""
 
     out: Path
-    manifest: Manifest
-    record: FrameRecord
+    shot: str
+    output: str | None
+    finished: str
 
     def told(self, out: Path) -> str:
         """Which it is, in words, as seen from the result that is looked at."""
-        where = self.out.name if self.out.resolve().parent == out.resolve().parent else str(self.out)
-        return f"{self.record.output} of the shot {self.manifest.name or self.manifest.shot} (in {where})"
+        where = self.out.name if self.out.parent == out.resolve().parent else str(self.out)
+        return f"{self.output} of the shot {self.shot} (in {where})"
 
 
 class Elsewhere:
-    """The frames of other results, read when the first picture or record is found that may be one of theirs."""
+    """Other results, asked only once a picture is found that may be one of theirs."""
 
     def __init__(self, outs: Iterable[Path]) -> None:
+        """outs: results; those that lie next to them are looked through as well."""
         self._outs = list(dict.fromkeys(out.resolve() for out in outs))
 
     @functools.cached_property
     def manifests(self) -> Mapping[Path, Manifest]:
         """Those that can be read, by folder."""
+        parents = dict.fromkeys(out.parent for out in self._outs)
+        beside = [path for parent in parents for path in sorted(_listing(parent))[:NEIGHBORS_ASKED]]
         found: dict[Path, Manifest] = {}
-        for out in self._outs:
-            try:
-                found[out] = read_manifest(out)
-            except ShotError:
-                continue
+        for out in dict.fromkeys([*self._outs, *beside]):
+            if (out / MANIFEST_NAME).is_file():
+                with contextlib.suppress(ShotError):
+                    found[out] = read_manifest(out)
         return found
 
-    def owner(self, out: Path, digest: str) -> _Owner | None:
-        """Whose picture this is, if not of `out`."""
-        return next((owner for owner in self._pictures.get(digest, ()) if owner.out != out.resolve()), None)
-
-    def writer(self, out: Path, record: FrameRecord) -> _Owner | None:
-        """Of which other shot's journal this very record is."""
-        owners = self._pictures.get(record.output_sha256 or "", ())
-        mine = self.manifests.get(out.resolve())
-        for owner in owners:
-            another_shot = mine is None or owner.manifest.name != mine.name
-            if owner.out != out.resolve() and another_shot and owner.record.finished == record.finished:
-                return owner
-        return None
-
-    @functools.cached_property
-    def _pictures(self) -> Mapping[str, Sequence[_Owner]]:
+    def owners(self, out: Path, digests: Collection[str]) -> dict[str, list[_Owner]]:
+        """Whose pictures these are, if not of `out`."""
         found: dict[str, list[_Owner]] = {}
-        for out, manifest in self.manifests.items():
-            for record in read_records(out):
-                if record.output_sha256 and record.status in THERE:
-                    found.setdefault(record.output_sha256, []).append(_Owner(out, manifest, record))
+        for other, manifest in self.manifests.items() if digests else ():
+            if other == out.resolve():
+                continue
+            for record in (record for path in journal_paths(other) for record in read_journal(path)):
+                if record.output_sha256 in digests and record.status in THERE:
+                    owner = _Owner(other, manifest.name or manifest.shot, record.output, record.finished)
+                    found.setdefault(record.output_sha256 or "", []).append(owner)
         return found
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """Something that is worse than it looks if another result has the same picture."""
+
+    record: FrameRecord
+    finding: Finding   # if none has
+    name: str          # of the file
+    digest: str        # of the picture that is there
+    whole: bool        # the record goes with the file: then both may be another shot's
 
 
 @dataclass(frozen=True)
@@ -246,8 +236,10 @@ class _Result:
         if not self.records:
             findings.append(Finding(kind="journal", frame="", message=f"{self.out} has no record of any frame"))
         with ThreadPoolExecutor(READERS, thread_name_prefix="verify") as readers:
-            for found in readers.map(functools.partial(self._of_record, shot), self.records):
-                findings += found
+            looked_at = [one for found in readers.map(functools.partial(self._of_record, shot), self.records)
+                         for one in found]
+        owners = self.elsewhere.owners(self.out, {one.digest for one in looked_at if isinstance(one, _Doubt)})
+        findings += [self._settled(one, owners) if isinstance(one, _Doubt) else one for one in looked_at]
         self.checked = sum(1 + len(record.outputs) for record in self.records if record.status in THERE)
         findings += [*self._of_doubles(), *self._uncolored(shot), *self._strays()]
         return Report(
@@ -325,7 +317,18 @@ class _Result:
 
     # --- the frames ----------------------------------------------------------------------------------------------
 
-    def _of_record(self, shot: _Shot, record: FrameRecord) -> list[Finding]:
+    def _settled(self, doubt: _Doubt, owners: Mapping[str, Sequence[_Owner]]) -> Finding:
+        """What is wrong with a file, now that other results were asked."""
+        for owner in owners.get(doubt.digest, ()):
+            # A drawing that two shots have, say a blank one, gives one picture; but only one record is of that moment.
+            if doubt.whole and (owner.finished != doubt.record.finished or owner.shot == self.manifest.name):
+                continue
+            what = "and its record are" if doubt.whole else "is"
+            return Finding(kind="swapped", frame=doubt.record.frame, belongs_to=f"{owner.out}/{owner.output}",
+                           message=f"{doubt.name} {what} {owner.told(self.out)}")
+        return doubt.finding
+
+    def _of_record(self, shot: _Shot, record: FrameRecord) -> list[Finding | _Doubt]:
         """What is wrong with one frame. Runs in a reading thread."""
         found = functools.partial(Finding, frame=record.frame)
         if record.status == "missing":
@@ -344,7 +347,7 @@ class _Result:
             findings += self._of_file(record, path, digest)
         return findings or [*self._of_making(record), *self._of_drawing(shot, record)]
 
-    def _of_file(self, record: FrameRecord, name: str, digest: str | None) -> Iterator[Finding]:
+    def _of_file(self, record: FrameRecord, name: str, digest: str | None) -> Iterator[Finding | _Doubt]:
         """Whether a file is the one that was written."""
         path = self.out / name
         try:
@@ -363,12 +366,8 @@ class _Result:
             yield Finding(kind="swapped", frame=record.frame, belongs_to=mine.output,
                           message=f"{name} is the picture of {mine.output}")
             return
-        owner = self.elsewhere.owner(self.out, there)
-        if owner is not None:
-            yield Finding(kind="swapped", frame=record.frame, belongs_to=f"{owner.out}/{owner.record.output}",
-                          message=f"{name} is {owner.told(self.out)}")
-            return
-        yield Finding(kind="altered", frame=record.frame, message=f"{name} is not the file that was written")
+        altered = Finding(kind="altered", frame=record.frame, message=f"{name} is not the file that was written")
+        yield _Doubt(record, altered, name, there, whole=False)
 
     def _of_making(self, record: FrameRecord) -> Iterator[Finding]:
         """By what a frame was colored, where that is not what the rest of the shot was."""
@@ -399,7 +398,7 @@ class _Result:
         )
         return print_ == recorded
 
-    def _of_drawing(self, shot: _Shot, record: FrameRecord) -> Iterator[Finding]:
+    def _of_drawing(self, shot: _Shot, record: FrameRecord) -> Iterator[Finding | _Doubt]:
         """Whether the drawing is still the one that was colored."""
         if shot.folder is None or record.source is None or record.source_sha256 is None or not self.expected.drawings:
             return
@@ -411,12 +410,8 @@ class _Result:
             return
         if same or _same_pixels(path, record.pixels_sha256):
             return
-        writer = self.elsewhere.writer(self.out, record)
-        if writer is not None:
-            yield Finding(kind="swapped", frame=record.frame, belongs_to=f"{writer.out}/{writer.record.output}",
-                          message=f"{record.output} and its record are {writer.told(self.out)}")
-        else:
-            yield _note("changed", f"{record.source} was drawn anew since it was colored", record.frame)
+        changed = _note("changed", f"{record.source} was drawn anew since it was colored", record.frame)
+        yield _Doubt(record, changed, record.output or "", record.output_sha256 or "", whole=True)
 
     # --- what the frames were made of ----------------------------------------------------------------------------
 
