@@ -59,6 +59,8 @@ TORCH_FREE = [
     "colorcli.shot.plan",
     "colorcli.shot.manifest",
     "colorcli.shot.run",
+    "colorcli.review.reviewed",
+    "colorcli.review.page",
     "colorcli.shot.stand_in",
     "colorcli.farm.worker",
     "colorcli.farm.crew",

@@ -244,8 +244,8 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "background", manifest.background.path
     if manifest.palette is not None:
         yield "palette", manifest.palette.path
-    layers = manifest.settings.get("layers") or {}
-    if layers.get("names"):
+    layers = manifest.settings.get("layers")
+    if isinstance(layers, Mapping) and layers.get("names"):
         yield "layers", f"{_value(layers['names'])}, as {_value(layers.get('files'))}"
     if asked.frames or asked.chunk:
         yield "frames of the last run", " ".join(part for part in (asked.frames, asked.chunk) if part)

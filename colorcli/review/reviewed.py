@@ -181,7 +181,7 @@ def review_shot(
         )
         last = seen.look or (last if record.status == "missing" else None)
         told(done, len(records))
-    if unread and places.drawings.is_dir():
+    if unread and _is_folder(places.drawings):
         count = f"{len(unread)} drawings" if len(unread) > 1 else "a drawing"
         notes.append(f"{count} cannot be shown: {unread[0]}" + (", ..." if len(unread) > 1 else ""))
     measured = [frame.measured for frame in seen_frames]
@@ -192,7 +192,7 @@ def review_shot(
     return ReviewedShot(
         name=name or manifest.name or out.resolve().name,
         out=out,
-        drawings=places.drawings if places.drawings.is_dir() else None,
+        drawings=places.drawings if _is_folder(places.drawings) else None,
         manifest=manifest,
         frames=frames,
         first=tuple(first),
@@ -330,9 +330,17 @@ def _number(album: Album, shown: _Shown | None) -> int | None:
 
 def _plain(folder: Path, name: str) -> Path:
     """A file of a folder. Raises FrameError if the name leads elsewhere: records are files that anybody can write."""
-    if not name or Path(name).name != name or name in (".", ".."):
-        raise FrameError(f"'{name}' is no plain file name")
+    if not name or Path(name).name != name or name in (".", "..") or "\0" in name:
+        raise FrameError(f"{name!r} is no plain file name")
     return folder / name
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether there is such a folder; no name is too long or too strange to ask for."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _words(error: Exception) -> str:
@@ -345,14 +353,14 @@ def _words(error: Exception) -> str:
 
 def _places(out: Path, drawings: Path | None, manifest: Manifest, notes: list[str]) -> _Places:
     folder = drawings or out / manifest.shot
-    if not folder.is_dir():
+    if not _is_folder(folder):
         notes.append(f"the drawings are not at {os.path.normpath(folder)}: say with --drawings where they are now")
     masks = []
     for text in manifest.request.masks:
         of_character = out / text
         own = of_character / manifest.name
-        where = own if manifest.name and own.is_dir() else of_character
-        masks.append({path.stem: path for path in sorted(where.iterdir())} if where.is_dir() else {})
+        where = own if manifest.name and _is_folder(own) else of_character
+        masks.append({path.stem: path for path in sorted(where.iterdir())} if _is_folder(where) else {})
     return _Places(out, folder, tuple(masks))
 
 
@@ -372,8 +380,8 @@ def _read_key(
     """The key's number in the album, its palette, and what the production's own palette makes of each of its colors."""
     try:
         pictures = [read_picture(out / entry.path) for entry in manifest.keys]
-    except ColorcliError as error:
-        notes.append(f"the key cannot be shown: {error.message}")
+    except (OSError, ValueError, ColorcliError) as error:   # anybody can write a manifest
+        notes.append(f"the key cannot be shown: {_words(error)}")
         return None, None, None
     if not pictures:
         notes.append("the manifest names no key")
@@ -386,7 +394,7 @@ def _read_key(
         return number, palette, None
     try:
         swatches = swatch_colors(read_swatches(out / manifest.palette.path))
-    except (OSError, ColorcliError) as error:
+    except (OSError, ValueError, ColorcliError) as error:
         notes.append(f"the palette cannot be read: {_words(error)}")
         return number, palette, None
     return number, palette, to_swatches(palette.colors, swatches, preset.finish.palette_reach)
@@ -428,7 +436,7 @@ def _slim(look: Look) -> Look:
 def _ticks(records: Sequence[FrameRecord]) -> list[int]:
     """For how many numbers each frame is shown: until the next one of its sequence, which may be drawn on twos."""
     ticks = []
-    for record, following in zip(records, [*records[1:], None], strict=True):
+    for record, following in zip(records, [*records[1:], None][: len(records)], strict=True):
         step = 1
         if following is not None and following.sequence == record.sequence:
             step = (following.number or 0) - (record.number or 0)
