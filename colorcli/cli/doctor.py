@@ -26,6 +26,7 @@ MEMORY_FOR_MINI = 1.0 * GIB  # measured at the peak of a run: 0.7 GiB with small
 OPTIONAL = {
     "xformers": "faster attention on NVIDIA cards (pip install xformers)",
     "onnxruntime": "masks and lines by networks of your own (pip install 'colorcli[onnx]')",
+    "psd_tools": "layered PSD files, --layers-as psd (pip install 'colorcli[psd]')",
     "openvino": "a faster mini on the cpu, --engine openvino (pip install 'colorcli[openvino]')",
 }
 LIBRARIES = ("diffusers", "transformers", "safetensors", "numpy", "opencv-python-headless", "fileseq", "pydantic")
