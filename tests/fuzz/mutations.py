@@ -6,11 +6,18 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGE = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+
+
+def costly(test: Any) -> Any:
+    """Mark a target whose examples take long each: a quarter of them do in a test run."""
+    return settings(max_examples=max(settings().max_examples // 4, 1))(test)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from colorcli.presets import check_for_variant, load_preset, preset_keys
 from colorcli.settings import Key
 from colorcli.shot.stand_in import StandIn
 from colorcli.variants import VARIANTS
-from tests.fuzz.mutations import scratch
+from tests.fuzz.mutations import costly, scratch
 from tests.shot.studio import color
 
 # What the stand-in has no say in, or what asks for files and models that are not there.
@@ -59,6 +59,7 @@ def test_the_edges_of_most_settings_are_known():
     assert edges()["canvas.area"] == [4096, 2048 * 2048]
 
 
+@costly
 @given(
     st.dictionaries(st.sampled_from(sorted(edges())), st.integers(0, 20), max_size=5), PIXELS, PIXELS,
     st.sampled_from((None, "alpha")),

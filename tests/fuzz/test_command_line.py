@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from colorcli.cli.main import main
-from tests.fuzz.mutations import BAD_PARTS, file_names, scratch
+from tests.fuzz.mutations import BAD_PARTS, costly, file_names, scratch
 from tests.shot.studio import draw_key, draw_shot
 
 # Ended in order: done, usage, shot or key, preset, weights, device, some frames failed, output.
@@ -95,6 +95,7 @@ def ends_in_order(words: list[str]) -> None:
         assert "error" in err.getvalue()
 
 
+@costly
 @given(
     st.lists(WORDS, max_size=2),
     st.lists(st.tuples(st.sampled_from(OPTIONS), WORDS), max_size=4),
@@ -121,6 +122,7 @@ def test_a_command_to_color_ends_in_order(shots, options, switches):
     ends_in_order([*words, "--dry-run", *switches, *shots])
 
 
+@costly
 @given(st.sampled_from(OTHER), st.lists(st.one_of(WORDS, st.sampled_from(OPTIONS)), max_size=4))
 @example(("manifest", "verify"), ["pipe"])
 @example(("manifest", "show"), ["x" * 300])

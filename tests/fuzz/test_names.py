@@ -19,7 +19,7 @@ from colorcli.shot.frames import Chunk, FrameRange, find_frames, find_shots, mis
 from colorcli.shot.manifest import read_records
 from colorcli.shot.plan import ShotRequest, plan_shots
 from colorcli.shot.run import run_plans
-from tests.fuzz.mutations import file_names, scratch
+from tests.fuzz.mutations import costly, file_names, scratch
 from tests.shot.studio import MODEL, FakeColorizer, draw, draw_key
 
 PICTURES = (".png", ".0001.png", "1.tga", "-3.png")
@@ -47,6 +47,7 @@ def test_every_name_in_a_folder_is_a_frame_a_key_hidden_or_told(names):
     assert len(gaps) <= 1_000_000
 
 
+@costly
 @given(st.lists(file_names(suffixes=PICTURES), min_size=1, max_size=3, unique=True), st.sampled_from(sorted(DIALECTS)))
 def test_a_shot_of_hostile_names_is_colored_and_its_log_tells_only_what_happened(names, dialect):
     out, err = io.StringIO(), io.StringIO()
@@ -119,6 +120,7 @@ def test_a_range_of_frames_is_numbers_or_a_usage_error(text):
                 assert 1 <= found.index <= found.count
 
 
+@costly
 @given(st.data())
 def test_links_and_pipes_in_a_tree_lead_nowhere_that_was_not_named(data):
     """Loops, links upwards and outwards, links to nothing, pipes: planning ends, and writes only below OUT."""
