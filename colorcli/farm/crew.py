@@ -38,6 +38,7 @@ from colorcli.farm.worker import (
     preset_with_paths,
     with_paths,
 )
+from colorcli.images import TEMPORARY
 from colorcli.presets import Preset
 from colorcli.shot.drawings import Drawings
 from colorcli.shot.engine import Colorizer, Engine, library_versions
@@ -205,6 +206,7 @@ class ClusterCrew:
         self._last_error: ColorcliError | None = None         # of a worker
         self._refusals: dict[int, ColorcliError] = {}         # shot -> why a worker cannot color it
         self._given: list[Future[FrameRecord]] = []           # of the shot
+        self._lost: list[tuple[int, frozenset[str]]] = []     # in the shot: process, and the names of its frames
         self._shot: _Shot | None = None
         self._shots = 0
         self._news: deque[str] = deque()
@@ -266,7 +268,7 @@ class ClusterCrew:
         places = {job.source.name: place for place, job in enumerate(plan.jobs)}
         warm_start, steady = self._preset.warm_start, self._preset.steady
         stretch = warm_start.every if warm_start.on else 2 * steady.reach if steady.on else 1
-        self._given = []
+        self._given, self._lost = [], []
         self._shot = _Shot(self._shots, plan, order, drawings, places, stretch, probe)
 
     def color(
@@ -319,6 +321,8 @@ class ClusterCrew:
         if self._shot is not None and self._shot.probe is not None:
             with contextlib.suppress(OSError):
                 self._shot.probe.unlink(missing_ok=True)
+            for pid, stems in self._lost:
+                sweep_after(self._shot.plan.out, pid, stems)
 
     def close(self) -> None:
         """Send the workers home."""
@@ -622,6 +626,8 @@ class ClusterCrew:
         lost = f"; {len(had)} of its frames go to others" if had else ""
         self._tell(f"a worker on {seat.name} was lost ({reason}){lost}")
         self._notes.append(f"a worker on {seat.name} was lost")
+        if seat.ready is not None:
+            self._lost.append((seat.ready.pid, frozenset(task.job.output.stem for task in had)))
         for task in had:
             task.attempts += 1
             if task.attempts >= MOST_ATTEMPTS:
@@ -730,6 +736,19 @@ class ClusterCrew:
         if text not in self._told:
             self._told.add(text)
             self._news.append(text)
+
+
+def sweep_after(out: Path, pid: int, stems: Collection[str]) -> None:
+    """Take away what a lost process left half written of its frames.
+
+    Another machine may have a process of the same number, but none that writes these frames: they are claimed.
+    """
+    with contextlib.suppress(OSError):
+        for path in [*out.glob(".*"), *out.glob("*/.*")]:
+            left = TEMPORARY.fullmatch(path.name)
+            of_its_frames = any(path.name.startswith(f".{stem}.") for stem in stems)
+            if left is not None and int(left["pid"]) == pid and of_its_frames:
+                path.unlink(missing_ok=True)
 
 
 def _keep(task: _Task, done: Done) -> None:

@@ -25,6 +25,13 @@ MOST_THREADS = 16                 # of a worker on the CPU, where it has a machi
 SECONDS_TO_ANSWER = 10.0
 SECONDS_UNREACHABLE = 30.0        # before a worker that cannot be reached counts as lost
 
+# For a Ray that is started here, read when it is. What the user has set stays.
+RAY_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",             # nothing is sent anywhere unless it was asked for
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker without a GPU of its own sees none
+    "RAY_worker_niceness": "0",                 # the workers are what the user waits for
+}
+
 log = logging.getLogger(__name__)
 
 
@@ -86,8 +93,7 @@ class RayCluster:
 
     def open(self) -> None:
         """Connect, or start Ray here. Raises DeviceError."""
-        # Nothing is sent anywhere unless it was asked for, and a worker without a GPU of its own is to see none.
-        for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}.items():
+        for name, value in RAY_SETTINGS.items():
             os.environ.setdefault(name, value)
         ray = importlib.import_module("ray")
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}

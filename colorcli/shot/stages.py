@@ -940,10 +940,10 @@ class ShotRun:
 
     def _first_of_crew(self, crew: Crew, must_wait: bool) -> None:
         """Bring a frame that is done to the head: with many hands a slow frame must not hold up the others."""
-        waiting = [finishing for _, finishing in self._finishing]
-        while not wait(waiting, SECONDS_BETWEEN_NEWS if must_wait else 0, FIRST_COMPLETED).done and must_wait:
-            self._tell_news(crew)
         self._tell_news(crew)
+        waiting = [finishing for _, finishing in self._finishing] if must_wait else []
+        while waiting and not wait(waiting, SECONDS_BETWEEN_NEWS, FIRST_COMPLETED).done:
+            self._tell_news(crew)
         for place, (_, finishing) in enumerate(self._finishing):
             if finishing.done():
                 self._finishing.rotate(-place)

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from colorcli.errors import DeviceError
+from colorcli.farm.crew import sweep_after
 from colorcli.farm.worker import Answer, Done, EngineOrder, FrameOrder, Order, ShotOrder
 from colorcli.presets import LayerSettings, Preset, SamplingSettings, SteadySettings, WarmStartSettings
 from colorcli.shot.manifest import FrameRecord, read_manifest, read_records
 from tests.farm.threads import Studio, Thread, Threads, color_on, with_other_weights
-from tests.shot.studio import FakeColorizer, Listener, as_painted, cannot_color, color, draw, draw_shot
+from tests.shot.studio import FakeColorizer, Listener, Outcome, as_painted, cannot_color, color, draw, draw_shot
 
 ALONE = as_painted()
 STEADY = as_painted(sampling=SamplingSettings(start="match"), steady=SteadySettings(on=True, reach=2))
@@ -193,6 +194,33 @@ def test_when_every_worker_is_lost_the_run_ends_and_what_is_finished_stays(walk:
     again = color_on(Threads(1), walk)
     assert again.result.exit_code == 0
     assert len(again.pictures()) == len(WALK)
+
+
+def test_what_a_lost_worker_left_half_written_is_taken_away_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "line").mkdir()
+    left = [".walk.0003.png.4321-0abc12.tmp", "line/.walk.0003.png.4321-0abc13.tmp"]
+    others = [".walk.0003.png.999-0abc12.tmp", ".walk.0004.png.4321-0abc12.tmp", ".manifest.json.4321-0abc12.part",
+              "walk.0003.png"]  # fmt: skip
+    for name in (*left, *others):
+        (tmp_path / name).touch()
+    sweep_after(tmp_path, 4321, {"walk.0003"})
+    assert not any((tmp_path / name).exists() for name in left)
+    assert all((tmp_path / name).exists() for name in others)
+
+
+def test_a_cluster_and_a_process_on_one_out_do_nothing_twice(tmp_path: Path) -> None:
+    shot = draw_shot(tmp_path / "walk", range(1, 25))
+    distinct = color(shot, out=tmp_path / "plain").colorizer.colored
+    studio = Studio(make=lambda: FakeColorizer(before_color=lambda count: time.sleep(0.02)))
+    alone = FakeColorizer(before_color=lambda count: time.sleep(0.02))
+    outcomes: list[Outcome] = []
+    beside = threading.Thread(target=lambda: outcomes.append(color(shot, out=tmp_path / "out", colorizer=alone)))
+    beside.start()
+    crewed = color_on(Threads(2), shot, out=tmp_path / "out", studio=studio)
+    beside.join()
+    assert crewed.result.exit_code == outcomes[0].result.exit_code == 0
+    assert studio.colored + alone.colored == distinct
+    assert crewed.pictures() == {path.name: path.read_bytes() for path in sorted((tmp_path / "plain").glob("*.png"))}
 
 
 def test_a_machine_that_comes_later_helps(walk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
