@@ -110,7 +110,10 @@ def merge(out: Path, sources: Sequence[Path] = ()) -> Merged:
         }
     copied = [name for one in chosen.values() if one.folder != out and one.whole for name in _copy(one, out)]
     standing = sorted((_standing(one, seen[out].get(key, ())) for key, one in chosen.items()), key=_place)
-    _write_if_changed(out / MERGED_JOURNAL, b"".join(text + b"\n" for _, text in standing))
+    # What somebody changed by hand and nobody recorded again stays to be found.
+    kept = [line.text for line in read_lines(out / MERGED_JOURNAL)
+            if line.record is not None and line.fault is not None and line.record.key not in chosen]
+    _write_if_changed(out / MERGED_JOURNAL, b"".join(text + b"\n" for text in (*(text for _, text in standing), *kept)))
     manifest = _joined(out, manifests, read_records(out))
     if out not in manifests or manifest_text(manifests[out]) != manifest_text(manifest):
         # Somebody may have ended in the meantime, and written a newer one.

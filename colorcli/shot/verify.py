@@ -233,7 +233,7 @@ class _Result:
         """Everything that is not as recorded."""
         shot = self._shot()
         findings = [*self._of_manifest(shot), *self._of_lines(shot)]
-        if not self.records:
+        if not any(line.record for lines in self.lines.values() for line in lines):
             findings.append(Finding(kind="journal", frame="", message=f"{self.out} has no record of any frame"))
         with ThreadPoolExecutor(READERS, thread_name_prefix="verify") as readers:
             looked_at = [one for found in readers.map(functools.partial(self._of_record, shot), self.records)

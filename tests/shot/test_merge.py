@@ -199,6 +199,20 @@ def test_lines_changed_by_hand_are_left_out_and_stay_to_be_found(shot):
     assert ("uncolored", "walk.0003") in {(finding.kind, finding.frame) for finding in verify(out)}
 
 
+def test_a_merged_line_changed_by_hand_is_not_merged_away(shot):
+    out = color(shot).plans[0].out
+    merge(out)
+    (out / "frames.jsonl").unlink()
+    journal = out / "frames.merged.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(b'"seed":7', b'"seed":8', 1))
+    for _ in range(2):
+        assert {(finding.kind, finding.frame) for finding in verify(out)} == {("edited", "walk.0001")}
+        merge(out)
+    color(shot)
+    merge(out)
+    assert not [finding for finding in verify(out) if finding.fatal]
+
+
 def test_another_shot_is_refused(shot, nodes, tmp_path):
     run = color(draw_shot(tmp_path / "run")).plans[0].out
     with pytest.raises(ShotError, match="is of the shot run"):
