@@ -27,6 +27,7 @@ Places = NDArray[np.float64]  # (N, 3) of N regions: x and y in the box around a
 
 STAND_IN = "stand-in"  # what is typed for --engine, and what the manifest calls the model
 VERSION = "1"          # part of its frames' fingerprints: raise it when it colors otherwise
+LARGEST_TABLE = 1_000_000  # distances that are held at once: a scan full of dust has ten thousands of regions
 NEAR = 0.1             # two regions of frames that follow each other are one if their places differ by less
 
 
@@ -133,9 +134,14 @@ def _places(regions: Regions) -> Places:
 
 def _nearest(places: Places, others: Places) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The nearest of the others (M, 3) to each place (N, 3), the first of equal ones, and how far it is."""
-    apart = np.sqrt(((places[:, None] - others[None]) ** 2).sum(-1))  # (N, M)
-    nearest = apart.argmin(axis=1)
-    return nearest, apart[np.arange(len(places)), nearest]
+    nearest, distance = np.zeros(len(places), np.int64), np.zeros(len(places))
+    rows = max(LARGEST_TABLE // len(others), 1)
+    for first in range(0, len(places), rows):
+        part = np.s_[first : first + rows]
+        squares = ((places[part, None] - others[None]) ** 2).sum(-1)  # (rows, M)
+        nearest[part] = squares.argmin(axis=1)
+        distance[part] = np.sqrt(squares.min(axis=1))
+    return nearest, distance
 
 
 def _voted(own: Ballot, heard: Sequence[Ballot], count: int) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from colorcli.prepare.frame import prepare_frame
 from colorcli.prepare.key import prepare_key
 from colorcli.presets import Preset
 from colorcli.shot.manifest import read_manifest, read_records
-from colorcli.shot.stand_in import StandIn, stand_in_entry
+from colorcli.shot.stand_in import KeyColors, StandIn, stand_in_entry
 from colorcli.variants import VARIANTS
 from tests.shot.studio import PNG8, FakeColorizer, Float
 
@@ -174,3 +175,20 @@ def test_a_blank_frame_stays_paper(tmp_path: Path) -> None:
     write_picture(shot / "doll.0002.png", np.ones((128, 128, 3), np.float32), None, PNG8)
     assert main(command(shot)) == 0
     assert read_picture(tmp_path / "doll_color" / "doll.0002.png").color.min() == 1
+
+
+def test_a_picture_of_nothing_but_dust_takes_little_memory(tmp_path: Path) -> None:
+    """Ten thousand regions in the frame, and thousands in the key: a table of all distances would not fit."""
+    shot, engine, preset = dolls(tmp_path / "doll", [0]), StandIn(), Preset()
+    grid = np.zeros((500, 500), np.float32)
+    grid[::5], grid[:, ::5] = 1, 1
+    frame = prepare_frame(read_picture(shot / "doll.0001.png"), preset, MINI)
+    dusty = replace(frame, ink_canvas=grid, mask_canvas=np.ones_like(grid))
+    random = np.random.default_rng(7)
+    key = KeyColors(random.random((3_000, 3), np.float32), random.random((3_000, 3)))
+    tracemalloc.start()
+    try:
+        assert len(engine.ballot(dusty, key, preset).choice) == 10_000
+        assert tracemalloc.get_traced_memory()[1] < 200_000_000
+    finally:
+        tracemalloc.stop()
