@@ -7,6 +7,7 @@ by the rule.
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import Field
 
 from colorcli.errors import FrameError, ShotError
 from colorcli.images import file_digest, whole_file
+from colorcli.shot.leases import Leases
 from colorcli.shot.manifest import (
     MANIFEST_NAME,
     MERGED_JOURNAL,
@@ -43,6 +45,8 @@ from colorcli.shot.manifest import (
 )
 from colorcli.shot.plan import make_out_folder
 from colorcli.shot.verify import holds_result, results_in
+
+SECONDS_TO_AGREE = 10.0   # that a merge waits for a process that writes the manifest
 
 RecordKey = tuple[str, int | str]
 
@@ -116,10 +120,7 @@ def merge(out: Path, sources: Sequence[Path] = ()) -> Merged:
     _write_if_changed(out / MERGED_JOURNAL, b"".join(text + b"\n" for text in (*(text for _, text in standing), *kept)))
     manifest = _joined(out, manifests, read_records(out))
     if out not in manifests or manifest_text(manifests[out]) != manifest_text(manifest):
-        # Somebody may have ended in the meantime, and written a newer one.
-        manifest = update_manifest(
-            out, lambda old, records: _joined(out, manifests if old is None else {**manifests, out: old}, records)
-        )
+        manifest = _write_manifest(out, manifests)
     return Merged(out, manifest, tuple(notes.conflicts), tuple(copied), tuple(notes.left_out))
 
 
@@ -301,6 +302,19 @@ def _write_if_changed(path: Path, content: bytes) -> None:
         raise output_error(path, error) from error
     if not same:
         write_atomically(path, content)
+
+
+def _write_manifest(out: Path, manifests: Mapping[Path, Manifest]) -> Manifest:
+    """Write the joined manifest over the one that is there now: a process that colors may just have ended."""
+
+    def build(old: Manifest | None, records: Sequence[FrameRecord]) -> Manifest:
+        return _joined(out, manifests if old is None else {**manifests, out: old}, records)
+
+    with Leases(out) as leases:
+        ends = time.monotonic() + SECONDS_TO_AGREE
+        while not leases.claim("manifest", from_silent=False) and time.monotonic() < ends:
+            time.sleep(0.05)
+        return update_manifest(out, build)
 
 
 def _joined(out: Path, manifests: Mapping[Path, Manifest], records: Sequence[FrameRecord]) -> Manifest:

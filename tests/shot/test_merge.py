@@ -9,7 +9,7 @@ import pytest
 
 from colorcli.errors import FrameError, ShotError
 from colorcli.presets import Preset, SamplingSettings
-from colorcli.shot.manifest import FrameRecord, read_manifest, read_records, record_line
+from colorcli.shot.manifest import FrameRecord, Totals, read_manifest, read_records, record_line, write_manifest
 from colorcli.shot.merge import merge, merge_trees
 from colorcli.shot.verify import verify
 from tests.shot.studio import FakeColorizer, cannot_color, color, draw, draw_key, draw_shot
@@ -211,6 +211,27 @@ def test_a_merged_line_changed_by_hand_is_not_merged_away(shot):
     color(shot)
     merge(out)
     assert not [finding for finding in verify(out) if finding.fatal]
+
+
+def test_a_merge_waits_for_a_process_that_writes_the_manifest(shot, monkeypatch):
+    """Whoever wrote last would else forget the run of the other."""
+    from colorcli.shot import merge as module
+    from colorcli.shot.leases import Leases
+
+    for chunk in CHUNKS[:2]:
+        out = color(shot, chunk=chunk).plans[0].out
+    (late,) = [run for run in read_manifest(out).runs if run.chunk == "2/3"]
+    write_manifest(out, read_manifest(out).model_copy(update={"runs": (), "totals": Totals()}))
+    with Leases(out) as other:
+        assert other.claim("manifest")
+
+        def end(seconds: float) -> None:
+            write_manifest(out, read_manifest(out).model_copy(update={"runs": (late,)}))
+            other.release("manifest")
+
+        monkeypatch.setattr(module.time, "sleep", end)
+        assert merge(out).manifest.runs == (late,)
+    assert not (out / ".leases").exists()
 
 
 def test_another_shot_is_refused(shot, nodes, tmp_path):
