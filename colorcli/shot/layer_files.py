@@ -5,6 +5,7 @@ done has all of them.
 """
 
 import contextlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -53,6 +54,16 @@ def layer_files(output: str, preset: Preset) -> tuple[LayerFile, ...]:
         else:
             found.append(LayerFile(f"{LAYERS_FOLDER}/{path.stem}.{kind}", kind, names))
     return tuple(found)
+
+
+def folders_written(out: Path) -> list[Path]:
+    """The folders in which files of frames are written: OUT, and those of its layers."""
+    layers = out / LAYERS_FOLDER
+    try:
+        with os.scandir(layers) as entries:
+            return [out, layers, *(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))]
+    except OSError:
+        return [out]
 
 
 def check_layers(preset: Preset) -> None:

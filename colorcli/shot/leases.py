@@ -29,6 +29,7 @@ from types import TracebackType
 
 from colorcli.errors import OutputError
 from colorcli.images import TEMPORARY
+from colorcli.shot.layer_files import folders_written
 from colorcli.shot.manifest import output_error
 
 FOLDER = ".leases"
@@ -196,16 +197,20 @@ class Leases:
     def sweep(self) -> None:
         """Take away what dead processes left in OUT: temporary files, leases, their signs of life."""
         # Files before owners: whoever made one of these had shown a sign of life before.
-        temporaries = [match for path in _names(self.out) if (match := TEMPORARY.fullmatch(path))]
+        temporaries = [
+            (folder / name, int(match["pid"]))
+            for folder in folders_written(self.out)
+            for name in _names(folder)
+            if (match := TEMPORARY.fullmatch(name))
+        ]
         listing = self._listing()
         dead = {name for name in listing.alive if self._is_dead(name)}
         living = {_pid(name) for name in listing.alive - dead}
         gone = {_pid(name) for name in dead}
-        for match in temporaries:
-            pid = int(match["pid"])
-            if pid not in living and (pid in gone or self._is_old(self.out / match[0])):
+        for path, pid in temporaries:
+            if pid not in living and (pid in gone or self._is_old(path)):
                 with contextlib.suppress(OSError):
-                    (self.out / match[0]).unlink()
+                    path.unlink()
         for what, files in listing.leases.items():
             owners = {self._owner_of(file) for file in files.values()}
             if all(self._is_dead(owner) for owner in owners) and self.claim(what):

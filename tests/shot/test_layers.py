@@ -1,5 +1,6 @@
 """Layers as files: what is written beside the frames, read back by libraries that are not ours; kept and resumed."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,18 @@ def test_a_frame_is_recorded_only_when_all_of_its_files_are_there(tmp_path: Path
 def test_no_temporary_file_stays_behind(tmp_path: Path) -> None:
     out = out_of(run(draw_shot(tmp_path / "walk", (1, 2)), wanted(files=("sequences", "exr", "psd"))))
     assert [path for path in out.rglob(".*")] == []
+
+
+def test_what_a_killed_process_was_writing_is_taken_away(tmp_path: Path) -> None:
+    shot = draw_shot(tmp_path / "walk", (1,))
+    out = out_of(run(shot, wanted("color", files=("sequences", "exr"))))
+    names = (".walk.0001.exr.4711-0f3c22a9.tmp", "color/.walk.0001.png.4711-0f3c.part")
+    left = [out / "layers" / name for name in names]
+    for path in left:
+        path.write_bytes(b"half a pic")
+        os.utime(path, (0, 0))   # long ago
+    run(shot, wanted("color", files=("sequences", "exr")))
+    assert not any(path.exists() for path in left)
 
 
 def test_layers_come_along_when_machines_without_a_disk_in_common_are_merged(tmp_path: Path) -> None:
