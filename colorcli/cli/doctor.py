@@ -28,6 +28,7 @@ OPTIONAL = {
     "onnxruntime": "masks and lines by networks of your own (pip install 'colorcli[onnx]')",
     "psd_tools": "layered PSD files, --layers-as psd (pip install 'colorcli[psd]')",
     "openvino": "a faster mini on the cpu, --engine openvino (pip install 'colorcli[openvino]')",
+    "ray": "several GPUs or machines, --on ray (pip install 'colorcli[ray]')",
 }
 LIBRARIES = ("diffusers", "transformers", "safetensors", "numpy", "opencv-python-headless", "fileseq", "pydantic")
 

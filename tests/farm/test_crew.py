@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from colorcli.errors import DeviceError
+from colorcli.errors import DeviceError, FrameError, WeightsError
 from colorcli.farm.crew import sweep_after
 from colorcli.farm.worker import Answer, Done, EngineOrder, FrameOrder, Order, ShotOrder
 from colorcli.presets import LayerSettings, Preset, SamplingSettings, SteadySettings, WarmStartSettings
@@ -267,6 +267,67 @@ def test_another_version_on_the_workers_ends_the_run(walk: Path) -> None:
     outcome = color_on(Threads(2, version="0.0.9, method 1"), walk)
     assert outcome.result.exit_code == 5
     assert outcome.result.error is not None and "0.0.9, method 1" in outcome.result.error.message
+
+
+class Broken(FakeColorizer):
+    """Its device fails at the second frame."""
+
+    def color(self, *given: Any, **named: Any) -> Any:
+        if self.asked == 1:
+            raise DeviceError("the card has fallen off the bus", hint="start the machine again")
+        return super().color(*given, **named)
+
+
+def test_a_worker_whose_device_fails_is_left_out_and_the_others_go_on(walk: Path, tmp_path: Path) -> None:
+    plain = color(walk, out=tmp_path / "plain")
+    kinds = iter([Broken, FakeColorizer])
+    outcome = color_on(Threads(2), walk, out=tmp_path / "out", studio=Studio(make=lambda: next(kinds)()))
+    assert outcome.result.exit_code == 0
+    assert outcome.pictures() == plain.pictures()
+    assert any("the others do: the card has fallen off the bus" in text for text in outcome.listener.warnings)
+
+
+def test_where_all_devices_fail_the_run_ends_as_a_plain_one(walk: Path, tmp_path: Path) -> None:
+    plain = color(walk, out=tmp_path / "plain", colorizer=Broken())
+    outcome = color_on(Threads(2), walk, out=tmp_path / "out", studio=Studio(make=Broken))
+    assert outcome.result.exit_code == plain.result.exit_code == 6
+    assert outcome.result.error is not None and plain.result.error is not None
+    assert outcome.result.error.message == plain.result.error.message
+    assert color_on(Threads(2), walk, out=tmp_path / "out").result.exit_code == 0
+
+
+def test_a_model_that_no_worker_can_load_ends_the_run(walk: Path) -> None:
+    def missing() -> FakeColorizer:
+        raise WeightsError("the weights of xl are not installed", hint="colorcli models pull xl")
+
+    outcome = color_on(Threads(2), walk, studio=Studio(make=missing))
+    assert outcome.result.exit_code == 5
+    assert outcome.result.error is not None and outcome.result.error.hint == "colorcli models pull xl"
+
+
+@pytest.mark.parametrize("collect", [False, True], ids=["shared", "collected"])
+def test_an_out_that_cannot_be_written_ends_the_run_as_a_plain_one(walk: Path, tmp_path: Path, collect: bool) -> None:
+    for out in ("plain", "out"):
+        (tmp_path / out / "walk.0005.png" / "somebody's folder").mkdir(parents=True)
+    plain = color(walk, out=tmp_path / "plain")
+    outcome = color_on(Threads(2), walk, out=tmp_path / "out", collect=collect)
+    assert outcome.result.exit_code == plain.result.exit_code
+    assert type(outcome.result.error) is type(plain.result.error)
+
+
+def test_a_key_that_cannot_be_used_ends_its_shot_and_the_next_goes_on(walk: Path, tmp_path: Path) -> None:
+    class Picky(FakeColorizer):
+        def encode_reference(self, key: Any, preset: Preset) -> Any:
+            if not self.encoded:
+                self.encoded += 1
+                raise FrameError("it shows nobody", hint="take another one")
+            return super().encode_reference(key, preset)
+
+    outcome = color_on(Threads(1), [walk, tmp_path / "other"], out=tmp_path / "out", studio=Studio(make=Picky))
+    assert outcome.result.exit_code == 3
+    assert outcome.result.error is not None and "it shows nobody" in outcome.result.error.message
+    assert not list((tmp_path / "out" / "walk").glob("*.png"))
+    assert len(list((tmp_path / "out" / "other").glob("*.png"))) == 2
 
 
 def another_folder(place: str, order: Order) -> Order:
