@@ -163,7 +163,12 @@ def main() -> None:
         name: round((result["shot"][name]["peak_mb"] - result["few"][name]["peak_mb"]) * 1024 / max(more, 1), 2)
         for name in result["shot"]
     }
+    # For 10,000 frames; a shorter shot, or all of them in a tree, has to keep to the same.
     result["limits"] = LIMITS
+    result["within_limits"] = {
+        f"{where}.{name}": result[where][name].get("seconds_of_the_plan", result[where][name]["seconds"]) <= seconds
+        for where in ("shot", "tree") for name, seconds in LIMITS.items()
+    }
     report(result, asked.json)
 
 

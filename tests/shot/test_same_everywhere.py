@@ -107,9 +107,12 @@ def test_with_options_that_are_not_about_the_picture(alone: Wanted, tmp_path: Pa
     assert_same(alone, tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["exr-half", "tiff16", "tga", "jpeg"])
+LAYERED = "exr-half --layers all --layers-as sequences,exr"
+
+
+@pytest.mark.parametrize("kind", ["exr-half", "tiff16", "tga", "jpeg", LAYERED])
 def test_in_every_kind_of_file(tmp_path: Path, kind: str) -> None:
-    wanted = plain_run(tmp_path, "--format", kind)
+    wanted = plain_run(tmp_path, "--format", *kind.split())
     time.sleep(1.1)   # what is written into files as their time has whole seconds
     for index in (2, 1):
         assert main(command(wanted, tmp_path / "parts", "--chunk", f"{index}/2")) == 0
