@@ -112,6 +112,7 @@ def color(
         engine=engine,
         max_pixels=max_pixels,
     )
+    check_layers_named(requests, layers_as)
     from colorcli.cli.elsewhere import Elsewhere, check_elsewhere
     from colorcli.cli.render import Machine, check_networks_engine, render
 
@@ -163,6 +164,12 @@ def with_layers(layers: Sequence[str] | None, kinds: Sequence[str] | None) -> li
         if names:
             short_cuts.append(f"layers.{key}=[{', '.join(dict.fromkeys(names))}]")
     return short_cuts
+
+
+def check_layers_named(requests: "Sequence[ShotRequest]", kinds: Sequence[str] | None) -> None:
+    """Raise UsageError for --layers-as where neither --layers nor a preset names a layer."""
+    if kinds and not any(request.preset.layers.names for request in requests):
+        raise UsageError(f"--layers-as {','.join(kinds)}, but no layer is named", hint="--layers all, or color,line")
 
 
 def check_shots(shots: Sequence[str], has_ref: bool, commands: Sequence[str]) -> None:

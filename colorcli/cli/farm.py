@@ -13,6 +13,7 @@ from colorcli.cli.color import (
     FormatChoice,
     Overwrite,
     Thorough,
+    check_layers_named,
     check_shots,
     make_requests,
     with_layers,
@@ -125,6 +126,7 @@ def openjd(
         engine=engine,
         max_pixels=max_pixels,
     )
+    check_layers_named(requests, layers_as)
     from colorcli.cli.render import Machine, check_engine, check_networks_engine, parse_batch
     from colorcli.farm.needs import needs_of
     from colorcli.farm.openjd import FarmJob, Work, check_bundle, make_bundle, write_bundle

@@ -1,7 +1,7 @@
 """OpenEXR files of several parts, one a layer: linear Rec.709, multiplied by alpha, and tagged so."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from colorcli.images import whole_file
 
-Float = NDArray[np.float32]
+Light = NDArray[np.float32] | NDArray[np.float16]
 
 # Red, green, blue and white of Rec.709, as x and y.
 CHROMATICITIES = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
@@ -21,19 +21,28 @@ class Part:
     """One part of an EXR file. Of color and alpha at least one is there."""
 
     name: str             # empty: the only part, or the one that a program shows that knows of no others
-    color: Float | None   # (H, W, 3) linear, multiplied by alpha
-    alpha: Float | None   # (H, W)
+    color: Light | None   # (H, W, 3) linear, multiplied by alpha
+    alpha: Light | None   # (H, W)
     about: Mapping[str, str] = field(default_factory=dict)  # attributes of the part
 
     @property
-    def channels(self) -> dict[str, Float]:
+    def channels(self) -> dict[str, Light]:
         """The channels as compositors name them: R, G, B, A, behind the name of the part; a matte is Y."""
-        given: dict[str, Float] = {}
+        given: dict[str, Light] = {}
         if self.color is not None:
             given = {name: self.color[..., place] for place, name in enumerate("RGB")}
         if self.alpha is not None:
             given["A" if given else "Y"] = self.alpha
         return {f"{self.name}.{name}" if self.name else name: values for name, values in given.items()}
+
+
+    def rounded(self, single: bool) -> "Part":
+        """The same in the numbers of the file, which take half the memory if they are not single."""
+
+        def light(values: Light | None) -> Light | None:
+            return None if values is None else values.astype(np.float32) if single else values.astype(np.float16)
+
+        return replace(self, color=light(self.color), alpha=light(self.alpha))
 
 
 def write_parts(path: Path, parts: Sequence[Part], *, single: bool = False) -> None:

@@ -109,7 +109,8 @@ def write_layers(
             if linear and layer.name in sequences:
                 write_parts(sequences[layer.name], [_part(layer, "", notes)], single=single)
             if "exr" in files_of:
-                parts.append(_part(layer, layer.name, notes))
+                # All of them wait in memory for the first one.
+                parts.append(_part(layer, layer.name, notes).rounded(single))
         if "exr" in files_of:
             write_parts(files_of["exr"], [_beauty(layered, notes), *reversed(parts)], single=single)
     if "psd" in files_of or (sequences and not linear):

@@ -349,6 +349,12 @@ def test_a_layer_that_is_none_is_refused_with_the_nearest(capfd: pytest.CaptureF
     assert "did you mean line?" in told
 
 
+def test_a_kind_of_file_without_a_layer_is_refused(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    shot = draw_shot(tmp_path / "walk", (1,))
+    assert main([str(shot), "--ref", str(tmp_path / "key.png"), "--layers-as", "exr"]) == 2
+    assert "no layer is named" in capfd.readouterr().err
+
+
 def test_a_dry_run_names_the_files_of_the_first_frame(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     shot = draw_shot(tmp_path / "walk", (1,))
     asked = ["--layers", "color,line", "--layers-as", "sequences,exr", "--engine", "stand-in", "--dry-run"]
