@@ -22,7 +22,7 @@ from colorcli.cli.color import (
 from colorcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from colorcli.farm.openjd import Bundle, FarmJob
+    from colorcli.farm.openjd import Bundle
     from colorcli.presets import Preset
 
 farm_app = typer.Typer(rich_markup_mode=None, help="Jobs for render farms.")
@@ -150,11 +150,12 @@ def openjd(
         needs = needs_of(
             request.preset, kind, device=device, memory=memory.value, precision=precision.value, engine=engine
         )
-        works.append(Work(request, kind, model_path(request.preset.model), needs.changed(tuple(need or ()))))
+        works.append(Work(request, kind, model_path(request.preset.model), needs))
     job = FarmJob(
         works=tuple(works),
         options=tuple(words),
         engine_folder=Path(engine) if is_folder else None,
+        typed_needs=tuple(need or ()),
         frames_per_task=frames_per_task,
         seconds_per_task=seconds_per_task,
         command=command_words(command),
@@ -165,7 +166,7 @@ def openjd(
     check_bundle(made, Path(os.path.abspath(bundle)))  # noqa: PTH100 (a link stays as it was typed)
     write_bundle(made, bundle)
     if not quiet:
-        tell(made, job, bundle)
+        tell(made, bundle)
 
 
 def family(preset: "Preset", engine: str) -> str:
@@ -203,16 +204,18 @@ def name_and_value(text: str) -> tuple[str, str]:
     return name, value
 
 
-def tell(made: "Bundle", job: "FarmJob", folder: Path) -> None:
+def tell(made: "Bundle", folder: Path) -> None:
     """Say what the job does, what its machines need, and how it is tried and sent."""
     from colorcli.farm.openjd import RUN_VALUES, TEMPLATE
 
-    console.say(f"{made.template['description']}")
+    console.say(made.template["description"])
+    rows = []
     for step in made.template["steps"]:
-        console.say(f"  {step['name']}")
-    for amounts in dict.fromkeys(tuple(work.needs.amounts().items()) for work in job.works):
-        words = [f"{value} {'MiB ' if 'memory' in word else ''}{word}" for word, value in amounts]
-        console.say(f"a machine that colors has {', '.join(words) or 'anything'}")
+        amounts = step.get("hostRequirements", {}).get("amounts", ())
+        words = [(one["name"].removeprefix("amount.worker."), one["min"]) for one in amounts]
+        needs = ", ".join(f"{value}{' MiB' if 'memory' in word else ''} {word}" for word, value in words)
+        rows.append((f"  {step['name']}", f"on {needs}" if needs else ""))
+    console.say_table(rows)
     template, values = shlex.quote(str(folder / TEMPLATE)), shlex.quote(f"file://{folder / RUN_VALUES}")
     console.say(f"try it:   openjd run {template} -p {values}")
     console.say(f"send it:  deadline bundle submit {shlex.quote(str(folder))}")

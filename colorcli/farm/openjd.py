@@ -60,7 +60,7 @@ class Work:
     request: ShotRequest             # as for the bare command
     family: str = "mini"             # which of `VARIANTS` its model is; any other word: none of them
     model_path: Path | None = None   # of a model that is a folder or a file, not a name
-    needs: Needs = field(default_factory=Needs)   # of a machine that colors
+    needs: Needs = field(default_factory=Needs)   # of a machine that colors, beside what the frames take
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class FarmJob:
     works: tuple[Work, ...]
     options: tuple[str, ...] = ()              # further words of the bare command that every task gets: --device, cpu
     engine_folder: Path | None = None          # of `--engine FOLDER`
+    typed_needs: tuple[str, ...] = ()          # what a machine must have instead: memory=16384
     frames_per_task: int = 24
     seconds_per_task: int = 0                  # that a farm may aim for instead; 0: it takes the frames as they are
     command: tuple[str, ...] = ("colorcli",)   # how colorcli is called on the machines
@@ -235,7 +236,7 @@ class _Writer:
         colored: list[str] = []
         outs: list[str] = []
         for number, place in enumerate(places, 1):
-            request, needs = place.work.request, place.work.needs
+            request, needs = place.work.request, self._needs(place)
             words = [self._shot(place), *self._shared(place)]
             outs.append(self._placed("Out", place.out, "OUT", "where the colors go"))
             words += ["-o", outs[-1]]
@@ -282,6 +283,12 @@ class _Writer:
     def _name(self, places: Sequence[Place]) -> str:
         shots = ", ".join(Path(place.text).resolve().name for place in places)
         return one_line(self._job.name or f"colorcli {shots}")[:LONGEST_JOB_NAME] or "colorcli"
+
+    def _needs(self, place: Place) -> Needs:
+        """What a machine must have for the largest frame of a place."""
+        sizes = [job.size for plan in place.plans for job in plan.jobs if job.size is not None]
+        largest = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+        return place.work.needs.for_frames(largest).changed(self._job.typed_needs)
 
     def _shot(self, place: Place) -> str:
         """The SHOT argument of the tasks."""

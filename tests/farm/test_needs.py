@@ -8,7 +8,7 @@ from colorcli.farm.needs import MIB, Needs, needs_of
 from colorcli.presets import load_preset
 from colorcli.variants import VARIANTS
 from tests.farm.farmer import read
-from tests.shot.studio import draw_key, draw_shot
+from tests.shot.studio import draw, draw_key, draw_shot
 
 
 def needs(model: str, *overrides: str, **options: str) -> Needs:
@@ -60,6 +60,14 @@ def test_the_stand_in_asks_for_little_whatever_the_model():
     assert needs("xl", engine="stand-in").amounts() == {"vcpu": 2, "memory": 512}
 
 
+def test_large_frames_ask_for_more_memory_than_they_were_seen_to_take():
+    mini = needs("mini")
+    # Resident memory of 8 drawn frames with mini on two cores.
+    for size, seen_kb in (((1920, 1080), 1_317_496), ((4096, 2160), 2_262_192)):
+        assert seen_kb / 1024 < mini.for_frames(size).memory_mib < 2.5 * seen_kb / 1024
+    assert mini.for_frames((0, 0)) == mini
+
+
 def test_what_is_typed_counts_more():
     typed = Needs(2, 8192, 1, 8000).changed(("vcpu=16", "memory=65536"))
     assert typed.amounts() == {"vcpu": 16, "memory": 65536, "gpu": 1, "gpu.memory": 8000}
@@ -70,6 +78,20 @@ def test_what_is_typed_counts_more():
 def test_a_need_that_is_none_is_refused(text):
     with pytest.raises(UsageError, match="--need"):
         Needs().changed((text,))
+
+
+def test_the_largest_frame_of_a_shot_decides(tmp_path):
+    shot = draw_shot(tmp_path / "walk", (1, 2))
+    draw(shot / "walk.0003.png", 3, (1600, 1200))
+    words = ["farm", "openjd", str(shot), "--ref", str(tmp_path / "key.png"), "--engine", "stand-in"]
+    amounts = []
+    for number, more in enumerate([[], ["--frames", "1-2"], ["--need", "memory=100"]]):
+        bundle = tmp_path / f"job{number}"
+        assert main([*words, "-o", str(bundle), *more]) == 0
+        (_, color, _) = read(bundle, "template.yaml")["steps"]
+        amounts.append({one["name"]: one["min"] for one in color["hostRequirements"]["amounts"]})
+    large, small, typed = (one["amount.worker.memory"] for one in amounts)
+    assert large > small > typed == 100
 
 
 def test_the_needs_are_in_the_template_of_the_steps_that_color(tmp_path):
