@@ -11,9 +11,10 @@ from openjd.model import IntRangeExpr
 from colorcli.cli import render
 from colorcli.cli.app import COLOR
 from colorcli.cli.main import app, main
-from colorcli.farm.openjd import openjd_range
+from colorcli.farm.openjd import FarmJob, Work, make_bundle, openjd_range, write_bundle
 from colorcli.presets import load_preset
 from colorcli.shot.manifest import read_records
+from colorcli.shot.plan import ShotRequest, plan_shots
 from tests.farm.farmer import (
     COLORCLI,
     colorcli,
@@ -26,7 +27,7 @@ from tests.farm.farmer import (
     run_job,
     tasks_of,
 )
-from tests.shot.studio import draw, draw_key, draw_shot
+from tests.shot.studio import draw, draw_key, draw_shot, hollow_model
 
 CRUEL = "it's {{Param.Out}} \"a\" $(touch x) é }}"
 
@@ -188,6 +189,58 @@ def test_an_episode_of_many_shots_stays_below_the_limit_of_parameters(tmp_path):
     assets = read(bundle, "asset_references.yaml")["assetReferences"]
     assert assets["inputs"]["directories"] == [str(tmp_path / "ep01" / name) for name in names]
     assert assets["outputs"]["directories"] == [str(tmp_path / "ep01" / f"{name}_color") for name in names]
+
+
+# What YAML, a shell, a command line or a format string would read as something else.
+ODD_NAMES = [
+    "null", "~x", "1e5", "- a", "a: b #c", "{{", "}}", "{{{", "}}}}}", "{ {", "{{Param.Shot}}", "Param.Out", "%(x)s",
+    "\u2028x", "é", "e\u0301", "🎬", "a\\b", "\"'", "*", "&x", "!tag", "@x", "`x`", "|", "> x", "? x", "x" * 200, "-x",
+    "--help", "$HOME", "a\u00a0b", " x ", "=", "a=b", "Task.Param.Frame",
+]  # fmt: skip
+
+
+def test_odd_names_of_shots_reach_their_tasks_as_they_are(tmp_path, monkeypatch):
+    tree = tmp_path / "tree"
+    for name in ODD_NAMES:
+        draw_shot(tree / name, (1,))
+    key = (tree / "key.png").rename(tmp_path / "{{Param.Out}} 'key'.png")
+    bundle = make_job(tmp_path / "job", tree, "--ref", key, "--out", tmp_path / "out }} {{")
+    told = [words for step, words in commands(bundle) if step.startswith("color")]
+    requests = [run_here(words, monkeypatch)[0] for words in told]
+    assert sorted(request.only for request in requests) == sorted((name,) for name in ODD_NAMES)
+    assert {request.refs for request in requests} == {(str(key),)}
+    assert {request.out for request in requests} == {tmp_path / "out }} {{"}
+    for request in requests[::8]:
+        assert [plan.out for plan in plan_shots(request)] == [tmp_path / "out }} {{" / request.only[0]]
+
+
+def test_a_model_and_an_engine_that_are_folders_go_along(tmp_path, walk, monkeypatch):
+    model, engine = hollow_model(tmp_path / "model"), tmp_path / "engine"
+    preset = load_preset("cel", [f"model={model}"], lambda name: "mini")
+    request = ShotRequest((str(walk),), (str(key_of(walk)),), preset=preset)
+    bundle = make_bundle(FarmJob((Work(request, "mini", model),), engine_folder=engine))
+    write_bundle(bundle, tmp_path / "job")
+    (_, (_, words), _) = commands(tmp_path / "job")
+    assert words[words.index("--model") + 1] == str(model)
+    assert words[words.index("--engine") + 1] == str(engine)
+    assert {str(model), str(engine)} <= set(bundle.input_folders)
+
+
+def test_the_files_of_a_preset_go_along_and_are_mapped_like_everything_else(tmp_path, walk, monkeypatch):
+    walls = tmp_path / "walls"
+    draw_key(walls / "walk.png", (0.1, 0.2, 0.9))
+    draw_key(walls / "run.png")
+    words = ["--set", "background.split=true", "--set", f"background.image={walls}/{{shot}}.png"]
+    bundle = make_job(tmp_path / "job", walk, "--ref", key_of(walk), *words)
+    inputs = read(bundle, "asset_references.yaml")["assetReferences"]["inputs"]
+    assert inputs["filenames"] == [str(key_of(walk)), str(walls / "walk.png")]
+    values = {one["name"]: one["value"] for one in read(bundle, "parameter_values.yaml")["parameterValues"]}
+    assert values["BackgroundImageFolder"] == str(walls)
+    moved = walls.rename(tmp_path / "moved")
+    told = [words for step, words in commands(bundle, BackgroundImageFolder=str(moved)) if step == "color walk"]
+    request, _ = run_here(told[0], monkeypatch)
+    assert request.preset.background.image == f"{moved}/{{shot}}.png"
+    assert [plan.background for plan in plan_shots(request)] == [moved / "walk.png"]
 
 
 def test_pictures_without_a_number_are_parted_by_count(tmp_path, monkeypatch):
