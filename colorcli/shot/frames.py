@@ -279,7 +279,7 @@ def _numbers_of(part: str) -> frozenset[int]:
         numbers = list(frames)
     except fileseq.exceptions.MaxSizeException as error:
         raise _too_many(part) from error
-    except fileseq.exceptions.FileSeqException as error:
+    except (fileseq.exceptions.FileSeqException, ValueError, ArithmeticError) as error:
         raise UsageError(
             f"--frames: '{part}' is no frame range", hint="write it like 1-100, 1-100x2, 1,5,9-12 or -8--5"
         ) from error
@@ -328,9 +328,10 @@ def _numbered(folder: Path, names: list[str]) -> Iterator[FrameFile]:
         for number in frames:
             name = sequence.frame(number)
             split.append((sequence.basename(), int(number), name))
-    split = [(prefix, number, name) for prefix, number, name in split if name in there]
+    # To fileseq a backslash parts folders, wherever it is.
+    split = [(prefix, number, name) for prefix, number, name in split if name in there and name.startswith(prefix)]
     for name in sorted(there.difference(name for _, _, name in split)):
-        # fileseq passes over names with a line break in them.
+        # fileseq passes over names with a line break in them, too.
         match = LAST_NUMBER.fullmatch(name)
         split.append((match[1], int(match[2]), name) if match else (Path(name).stem, None, name))
     prefixes = {prefix for prefix, number, _ in split if number is not None and number >= 0}
