@@ -19,14 +19,17 @@ from colorcli.farm.worker import VERSION, Answer, EngineOrder, Order, Worker
 
 LOCAL = "ray"
 WHERE = re.compile(r"ray|ray:auto|ray:(?P<host>[^/\s]+:\d{1,5})|(?P<client>ray://[^/\s]+:\d{1,5})")
+MOST_ATTEMPTS = 3                 # to become a client
 MOST_CALLS = 4                    # to a worker at the same time: a take waits while orders come
 STORE_BYTES = 512 * 2**20         # for orders and answers on their way, where Ray is started here
 MOST_THREADS = 16                 # of a worker on the CPU, where it has a machine for itself
 SECONDS_TO_ANSWER = 10.0
+SECONDS_TO_REST = 0.5
 SECONDS_UNREACHABLE = 30.0        # before a worker that cannot be reached counts as lost
 
-# For a Ray that is started here, read when it is. What the user has set stays.
+# Read when Ray is imported, or started here. What the user has set stays.
 RAY_SETTINGS = {
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",           # Ray tells nothing on stdout, where a farm reads our own lines
     "RAY_USAGE_STATS_ENABLED": "0",             # nothing is sent anywhere unless it was asked for
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a worker without a GPU of its own sees none
     "RAY_worker_niceness": "0",                 # the workers are what the user waits for
@@ -56,6 +59,7 @@ class _Actor:
     handle: Any
     ordered: int = 0
     unreachable: float | None = None
+    rests_until: float | None = None   # it is not asked before
 
 
 def address_of(where: str) -> str:
@@ -98,11 +102,15 @@ class RayCluster:
         ray = importlib.import_module("ray")
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
         own = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
-        try:
-            _reach(self._address)
-            ray.init(address=self._address, **quiet, **(own if self._address == "local" else {}))
-        except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
-            raise _no_cluster(self._address, error) from error
+        for attempts_left in reversed(range(MOST_ATTEMPTS)):
+            try:
+                _reach(self._address)
+                ray.init(address=self._address, **quiet, **(own if self._address == "local" else {}))
+                break
+            except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
+                # A busy head may take longer to make room for a client than it allows itself.
+                if not isinstance(error, ConnectionAbortedError) or not attempts_left:
+                    raise _no_cluster(self._address, error) from error
         self._ray = ray
 
     def settle(self) -> None:
@@ -142,31 +150,41 @@ class RayCluster:
         worker.ordered += 1
 
     def take(self, worker: _Actor, seen: int, seconds: float) -> tuple[_Actor, Any]:
-        """Ask for answers."""
+        """Ask for answers; one that could not be reached a moment ago only after a while."""
+        if worker.unreachable is not None and worker.rests_until is None:
+            worker.rests_until = time.monotonic() + SECONDS_TO_REST
+            return worker, None
+        worker.rests_until = None
         return worker, worker.handle.take.remote(seen, seconds)
 
     def first(self, asked: Sequence[tuple[_Actor, Any]], seconds: float) -> Sequence[tuple[_Actor, Any]]:
         """Wait until some answers are there."""
-        references = [reference for _, reference in asked]
-        there, _ = self._ray.wait(references, num_returns=1, timeout=seconds)
+        now = time.monotonic()
+        rested = [one for one in asked if one[1] is None and (one[0].rests_until or 0.0) <= now]
+        references = [reference for _, reference in asked if reference is not None]
+        if not references:
+            time.sleep(0.0 if rested else seconds)
+            return rested
+        there, _ = self._ray.wait(references, num_returns=1, timeout=0 if rested else seconds)
         found = set(there)
         if found and len(references) > 1:   # others may be there by now as well
             more, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
             found |= set(more)
-        return [one for one in asked if one[1] in found]
+        return [*rested, *(one for one in asked if one[1] in found)]
 
     def answers(self, asked: tuple[_Actor, Any]) -> Sequence[tuple[int, Answer]]:
         """The answers. Raises LostError."""
         worker, reference = asked
+        if reference is None:
+            return ()
         try:
             answers: Sequence[tuple[int, Answer]] = self._ray.get(reference)
         except self._ray.exceptions.ActorUnavailableError as error:
-            # Ray does not know whether it is gone; asked again it will.
+            # Ray does not know yet whether it is gone; asked again it will.
             now = time.monotonic()
             worker.unreachable = worker.unreachable or now
             if now - worker.unreachable > SECONDS_UNREACHABLE:
                 raise LostError("it cannot be reached") from error
-            time.sleep(0.2)
             return ()
         except Exception as error:
             raise LostError(_why(error)) from error
@@ -243,18 +261,17 @@ def _why(error: Exception) -> str:
         missing = re.search(r"No module named '([\w.]+)'", text)
         return f"{missing[1] if missing else 'a package'} is not installed there"
     known = {
-        "OutOfMemoryError": "memory ran out",
-        "memory pressure": "memory ran out",
-        "node died": "its machine died",
-        "node was terminated": "its machine died",
-        "has died": "its machine died",
-        "ray.kill": "it was killed",
-        "unexpected": "its process died",
-        "SIGKILL": "its process was killed",
+        r"running low on memory": "memory ran out there",
+        r"\bnode (has )?(died|was terminated)|health check": "its machine died",
+        r"worker process has died|unexpectedly exits": "its process was killed, or crashed",
+        r"ray\.kill": "it was killed",
     }
-    return next((words for mark, words in known.items() if mark in text), _first_line(error))
+    return next((words for pattern, words in known.items() if re.search(pattern, text)), _first_line(error))
 
 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    more = f" {lines[-1][:200]}" if lines[0].endswith(":") and len(lines) > 1 else ""
+    return f"{type(error).__name__}: {lines[0][:200]}{more}"

@@ -19,7 +19,7 @@ from colorcli.cli.main import main
 from colorcli.cli.render import Machine, load_for
 from colorcli.errors import UsageError
 from colorcli.farm.crew import ClusterCrew
-from colorcli.farm.ray import Place, RayCluster, _places_on, address_of
+from colorcli.farm.ray import Place, RayCluster, _places_on, _why, address_of
 from colorcli.presets import CanvasSettings, Preset
 from colorcli.shot.manifest import FrameRecord, read_manifest, read_records
 from colorcli.shot.plan import ShotRequest, plan_shots
@@ -257,3 +257,18 @@ def test_workers_that_were_asked_for_share_the_machines_in_turn() -> None:
 def test_the_cpu_is_used_where_it_is_asked_for_also_beside_gpus() -> None:
     assert [place.gpu for place in _places_on([node("a", CPU=8, GPU=2)], None, "cpu")] == [False]
     assert _places_on([node("a", CPU=8)], None, "cuda") == []
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ("The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR (1) the process was "
+         "killed by the OOM killer due to high memory usage", "its process was killed, or crashed"),
+        ("The actor died because its node has died. Node Id: d3d9", "its machine died"),
+        ("Task was killed due to the node running low on memory.", "memory ran out there"),
+        ("The actor died because of an error raised in its creation task\nModuleNotFoundError: No module named "
+         "'colorcli'", "colorcli is not installed there"),
+    ],
+)  # fmt: skip
+def test_why_a_worker_was_lost_is_said_in_few_words(told: str, why: str) -> None:
+    assert _why(RuntimeError(told)) == why
