@@ -3,7 +3,7 @@ import numpy as np
 
 from colorcli.images import FORMATS, Picture
 from colorcli.prepare.lineart import lines_of_color
-from colorcli.prepare.palette import find_palette
+from colorcli.prepare.palette import find_palette, is_shadow, shadows_of
 from colorcli.presets import LineSettings
 
 WHITE, JACKET, TROUSERS = (1.0, 1.0, 1.0), (0.62, 0.62, 0.62), (0.2, 0.2, 0.22)
@@ -85,3 +85,51 @@ def test_a_colored_line_is_no_field_either():
     cv2.line(color, (95, 150), (145, 150), (0.4, 0.15, 0.1), 4)  # a brown seam of the jacket
     palette = find_palette(color, lines_of(color), mask)
     assert len(palette.colors) == 3
+
+
+LIT, SHADE = (0.9, 0.7, 0.3), (0.63, 0.42, 0.18)
+
+
+def told_shadows(color: np.ndarray) -> dict[tuple[float, ...], tuple[float, ...]]:
+    """Each color of a picture without lines but those of `ink`, and the one that it is the shadow of."""
+    ink = (color.max(axis=2) < 0.05).astype(np.float32)
+    palette = find_palette(color, ink, np.ones(ink.shape, np.float32))
+    named = [tuple(round(float(value), 2) for value in one) for one in palette.colors]
+    return {named[dark]: named[lit] for dark, lit in enumerate(shadows_of(palette)) if dark != lit}
+
+
+def half_in_shadow(shade: tuple[float, float, float] = SHADE) -> np.ndarray:
+    """A field of a color, its left half darker."""
+    color = np.empty((80, 120, 3), np.float32)
+    color[:] = LIT
+    color[:, :50] = shade
+    return color
+
+
+def test_a_darker_tone_that_meets_its_color_without_a_line_is_its_shadow():
+    assert told_shadows(half_in_shadow()) == {SHADE: LIT}
+
+
+def test_a_line_between_two_tones_makes_them_two_things():
+    color = half_in_shadow()
+    color[:, 49:52] = 0
+    assert told_shadows(color) == {}
+
+
+def test_a_color_of_another_hue_or_much_darker_is_a_thing_of_its_own():
+    assert told_shadows(half_in_shadow((0.2, 0.6, 0.3))) == {}
+    assert told_shadows(half_in_shadow((0.12, 0.1, 0.15))) == {}
+    assert not is_shadow(np.float32(LIT), np.float32(LIT))
+
+
+def test_a_tone_that_borders_on_another_color_for_most_of_its_way_is_no_shadow_of_the_first():
+    color = half_in_shadow()
+    color[:, :50] = (0.2, 0.6, 0.3)
+    color[30:50, 10:50] = SHADE   # 20 of its pixels' borders are with the lit color, 100 with the green
+    assert told_shadows(color) == {}
+
+
+def test_the_shadow_of_a_shadow_is_one_of_the_lit_color():
+    color = half_in_shadow()
+    color[:, :20] = (0.44, 0.27, 0.11)
+    assert told_shadows(color) == {SHADE: LIT, (0.44, 0.27, 0.11): LIT}
