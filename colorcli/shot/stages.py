@@ -967,6 +967,11 @@ class ShotRun:
             self._keep(record)
         else:
             self._tell(record)
+        if _is_of_another_drawing(record, look.record):
+            self._leaders.pop(look.record.fingerprint or "", None)
+            for follower in self._followers.pop(look.record.fingerprint or "", []):
+                self._look_again(follower.job)
+            return
         self._release(record, look.record.fingerprint)
 
     def _release(self, record: FrameRecord, planned: str | None) -> None:
@@ -1145,6 +1150,12 @@ def _check_masks(job: FrameJob, picture: Picture, masks: Sequence[Picture]) -> N
                 f"but {job.source.name} is {picture.size[0]}x{picture.size[1]}",
                 hint="make the mask as large as the frame, or take it out of the folder",
             )
+
+
+def _is_of_another_drawing(made: FrameRecord, begun: FrameRecord) -> bool:
+    """Whether somebody painted over a drawing before the one of a crew that colors it has read it."""
+    read = made.pixels_sha256 is not None
+    return read and (made.pixels_sha256, made.masks_sha256) != (begun.pixels_sha256, begun.masks_sha256)
 
 
 def _older_picture(job: FrameJob) -> dict[str, float | bool | str]:

@@ -126,6 +126,33 @@ def test_the_manifest_says_who_colored_how_much(walk: Path) -> None:
     assert note.endswith(f": {len(set(WALK.values()))}")
 
 
+@pytest.mark.parametrize("collect", [False, True], ids=["shared", "collected"])
+def test_a_drawing_that_is_painted_over_on_its_way_is_not_the_one_that_others_hold(
+    walk: Path, tmp_path: Path, collect: bool
+) -> None:
+    """Frames 3, 4 and 7 hold the drawing of frame 2, which becomes another one after it was handed out."""
+    plain = color(walk, preset=ALONE, out=tmp_path / "plain")
+    painted: list[str] = []
+
+    def changed(place: str, order: Order) -> Order:
+        names = [job.name for job in order.jobs] if isinstance(order, FrameOrder) else []
+        if "walk.0002" in names and not painted:
+            painted.append("walk.0002")
+            draw(walk / "walk.0002.png", 40)
+            assert isinstance(order, FrameOrder)
+            now = {path: Path(path).read_bytes() for path in order.files}
+            return replace(order, files=now)
+        return order
+
+    crewed = color_on(Threads(1, changed=changed), walk, preset=ALONE, out=tmp_path / "crew", collect=collect)
+    assert painted
+    pictures, held = crewed.pictures(), plain.pictures()
+    assert [pictures[name] == held[name] for name in ("walk.0003.png", "walk.0004.png", "walk.0007.png")] == [True] * 3
+    assert pictures["walk.0002.png"] != held["walk.0002.png"]
+    again = color(walk, preset=ALONE, out=tmp_path / "crew")
+    assert set(again.listener.status().values()) == {"skipped"}
+
+
 def test_several_shots_are_colored_one_after_the_other_by_the_same_workers(walk: Path, tmp_path: Path) -> None:
     studio = Studio()
     outcome = color_on(Threads(2), [walk, tmp_path / "other"], studio=studio, out=tmp_path / "out")
