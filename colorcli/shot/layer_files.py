@@ -74,7 +74,7 @@ def check_layers(preset: Preset) -> None:
 
 def are_recorded(files: Iterable[LayerFile], record: FrameRecord) -> bool:
     """Whether a frame was made with these files, by its record."""
-    return all(file.path in record.outputs and set(file.names) <= set(record.layers) for file in files)
+    return all(set(file.names) <= set(record.layers.get(file.path, ())) for file in files)
 
 
 def is_flattened(pixel_format: PixelFormat) -> bool:
@@ -135,15 +135,25 @@ def copy_layers(out: Path, leader: str, output: str, preset: Preset) -> None:
         write_atomically(out / target.path, data)
 
 
-def remove_stale(out: Path, before: Iterable[str], now: Iterable[str]) -> None:
-    """Take away layers of a frame's earlier picture that were not made anew: nobody shall lay them over this one.
+def with_earlier_layers(out: Path, before: FrameRecord, record: FrameRecord) -> FrameRecord:
+    """Give the record of a frame that was made anew the layers of before that go with it, and take the others away.
 
-    before, now: paths in OUT, from the records.
+    Those of the same picture stay. Nobody shall lay those of another one over this.
     """
-    for path in set(before) - set(now):
-        if PurePosixPath(path).parts[0] == LAYERS_FOLDER:
+    # What names files outside of OUT does not count as a record.
+    earlier = [path for path in before.outputs if path not in record.outputs]
+    kept = [path for path in earlier if before.fingerprint == record.fingerprint and (out / path).is_file()]
+    for path in earlier:
+        if path not in kept and PurePosixPath(path).parts[0] == LAYERS_FOLDER:
             with contextlib.suppress(OSError):
                 (out / path).unlink()
+    return record.model_copy(
+        update={
+            name: {path: getattr(before, name)[path] for path in kept if path in getattr(before, name)}
+            | getattr(record, name)
+            for name in ("outputs", "outputs_stamps", "layers")
+        }
+    )
 
 
 def _is_cut_out(suffix: str, preset: Preset) -> bool:

@@ -88,7 +88,7 @@ class FrameRecord(Entry):
     output_stamp: Stamp | None = Field(None, description="of the written file")
     outputs: dict[str, str] = Field({}, description="further files of the frame: path in OUT -> SHA-256")
     outputs_stamps: dict[str, Stamp] = Field({}, description="of those that have one")
-    layers: tuple[str, ...] = Field((), description="what its layered files hold: color, line, ...")
+    layers: dict[str, tuple[str, ...]] = Field({}, description="which layers they hold: path -> color, line, ...")
     tool: str = Field("", description="version of colorcli that wrote the file")
     settings_sha256: str | None = Field(None, description="of settings, weights and method; see the manifest")
     key_sha256: str | None = Field(None, description="of all keys; see the manifest")

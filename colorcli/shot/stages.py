@@ -48,7 +48,7 @@ from colorcli.shot.layer_files import (
     copy_layers,
     is_flattened,
     layer_files,
-    remove_stale,
+    with_earlier_layers,
     write_layers,
 )
 from colorcli.shot.leases import Leases, LeaseTimes, lease_name
@@ -887,7 +887,7 @@ class ShotRun:
         return {
             "outputs": {path: digest for path, (digest, _) in made.items()},
             "outputs_stamps": {path: stamp for path, (_, stamp) in made.items() if stamp is not None},
-            "layers": tuple(dict.fromkeys(name for file in files for name in file.names)),
+            "layers": {file.path: file.names for file in files},
         }
 
     def _repeat(self, look: _Look, leader: FrameRecord) -> None:
@@ -1015,7 +1015,7 @@ class ShotRun:
         if known is not None and record.status in ("skipped", "missing") and _says_the_same(record, known):
             return known
         if known is not None and record.status in ("written", "held"):
-            remove_stale(self.plan.out, known.outputs, record.outputs)
+            record = with_earlier_layers(self.plan.out, known, record)
         # The newest record counts, and it may be that of a machine whose clock is an hour ahead.
         record = record.model_copy(update={"finished": later_than(known.finished if known else "")})
         self._journal.add(record)

@@ -193,7 +193,7 @@ def test_layers_stand_in_the_record_and_are_verified(tmp_path: Path) -> None:
     assert set(records[0].outputs) == {f"layers/{name}/walk.0001.png" for name in ("color", "line")} | {
         "layers/walk.0001.psd"
     }
-    assert records[0].layers == ("color", "line")
+    assert records[0].layers["layers/walk.0001.psd"] == ("color", "line")
     assert verify(out) == []
     (out / "layers" / "line" / "walk.0002.png").write_bytes(b"painted over")
     (out / "layers" / "walk.0001.psd").unlink()
@@ -219,6 +219,18 @@ def test_fewer_layers_or_none_leave_frames_as_they_are_and_more_color_them_again
     assert run(shot, Preset()).colored == []
     assert run(shot, wanted("color", "line", "matte", files=("exr",))).colored == ["walk.0001", "walk.0002"]
     assert run(shot, wanted("color", files=("sequences",))).colored == ["walk.0001", "walk.0002"]
+
+
+def test_layers_that_were_asked_for_one_after_the_other_are_all_there(tmp_path: Path) -> None:
+    shot = draw_shot(tmp_path / "walk", (1, 2))
+    for names, files in (("color",), ("sequences",)), (("line", "matte"), ("sequences", "psd")), (("color",), ("exr",)):
+        out = out_of(run(shot, wanted(*names, files=files)))  # type: ignore[arg-type]
+    assert {path.name for path in (out / "layers").iterdir()} == {
+        "color", "line", "matte", "walk.0001.psd", "walk.0002.psd", "walk.0001.exr", "walk.0002.exr"
+    }
+    assert verify(out) == []
+    assert run(shot, wanted("color", "line")).colored == []
+    assert run(shot, wanted("color", files=("psd",))).colored == ["walk.0001", "walk.0002"]
 
 
 def test_a_held_drawing_has_layers_of_its_own(tmp_path: Path) -> None:
