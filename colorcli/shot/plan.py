@@ -6,7 +6,7 @@ import os
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
@@ -190,7 +190,7 @@ def survey_shots(request: ShotRequest) -> Survey:
             found += [(shot, _out_folder(request, shot)) for shot in shots]
         except ColorcliError as error:
             errors.append(error)
-    roots = list(dict.fromkeys(shot.root for shot, _ in found))
+    roots = {shot.root: shot.root.resolve() for shot, _ in found}
     plans: list[ShotPlan] = []
     read_masks = {folder: _masks_by_name(folder) for folder in request.masks if folder.is_dir()}
     for shot, out in found:
@@ -380,16 +380,16 @@ def _out_folder(request: ShotRequest, shot: FoundShot) -> Path:
     return request.out / shot.root.resolve().name / shot.relative
 
 
-def _refuse_out_in_shot(out: Path, shot: FoundShot, roots: Sequence[Path]) -> None:
-    """Raise UsageError if the colors would go into an input folder."""
+def _refuse_out_in_shot(out: Path, shot: FoundShot, roots: Mapping[Path, Path]) -> None:
+    """Raise UsageError if the colors would go into an input folder. roots: as they were named -> their real paths."""
     real = out.resolve()
     for root in dict.fromkeys([shot.root, *roots]):
-        if real == root.resolve():
+        if real == roots[root]:
             raise UsageError(
                 f"OUT {out} is the shot itself, and drawings are never written over",
                 hint="leave -o out, or name another folder",
             )
-        if real.is_relative_to(root.resolve()):
+        if real.is_relative_to(roots[root]):
             raise UsageError(f"OUT {out} lies inside the shot {root}", hint=f"put it beside the shot: {root}_color")
 
 
