@@ -166,7 +166,8 @@ def test_links_and_pipes_in_a_tree_lead_nowhere_that_was_not_named(data):
             return
         assert len({shot.folder.resolve() for shot in shots}) == len(shots)
         result = run_plans(plans, plans[0].request.preset, Quiet(), load_colorizer=FakeColorizer, model=MODEL)
-        assert result.exit_code in (0, 7)
+        # 9: a folder of the tree is called as the manifest of the folder above it will be.
+        assert result.exit_code in (0, 7, 9), result.error
         for plan in plans:
             assert ".." not in plan.out.relative_to(folder / "out").parts
         assert {path.name for path in folder.iterdir()} == {"tree", "outside", "key.png", "out"}
