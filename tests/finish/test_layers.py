@@ -171,6 +171,28 @@ def test_without_lines_the_color_is_the_frame_and_the_lines_still_come() -> None
     assert np.abs(found["line"][1] - planes(with_lines, linear=False)["line"][1]).max() < 1e-6
 
 
+@pytest.mark.parametrize("linear", [False, True], ids=["encoded", "linear"])
+def test_lines_that_are_taken_out_of_the_frame_are_in_no_layer(linear: bool) -> None:
+    """A red line parts the upper half; it is to be seen in the drawing only."""
+    drawn, truth, shape = face((300, 240))
+    upright = (drawn.mean(axis=2) < 0.95) & (np.abs(np.arange(300) - 150) < 4)[None] & (np.arange(240) < 114)[:, None]
+    drawn[upright] = 1 - (1 - drawn[upright]) * np.float32([0.1, 0.9, 0.9])
+    finish = FinishSettings(separation_lines="remove")
+    preset = preset_of().model_copy(update={"finish": finish})
+    frame = prepared(picture(drawn), preset)
+    layered = layered_frame(painted(frame, flats((300, 240))), frame, key_of(truth, shape, preset), preset)
+    found = {layer.name: layer.whole() for layer in layered.layers(ALL, linear)}
+    line = found["line"][1]
+    assert line is not None and line[40:100, 146:154].max() == 0 and line[150:200, 146:154].max() == 1
+    stack = [(color * alpha[..., None], alpha) for color, alpha in (found["paper"], found["color"], found["line"])
+             if color is not None and alpha is not None]
+    color, alpha = found["paper"]
+    made = color * 1.0 if color is not None else np.zeros((240, 300, 3))
+    for top, cover in stack:
+        made = top + (1 - cover)[..., None] * made
+    assert np.abs(made - (light(layered.color) if linear else layered.color)).max() < 3e-5
+
+
 def test_a_cut_out_frame_has_no_paper() -> None:
     assert "paper" not in planes(finished(preset_of("transparent")), linear=False)
     assert "paper" in planes(finished(preset_of("transparent", alpha="none")), linear=False)
