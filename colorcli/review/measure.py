@@ -23,6 +23,9 @@ LONGEST_PX = 1280       # longer side at which frames are measured; the widths o
 RIM_PX = 2.0            # so near a line its own soft edge is measured, not the color
 SAME_PLACE = 0.5        # two regions that share this much of what both cover are one region of two frames
 MOST_COLORS = 4096      # different colors in a frame; of more, such as in soft shades, those that are alike are joined
+SAME_SHAPE = 0.7        # the same of two regions laid over each other: a region that has moved on
+MOST_MOVED = 40         # regions of a frame that are looked for elsewhere, the largest first
+FARTHEST = 1.5          # how far they are looked for, in lengths of their own longer side
 JUMPS_KEPT = 4          # regions of a frame that are pointed at
 
 
@@ -95,8 +98,8 @@ def look_at(
 def change_between(before: Look, after: Look) -> Change:
     """Measure what changed in color between neighboring frames where their drawings show the same region.
 
-    Two regions are the same if each is the other's largest overlap and they share half of what both cover; a region
-    that moved on by more than that is not compared. So a moving arm is no flicker, and a held one is compared whole.
+    Two regions are the same if they share half of what both cover, or if one is the other that has moved on. Flicker is
+    of the places that a region covers in both frames, so that a moving arm is none; jumps are of whole regions.
     """
     if before is after:
         return NOTHING_CHANGED
@@ -109,12 +112,11 @@ def change_between(before: Look, after: Look) -> Change:
     seen = same & (one.depth >= RIM_PX) & (two.depth >= RIM_PX)
     here = after.color[seen]
     was = before.color[seen]
+    there = there + moved_regions(one, two, there)
     total = max(after.character_px, 1)
     compared = min(1.0, float(two.areas[there[there > 0]].sum()) / total)
-    if not len(here):
-        return Change(0.0, 0.0, compared, 0.0, ())
-    moved = np.abs(here - was).max(axis=1) >= 0.5 / 255
-    difference = float(ciede2000(lab_of(was[moved]), lab_of(here[moved])).sum() / len(here))
+    differs = np.abs(here - was).max(axis=1) >= 0.5 / 255
+    difference = float(ciede2000(lab_of(was[differs]), lab_of(here[differs])).sum() / max(len(here), 1))
     numbers = np.flatnonzero(there)
     far = ciede2000(lab_of(before.medians[numbers]), lab_of(after.medians[there[numbers]]))
     large = np.minimum(one.areas[numbers], two.areas[there[numbers]]) >= MIN_REGION_PX
@@ -131,7 +133,7 @@ def change_between(before: Look, after: Look) -> Change:
         for place in jumped[:JUMPS_KEPT]
     )
     return Change(
-        flicker=float(np.abs(here - was).mean()) * 255,
+        flicker=float(np.abs(here - was).mean()) * 255 if len(here) else 0.0,
         difference=difference,
         compared=compared,
         jumped=float(two.areas[there[numbers[jumped]]].sum()) / total,
@@ -154,6 +156,60 @@ def same_regions(one: Regions, two: Regions) -> NDArray[np.int32]:
         if not result[a] and b not in result:
             result[a] = b
     return result
+
+
+def moved_regions(one: Regions, two: Regions, there: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Find regions that have moved on, of those without a partner: (count of one + 1,) region of two, 0: none.
+
+    there: the partners that are known. A region is another one moved if, laid over each other, they share most of what
+    both cover, and neither is more like any third.
+    """
+    result = np.zeros(one.count + 1, np.int32)
+    left = _largest(one, np.setdiff1d(np.arange(1, one.count + 1), np.flatnonzero(there)))
+    right = _largest(two, np.setdiff1d(np.arange(1, two.count + 1), there))
+    if not len(left) or not len(right):
+        return result
+    shapes = [[_cut_out(regions, number) for number in numbers] for regions, numbers in ((one, left), (two, right))]
+    alike = np.array([[_likeness(a, b) for b in shapes[1]] for a in shapes[0]])
+    for row, number in enumerate(left):
+        column = int(alike[row].argmax())
+        if alike[row, column] >= SAME_SHAPE and int(alike[:, column].argmax()) == row:
+            result[number] = right[column]
+    return result
+
+
+def _largest(regions: Regions, numbers: NDArray[np.integer]) -> NDArray[np.integer]:
+    """The largest of some regions that are large enough to be missed."""
+    numbers = numbers[regions.areas[numbers] >= MIN_REGION_PX]
+    return numbers[np.argsort(-regions.areas[numbers], kind="stable")][:MOST_MOVED]
+
+
+def _cut_out(regions: Regions, number: int) -> tuple[tuple[float, float], NDArray[np.bool_]]:
+    """The middle of a region's box, (x, y), and the region in its box."""
+    inside = regions.labels == number
+    left, top, width, height = cv2.boundingRect(inside.astype(np.uint8))
+    return (left + width / 2, top + height / 2), inside[top : top + height, left : left + width]
+
+
+def _likeness(
+    one: tuple[tuple[float, float], NDArray[np.bool_]], two: tuple[tuple[float, float], NDArray[np.bool_]]
+) -> float:
+    """What two regions share of what both cover, 0..1, when their boxes are laid middle on middle; 0 if far apart."""
+    (x_one, y_one), a = one
+    (x_two, y_two), b = two
+    longer = max(*a.shape, *b.shape)
+    if max(abs(x_one - x_two), abs(y_one - y_two)) > FARTHEST * longer:
+        return 0.0
+    if min(a.shape[0], b.shape[0]) < SAME_SHAPE * max(a.shape[0], b.shape[0]):
+        return 0.0
+    rows, columns = max(a.shape[0], b.shape[0]), max(a.shape[1], b.shape[1])
+    both = []
+    for shape in (a, b):
+        laid = np.zeros((rows, columns), bool)
+        top, left = (rows - shape.shape[0]) // 2, (columns - shape.shape[1]) // 2
+        laid[top : top + shape.shape[0], left : left + shape.shape[1]] = shape
+        both.append(laid)
+    return float((both[0] & both[1]).sum() / (both[0] | both[1]).sum())
 
 
 def _beside_palette(pixels: Float, palette: Float | None) -> tuple[float | None, Float, tuple[tuple[str, float], ...]]:

@@ -9,10 +9,11 @@ import numpy as np
 from colorcli.review.measure import Change, Look
 from colorcli.shot.manifest import FrameRecord
 
-JUMPED = 0.01          # share of the character that has to have another color before a frame is pointed at
+JUMPED = 0.003         # share of the character that has to have another color before a frame is pointed at
+UNEXPLAINED = 0.25     # share of a change that is left for it to be told, where a frame beside it explains the rest
 RESTLESS = 0.5         # flicker, 8-bit levels, below which no frame is pointed at for it
 OFF_PALETTE = 2.0      # mean CIEDE2000 to the key's colors below which no frame is pointed at for it
-OTHER_SHARES = 0.06    # share of the character painted with other colors than in the frames around it
+OTHER_SHARES = 0.1     # share of the character painted with other colors than in the frames around it
 AROUND = 6             # frames before and after that a frame is compared with
 CHARACTER_CHANGES = 0.4   # of its size from one frame to the next: a limb does not do that, a lost mask does
 
@@ -64,34 +65,40 @@ def _broken(frames: Sequence[Measured]) -> Mapping[int, Reason]:
 
 
 def _jumps(frames: Sequence[Measured]) -> Mapping[int, Reason]:
-    """Frames whose regions change color, the odd one of two first.
+    """Frames whose regions change color: the odd one of three, else the one in which the change arrives.
 
-    A frame that differs from both its neighbors explains both changes, so neither neighbor is listed for it.
+    A frame that differs from both its neighbors explains both changes, as far as they go, so that the neighbor behind
+    it is not listed for what only goes back.
     """
-    reasons: dict[int, Reason] = {}
-    left = [frame.change.jumped if frame.change else 0.0 for frame in frames]   # change into each frame
+    left = [frame.change.jumped if frame.change else 0.0 for frame in frames]   # change into each frame, unexplained
     left.append(0.0)
+    odd: dict[int, float] = {}
 
-    def unexplained(place: int) -> float:
-        return sum(share for share in (left[place], left[place + 1]) if share >= JUMPED)
+    def both_ways(place: int) -> float:
+        return min(left[place], left[place + 1])
 
-    for place in sorted(range(len(frames)), key=lambda place: (-unexplained(place), place)):
-        share = unexplained(place)
-        if share < JUMPED:
+    for place in sorted(range(len(frames)), key=lambda place: (-both_ways(place), place)):
+        share = both_ways(place)
+        if share >= JUMPED:
+            odd[place] = share
+            left[place] -= share
+            left[place + 1] -= share
+    reasons: dict[int, Reason] = {}
+    for place, frame in enumerate(frames):
+        if frame.change is None:
             continue
-        into, out = left[place] >= JUMPED, left[place + 1] >= JUMPED
-        if not into and place + 1 < len(frames) and unexplained(place + 1) >= share:
-            continue   # the change is told where it arrives
-        change = frames[place].change if into else frames[place + 1].change
-        assert change is not None
-        count = f"{change.jumped:.0%} of the character"
-        colors: tuple[str, str] | None = None
-        if change.jumps:
-            was, is_now = change.jumps[0].before, change.jumps[0].after
-            colors = (was, is_now) if into else (is_now, was)
-        where = "than both neighbors" if into and out else "than the frame before" if into else "than the frame after"
-        reasons[place] = Reason("jump", 20 + 60 * share, f"{count} has another color {where}", colors)
-        left[place] = left[place + 1] = 0.0
+        arrives = left[place] >= max(JUMPED, UNEXPLAINED * frame.change.jumped)
+        if not (arrives or place in odd):
+            continue
+        share = frame.change.jumped if arrives else odd[place]
+        first = frame.change.jumps[0] if frame.change.jumps else None
+        reasons[place] = Reason(
+            "jump",
+            20 + 60 * share,
+            f"{_percent(share)} of the character has another color than "
+            + ("the frame before" if arrives else "both neighbors"),
+            None if first is None else (first.before, first.after),
+        )
     return reasons
 
 
@@ -157,6 +164,10 @@ def _character(frames: Sequence[Measured]) -> Mapping[int, Reason]:
                 words = f"{abs(size - usual) / usual:.0%} {more} is taken for the character than beside it"
                 reasons[place] = Reason("character", 30, words)
     return reasons
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.00995 else f"{share:.1%}"
 
 
 def _unusual(values: Sequence[float]) -> float:

@@ -50,12 +50,28 @@ def test_flicker_is_the_mean_change_of_a_channel_in_levels() -> None:
 
 
 def test_a_region_that_moved_away_is_not_compared_with_what_lies_there_now() -> None:
-    one = boxes((4, 10, 30, 30))
-    other = boxes((50, 10, 30, 30))
+    one = boxes((2, 10, 20, 20))
+    other = boxes((70, 10, 20, 20))   # by more than one and a half of its own width
     change = change_between(
-        look(one, painted(one, ((4, 10, 30, 30), RED))), look(other, painted(other, ((50, 10, 30, 30), BLUE)))
+        look(one, painted(one, ((2, 10, 20, 20), RED))), look(other, painted(other, ((70, 10, 20, 20), BLUE)))
     )
     assert (change.flicker, change.jumped, change.compared) == (0.0, 0.0, 0.0)
+
+
+def test_a_region_that_has_moved_on_and_changed_its_color_is_found() -> None:
+    one, other = (10, 10, 24, 30), (42, 12, 24, 30)   # by more than its own width
+    before, after = boxes(one), boxes(other)
+    change = change_between(look(before, painted(before, (one, RED))), look(after, painted(after, (other, BLUE))))
+    assert change.jumped == pytest.approx(1.0)
+    assert [(jump.before, jump.after) for jump in change.jumps] == [("#cc3333", "#3366cc")]
+    assert change.flicker == 0.0   # no place shows it in both
+
+
+def test_another_shape_is_another_region() -> None:
+    one, other = (10, 10, 16, 40), (42, 12, 46, 14)
+    before, after = boxes(one), boxes(other)
+    change = change_between(look(before, painted(before, (one, RED))), look(after, painted(after, (other, BLUE))))
+    assert (change.jumped, change.compared) == (0.0, 0.0)
 
 
 def test_frames_of_two_sizes_are_not_compared() -> None:

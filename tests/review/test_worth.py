@@ -51,6 +51,11 @@ def test_a_flash_of_one_frame_names_that_frame_and_no_neighbor() -> None:
     assert reason.colors == ("#ff0000", "#0000ff")
 
 
+def test_a_button_of_half_a_percent_is_told_as_that() -> None:
+    (reason,) = worth_a_look(shot(None, change(), change(0.005), change()))[2]
+    assert reason.words == "0.5% of the character has another color than the frame before"
+
+
 def test_a_color_that_stays_another_is_told_where_it_changes() -> None:
     found = worth_a_look(shot(None, change(), change(), change(0.3), change(), change()))
     assert list(found) == [3]
@@ -60,6 +65,11 @@ def test_a_color_that_stays_another_is_told_where_it_changes() -> None:
 def test_a_first_frame_of_another_color_is_told_against_the_second() -> None:
     # From the pictures alone nobody knows which of the two is wrong: the change is told where it arrives.
     assert list(worth_a_look(shot(None, change(0.3), change(), change()))) == [1]
+
+
+def test_a_flash_of_a_button_before_a_large_change_is_not_mixed_up_with_it() -> None:
+    found = worth_a_look(shot(None, change(), change(0.01), change(0.4), change(), change()))
+    assert {place: reason.words[:3] for place, (reason,) in found.items()} == {3: "40%", 2: "1% "}
 
 
 def test_two_flashes_are_two_frames_the_larger_first() -> None:
