@@ -315,7 +315,10 @@ class ClusterCrew:
         if self._connected.is_set() and not all(future.done() for future in self._given):
             self._stopped.clear()
             self._stop.set()
-            self._stopped.wait(SECONDS_TO_STOP + SECONDS_TO_CLOSE)
+            ends = time.monotonic() + SECONDS_TO_STOP + SECONDS_TO_CLOSE
+            while self._thread is not None and self._thread.is_alive() and time.monotonic() < ends:
+                if self._stopped.wait(SECONDS_A_TURN):
+                    break
         for future in self._given:
             future.cancel()
         if self._shot is not None and self._shot.probe is not None:

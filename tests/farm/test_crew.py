@@ -75,6 +75,7 @@ def test_what_came_back_is_known_again_without_being_read(
     walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collect: bool
 ) -> None:
     """The stamps in the records are those of this machine's files, not of those that lay on a worker's disk."""
+    time.sleep(0.1)   # drawings as new as these would be read again in any case
     color_on(Threads(2), walk, out=tmp_path / "out", collect=collect)
     read: list[str] = []
     digest = hashlib.file_digest
