@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz.guided --seconds 60`: readers of bytes, fuzzed by what their code does (with atheris installed).
+"""`python -m tests.fuzz.guided --seconds 60`: readers of bytes, fuzzed by what their code does (with atheris).
 
 Where a reader is quick and all Python, an input that reaches a new line of it is kept and changed further. That makes a
 hundred times as many examples as `python -m tests.fuzz`, which knows what the files mean.
