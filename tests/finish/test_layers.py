@@ -51,10 +51,11 @@ def finished(preset: Preset, kind: str = "paper", flattened: bool = False) -> La
 def planes(layered: LayeredFrame, linear: bool) -> dict[str, Plane]:
     """Each layer multiplied by its alpha, and the alpha."""
     found: dict[str, Plane] = {}
+    size = layered.color.shape[:2]
     for layer in layered.layers(ALL, linear):
         color, alpha = layer.whole()
-        rows = np.ones(SIZE[::-1]) if alpha is None else alpha.astype(np.float64)
-        shown = np.zeros((*SIZE[::-1], 3)) if color is None else color.astype(np.float64)
+        rows = np.ones(size) if alpha is None else alpha.astype(np.float64)
+        shown = np.zeros((*size, 3)) if color is None else color.astype(np.float64)
         for values in (shown, rows):
             assert values.min() >= 0 and values.max() <= 1 + 1e-6, layer.name
         found[layer.name] = (shown * rows[..., None], rows)
@@ -63,8 +64,8 @@ def planes(layered: LayeredFrame, linear: bool) -> dict[str, Plane]:
 
 def over(stack: Sequence[Plane]) -> Plane:
     """Porter and Duff, from the bottom up."""
-    color, alpha = np.zeros((*SIZE[::-1], 3)), np.zeros(SIZE[::-1])
-    for top, cover in stack:
+    color, alpha = stack[0]
+    for top, cover in stack[1:]:
         color, alpha = top + (1 - cover)[..., None] * color, cover + (1 - cover) * alpha
     return color, alpha
 
@@ -181,16 +182,10 @@ def test_lines_that_are_taken_out_of_the_frame_are_in_no_layer(linear: bool) -> 
     preset = preset_of().model_copy(update={"finish": finish})
     frame = prepared(picture(drawn), preset)
     layered = layered_frame(painted(frame, flats((300, 240))), frame, key_of(truth, shape, preset), preset)
-    found = {layer.name: layer.whole() for layer in layered.layers(ALL, linear)}
-    line = found["line"][1]
-    assert line is not None and line[40:100, 146:154].max() == 0 and line[150:200, 146:154].max() == 1
-    stack = [(color * alpha[..., None], alpha) for color, alpha in (found["paper"], found["color"], found["line"])
-             if color is not None and alpha is not None]
-    color, alpha = found["paper"]
-    made = color * 1.0 if color is not None else np.zeros((240, 300, 3))
-    for top, cover in stack:
-        made = top + (1 - cover)[..., None] * made
-    assert np.abs(made - (light(layered.color) if linear else layered.color)).max() < 3e-5
+    found = planes(layered, linear)
+    assert found["line"][1][40:100, 146:154].max() == 0 and found["line"][1][150:200, 146:154].max() == 1
+    color, _ = recomposed(layered, linear)
+    assert np.abs(color - (light(layered.color.astype(np.float64)) if linear else layered.color)).max() < 3e-5
 
 
 def test_a_cut_out_frame_has_no_paper() -> None:
