@@ -5,9 +5,10 @@ every few seconds. What it needs for itself (a drawing, a journal, the manifest)
 name, `<what>.0.lease`: on every file system a name can be made only once, also where there are no locks. Who finds the
 name taken does something else, and looks again later.
 
-A process is taken for dead when its number has stood still for a minute while somebody looked; on its own machine at
-once, for the system knows what runs. No two clocks are ever compared. What a dead process had is taken by making the
-next name, `<what>.1.lease`: taking the old one away and making it anew are two steps, and two could do both at once.
+A process is taken for dead when its number has stood still for a minute while somebody looked; on its own machine as
+soon as it has ended, for the system knows what runs. No two clocks are ever compared. What a dead process had is taken
+by making the next name, `<what>.1.lease`: taking the old one away and making it anew are two steps, and two could do
+both at once.
 
 A process may be declared dead and wake up: it then writes the frames that it was at, as another does. Frames come out
 the same whoever colors them and are renamed into place whole, so that costs work and no picture.
@@ -255,7 +256,8 @@ class Leases:
         try:
             try:
                 os.link(source, path)
-            except FileNotFoundError:   # somebody took this process for dead
+            except FileNotFoundError:   # somebody took this process for dead, or the whole folder away
+                self._make_folder()
                 self._show(os.O_CREAT)
                 os.link(source, path)
             return True
@@ -333,10 +335,8 @@ class Leases:
         match = ALIVE.fullmatch(owner)
         if match is None and LEASE.fullmatch(owner):   # it was killed before it could write who it is
             self._watched.setdefault(owner, _Watched(b"", time.monotonic()))
-        elif match is None:
+        elif match is None or self._has_ended(match):
             return True
-        elif match["machine"] == self._machine != UNKNOWN_MACHINE:
-            return not _runs(int(match["pid"]), match["start"])
         else:
             try:
                 (self.folder / owner).stat()
@@ -346,6 +346,11 @@ class Leases:
                 return False
         watched = self._watched.get(owner)
         return from_silent and watched is not None and watched.silent >= self.times.silent_seconds
+
+    def _has_ended(self, sign: re.Match[str]) -> bool:
+        """Whether a process is certainly no more: it was one of this machine."""
+        is_here = sign["machine"] == self._machine != UNKNOWN_MACHINE
+        return is_here and not _runs(int(sign["pid"]), sign["start"])
 
     def _is_old(self, path: Path) -> bool:
         """Whether nobody works on a temporary file any more, by the clock that stamps both it and our sign of life."""

@@ -118,6 +118,14 @@ def test_a_process_elsewhere_is_dead_only_after_its_silence(tmp_path):
             assert not third.claim("drawing-a")
 
 
+def test_a_process_that_somebody_stopped_is_not_waited_for_for_ever(tmp_path):
+    """With Ctrl-Z, on this machine; what it had comes back to nobody when it goes on."""
+    with Leases(tmp_path, LeaseTimes(beat_seconds=1e6)) as other, Leases(tmp_path, QUICK) as mine:
+        other.claim("drawing-a")
+        assert not mine.claim("drawing-a")
+        wait_until(lambda: mine.claim("drawing-a"))
+
+
 def test_a_process_that_shows_signs_of_life_is_never_taken_for_dead(tmp_path):
     with elsewhere(tmp_path) as other, Leases(tmp_path, QUICK) as mine:
         other.claim("drawing-a")

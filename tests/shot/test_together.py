@@ -16,13 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from colorcli.errors import OutputError
 from colorcli.shot.journal import Journal, later_than
 from colorcli.shot.leases import FOLDER, LeaseTimes
 from colorcli.shot.manifest import Failure, FrameRecord, journal_paths, read_journal, read_manifest, read_records
 from colorcli.shot.verify import verify
 from tests.shot.studio import FakeColorizer, Outcome, as_painted, color, draw, draw_shot
 
-QUICK = LeaseTimes(beat_seconds=0.02, silent_seconds=0.3, poll_seconds=0.02)
+QUICK = LeaseTimes(beat_seconds=0.02, silent_seconds=30, poll_seconds=0.02)   # a busy machine is no dead one
+IMPATIENT = LeaseTimes(beat_seconds=0.02, silent_seconds=0.3, poll_seconds=0.02)
 ROOT = Path(__file__).parents[2]
 FRAMES = 14
 STEADY = as_painted(steady={"on": True, "reach": 1})
@@ -108,7 +110,7 @@ def test_frames_that_depend_on_others_come_out_the_same(walk, tmp_path, preset):
 
 
 def test_what_was_finished_between_the_look_and_the_claim_is_not_done_again(tmp_path):
-    """One has looked at the next frames, found them missing, and colors its first for so long that another does them."""
+    """One looks ahead, finds the next frames missing, and colors its first for so long that another does them."""
     walk = draw_shot(tmp_path / "walk", range(1, FRAMES + 1))
     others: list[Outcome] = []
 
@@ -196,8 +198,8 @@ def elsewhere(walk: Path) -> Elsewhere:
 
 def test_a_frame_of_a_process_that_died_elsewhere_is_waited_for_and_then_colored(walk, elsewhere):
     started = time.monotonic()
-    outcome = color(walk, lease_times=QUICK)
-    assert time.monotonic() - started >= QUICK.silent_seconds
+    outcome = color(walk, lease_times=IMPATIENT)
+    assert time.monotonic() - started >= IMPATIENT.silent_seconds
     assert outcome.colored == ["walk.0014"]
     assert outcome.listener.warnings == ["process 77 on node12 is coloring walk.0014: waiting for it"]
     assert outcome.pictures()["walk.0014.png"] == elsewhere.picture
@@ -265,6 +267,37 @@ def test_a_shot_that_is_up_to_date_takes_no_lease_of_a_frame(walk, monkeypatch):
     monkeypatch.setattr(os, "link", lambda source, path: (taken.append(Path(path).name), real(source, path)))
     assert color(walk).result.totals.skipped == FRAMES
     assert sorted(taken) == ["journal-frames.jsonl.0.lease", "manifest.0.lease"]
+
+
+def test_a_folder_of_leases_that_somebody_deletes_stops_nothing(walk):
+    out = walk.parent / "walk_color"
+
+    def delete(count: int) -> None:
+        if count == 2:
+            shutil.rmtree(out / FOLDER)
+
+    outcome = color(walk, colorizer=FakeColorizer(before_color=delete), lease_times=QUICK)
+    assert outcome.result.exit_code == 0
+    assert set(made(out).values()) == {1} and len(made(out)) == FRAMES
+    assert not list(out.glob(".*"))
+
+
+def test_an_out_that_goes_away_ends_the_run_in_order(walk):
+    out = walk.parent / "walk_color"
+
+    def delete(count: int) -> None:
+        if count == 2:
+            out.rename(walk.parent / "moved")
+
+    outcome = color(walk, colorizer=FakeColorizer(before_color=delete), lease_times=QUICK)
+    assert outcome.result.exit_code == OutputError.exit_code
+    assert outcome.result.error is not None and str(out) in outcome.result.error.message
+    assert not out.exists()
+    (walk.parent / "moved").rename(out)
+    again = color(walk, lease_times=IMPATIENT)   # the process that lost it still runs: this one
+    assert again.result.exit_code == 0
+    assert len(again.pictures()) == FRAMES
+    assert set(made(out).values()) == {1}
 
 
 def test_a_run_may_not_write_into_its_inputs_and_need_not(tmp_path):
