@@ -3,6 +3,7 @@
 import _thread
 import hashlib
 import logging
+import random
 import threading
 import time
 from dataclasses import replace
@@ -481,3 +482,50 @@ def test_neighbors_stay_together_where_they_are_asked_for_each_other(tmp_path: P
     asked = sum(one.balloted for one in studio.colorizers)
     assert studio.colored == 24
     assert asked < 2 * 24
+
+
+class StoppedAt(Listener):
+    """Somebody presses Ctrl-C when so many frames are done, 0: nobody does."""
+
+    def __init__(self, done: int) -> None:
+        super().__init__()
+        self.stop = done
+
+    def frame(self, record: FrameRecord, done: int, total: int) -> None:
+        super().frame(record, done, total)
+        if done == self.stop:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_lost_and_stopped_the_shot_comes_out_the_same_in_the_end(
+    walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Workers are lost at one of ten answers or orders, and every second run is stopped somewhere."""
+    chance = random.Random(seed)
+    monkeypatch.setattr("colorcli.farm.crew.MOST_LOSSES", 100)
+    monkeypatch.setattr("colorcli.farm.crew.MOST_ATTEMPTS", 100)
+    monkeypatch.setattr("colorcli.farm.crew.SECONDS_BETWEEN_LOOKS", 0.1)
+    preset, collect = chance.choice([ALONE, STEADY, WARM]), chance.random() < 0.5
+    plain = color(walk, preset=preset, out=tmp_path / "plain")
+
+    def heard(cluster: Threads, thread: Thread, answer: Answer) -> None:
+        if chance.random() < 0.1:
+            cluster.lose(thread)
+
+    def changed(place: str, order: Order) -> Order:
+        if isinstance(order, FrameOrder) and chance.random() < 0.1:
+            cluster.lose(next(thread for thread in reversed(cluster.threads) if thread.place == place))
+        return order
+
+    out = tmp_path / "crew"
+    for attempt in range(20):
+        stop = chance.choice([0, chance.randint(1, 6)]) if attempt < 4 else 0
+        cluster = Threads(chance.randint(1, 3), heard=heard, changed=changed)
+        outcome = color_on(cluster, walk, preset=preset, out=out, collect=collect, listener=StoppedAt(stop))
+        if outcome.result.exit_code == 0:
+            break
+        assert outcome.result.exit_code == 130
+    assert outcome.pictures() == plain.pictures()
+    assert fingerprints(out) == fingerprints(tmp_path / "plain")
+    assert not [path for path in out.rglob("*") if path.name.endswith((".tmp", ".part", ".lease", ".alive"))]
