@@ -45,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     shots = sorted(folder for folder in options.data.iterdir() if (folder / "line").is_dir())
     measured = {folder.name: of_shot(folder, options.colored, options.trials, options.seed) for folder in shots}
-    report({"what": "review", "trials": options.trials, **machine(), "shots": measured}, options.json)
+    report({"benchmark": "review", "trials": options.trials, **machine(), "shots": measured}, options.json)
 
 
 def of_shot(folder: Path, colored: Path | None, trials: int, seed: int) -> dict[str, Any]:
