@@ -154,13 +154,15 @@ def with_layers(layers: Sequence[str] | None, kinds: Sequence[str] | None) -> li
     for option, key, given, known in (
         ("--layers", "names", layers, get_args(LayerName)), ("--layers-as", "files", kinds, get_args(LayerFiles)),
     ):
-        names = [name.strip() for text in given or () for name in text.split(",")]
-        names = [one for name in names for one in (known if name == "all" and key == "names" else [name])]
+        words = [word.strip() for text in given or () for word in text.split(",")]
+        names = [one for word in words for one in (known if word == "all" and key == "names" else [word]) if one]
         for name in names:
             if name not in known:
                 near = get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-                raise UsageError(f"{option} {name or given} is not known", hint=hint)
+                raise UsageError(f"{option} {name} is not known", hint=hint)
+        if given and not names:
+            raise UsageError(f"{option} names nothing", hint=f"there are {', '.join(known)}")
         if names:
             short_cuts.append(f"layers.{key}=[{', '.join(dict.fromkeys(names))}]")
     return short_cuts

@@ -351,7 +351,10 @@ def test_layers_are_short_for_settings() -> None:
         "layers.names=[color, line, matte]", "layers.files=[exr, psd]"
     ]
     assert with_layers(["all"], None) == ["layers.names=[color, line, matte, flat, shade, paper]"]
+    assert with_layers(["color,"], []) == ["layers.names=[color]"]
     assert with_layers(None, None) == []
+    with pytest.raises(UsageError, match="names nothing"):
+        with_layers([" "], None)
 
 
 def test_a_layer_that_is_none_is_refused_with_the_nearest(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
