@@ -1,5 +1,6 @@
 """The submissions of docs/farm.md, each through the substitutions of its manager, and then run for real."""
 
+import json
 import os
 import re
 import shlex
@@ -16,7 +17,7 @@ import fileseq
 import pytest
 
 from colorcli import errors
-from colorcli.cli.main import EXIT_INTERRUPTED, EXIT_TERMINATED
+from colorcli.cli.main import EXIT_INTERRUPTED, EXIT_TERMINATED, main
 from colorcli.farm.exit_codes import EXIT_CODES
 from tests.farm.farmer import ROOT, environment, pictures
 from tests.shot.studio import draw, draw_key, draw_shot
@@ -275,6 +276,16 @@ def test_slurm_does_not_try_for_ever(show: Path, sbatch: Path) -> None:
 def test_the_page_lists_the_exit_codes_of_the_program() -> None:
     rows = re.findall(r"^\| (\d+) \| (.*?) \| (\w+) \|$", PAGE, re.MULTILINE)
     assert rows == [(str(one.code), one.means, one.again) for one in EXIT_CODES]
+
+
+def test_the_program_lists_them_for_scripts_and_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["farm", "codes", "--json"]) == 0
+    listed = {one["code"]: one["again"] for one in json.loads(capsys.readouterr().out)}
+    assert (listed[0], listed[4], listed[6], listed[143]) == ("done", "no", "elsewhere", "here")
+    assert main(["farm", "codes"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0].split() == ["code", "again", "means"]
+    assert [int(row.split()[0]) for row in rows[1:]] == sorted(listed)
 
 
 def test_every_way_to_fail_has_a_row() -> None:
