@@ -80,8 +80,9 @@ def write_psd(
 
     color, alpha: (H, W, 3) and (H, W), the finished picture, for programs that show no layers. deep: 16 bits a channel.
     notes: what the file says of itself, by name.
-    Raises OutputError; FrameError if the frame is larger than a PSD file may be.
+    Raises OutputError; FrameError if the frame is larger than a PSD file may be; MissingExtraError.
     """
+    require_psd_tools()
     from psd_tools.constants import ColorMode, Compression, Tag
     from psd_tools.psd import PSD
     from psd_tools.psd.header import FileHeader
