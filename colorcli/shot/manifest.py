@@ -101,12 +101,17 @@ class FrameRecord(Entry):
     error: Failure | None = None
     checks: dict[str, float | bool | str] = Field({}, description="what was measured on the frame")
     finished: str = Field("", description="UTC, ISO 8601")
-    chosen: bool = Field(False, description="a merge has found this one's picture in OUT, and not a newer record's")
+    chosen: str = Field("", description="time of a newer record, which a merge found not to be of the picture in OUT")
 
     @property
     def key(self) -> tuple[str, int | str]:
         """What tells one frame of a shot from another."""
         return (self.sequence, self.number) if self.number is not None else ("", self.frame)
+
+    @property
+    def counts_from(self) -> str:
+        """The time that it is compared by with other records of its frame."""
+        return max(self.finished, self.chosen)
 
 
 class FileEntry(Entry):
@@ -360,7 +365,7 @@ def record_order(record: FrameRecord) -> tuple[str, int, str, str]:
     The newest; of one time a picture that is there says more than one that is not. The rest only makes it certain.
     """
     rank = 3 if record.chosen else {"missing": 0, "failed": 1}.get(record.status, 2)
-    return record.finished, rank, record.output_sha256 or "", record.fingerprint or ""
+    return record.counts_from, rank, record.output_sha256 or "", record.fingerprint or ""
 
 
 def place_in_shot(record: FrameRecord) -> tuple[str, int, str]:

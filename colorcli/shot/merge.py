@@ -33,6 +33,7 @@ from colorcli.shot.manifest import (
     manifest_text,
     output_error,
     place_in_shot,
+    read_journal,
     read_lines,
     read_manifest,
     read_records,
@@ -82,8 +83,14 @@ class _Candidate:
 
     @property
     def order(self) -> tuple[bool, tuple[str, int, str, str], bytes]:
-        """The greatest counts."""
+        """The greatest counts in its folder."""
         return self.whole, record_order(self.record), self.text
+
+    @property
+    def own_order(self) -> tuple[bool, tuple[str, int, str, str], bytes]:
+        """The greatest counts among folders: what one merge has chosen in one of them does not make it newer."""
+        own = self.record.model_copy(update={"chosen": ""})
+        return self.whole, record_order(own), self.text if not self.record.chosen else record_line(own)
 
 
 @dataclass
@@ -113,11 +120,7 @@ def merge(out: Path, sources: Sequence[Path] = ()) -> Merged:
             for key in dict.fromkeys(key for frames in best.values() for key in frames)
         }
     copied = [name for one in chosen.values() if one.folder != out and one.whole for name in _copy(one, out)]
-    standing = sorted((_standing(one, seen[out].get(key, ())) for key, one in chosen.items()), key=_place)
-    # What somebody changed by hand and nobody recorded again stays to be found.
-    kept = [line.text for line in read_lines(out / MERGED_JOURNAL)
-            if line.record is not None and line.fault is not None and line.record.key not in chosen]
-    _write_if_changed(out / MERGED_JOURNAL, b"".join(text + b"\n" for text in (*(text for _, text in standing), *kept)))
+    _write_journal(out, chosen)
     manifest = _joined(out, manifests, read_records(out))
     if out not in manifests or manifest_text(manifests[out]) != manifest_text(manifest):
         manifest = _write_manifest(out, manifests)
@@ -225,7 +228,7 @@ def _best_of_folder(
 
 def _choose(several: Sequence[_Candidate], notes: _Notes) -> _Candidate:
     """The one that counts, of one frame in several folders, which all were looked at."""
-    best = max(several, key=lambda one: one.order)
+    best = max(several, key=lambda one: one.own_order)
     for one in several:
         if one.record.status not in THERE:
             continue
@@ -281,27 +284,44 @@ def _copy(one: _Candidate, out: Path) -> list[str]:
     return copied
 
 
-def _standing(one: _Candidate, others: Iterable[_Candidate]) -> tuple[FrameRecord, bytes]:
-    """The record and its line, such that it counts before all others of its frame that stay in OUT."""
-    newest = max((other.record for other in others), key=record_order, default=one.record)
-    if record_order(newest) <= record_order(one.record):
-        return one.record, one.text
-    record = one.record.model_copy(update={"finished": newest.finished, "chosen": True})
-    return record, record_line(record)
-
-
-def _place(entry: tuple[FrameRecord, bytes]) -> tuple[str, int, str]:
-    return place_in_shot(entry[0])
-
-
-def _write_if_changed(path: Path, content: bytes) -> None:
-    """Write a file, unless it says so already. Raises OutputError."""
+def _write_journal(out: Path, chosen: Mapping[RecordKey, _Candidate]) -> None:
+    """Write what counts into the merged journal, before what other journals of OUT say. Raises OutputError."""
+    staying: dict[RecordKey, list[FrameRecord]] = {}
+    for path in journal_paths(out):
+        for record in read_journal(path) if path.name != MERGED_JOURNAL else ():
+            staying.setdefault(record.key, []).append(record)
+    standing = sorted((_standing(one, staying.get(key, ())) for key, one in chosen.items()), key=_place)
+    # What somebody changed by hand and nobody recorded again stays to be found.
+    kept = [
+        line.text
+        for line in read_lines(out / MERGED_JOURNAL)
+        if line.record is not None and line.fault is not None and line.record.key not in chosen
+    ]
+    content = b"".join(text + b"\n" for text in (*(text for _, text in standing), *kept))
+    path = out / MERGED_JOURNAL
     try:
         same = path.is_file() and path.read_bytes() == content
     except OSError as error:
         raise output_error(path, error) from error
     if not same:
         write_atomically(path, content)
+
+
+def _standing(one: _Candidate, others: Iterable[FrameRecord]) -> tuple[FrameRecord, bytes]:
+    """The record and its line, such that it counts before the other records of its frame that stay in OUT."""
+    record, text = one.record, one.text
+    if record.chosen:
+        record = record.model_copy(update={"chosen": ""})
+        text = record_line(record)
+    newest = max(others, key=record_order, default=record)
+    if record_order(newest) <= record_order(record):
+        return record, text
+    record = record.model_copy(update={"chosen": newest.counts_from})
+    return record, record_line(record)
+
+
+def _place(entry: tuple[FrameRecord, bytes]) -> tuple[str, int, str]:
+    return place_in_shot(entry[0])
 
 
 def _write_manifest(out: Path, manifests: Mapping[Path, Manifest]) -> Manifest:
@@ -319,12 +339,12 @@ def _write_manifest(out: Path, manifests: Mapping[Path, Manifest]) -> Manifest:
 
 def _joined(out: Path, manifests: Mapping[Path, Manifest], records: Sequence[FrameRecord]) -> Manifest:
     """One manifest of several: what the newest says, with the runs and the settings of all."""
-    newest = max(manifests, key=lambda folder: (manifests[folder].updated, manifest_text(manifests[folder])))
+    newest = max(manifests, key=lambda folder: _newness(manifests[folder]))
     manifest = manifests[newest] if newest == out else _moved(manifests[newest], newest, out)
     used = {record.settings_sha256 for record in records}
     settings: dict[str, SettingsEntry] = {}
     runs: dict[tuple[str, str], RunEntry] = {}
-    for one in manifests.values():
+    for one in sorted(manifests.values(), key=_newness):
         mine = SettingsEntry(tool=one.tool, method=one.method, settings=one.settings, models=one.models)
         settings |= {**one.earlier_settings, **({one.settings_sha256: mine} if one.settings_sha256 else {})}
         runs |= {(run.started, run.journal): run for run in one.runs}
@@ -332,7 +352,7 @@ def _joined(out: Path, manifests: Mapping[Path, Manifest], records: Sequence[Fra
         update={
             "schema_name": SCHEMA_NAME,
             "created": min(one.created for one in manifests.values()),
-            "updated": max([manifest.updated, *(record.finished for record in records)]),
+            "updated": max([*(one.updated for one in manifests.values()), *(record.finished for record in records)]),
             "folder": out.resolve().name,
             "runs": tuple(runs[key] for key in sorted(runs)),
             "earlier_settings": {
@@ -343,6 +363,11 @@ def _joined(out: Path, manifests: Mapping[Path, Manifest], records: Sequence[Fra
             "totals": Totals.of(records, manifest.totals.seconds),
         }
     )
+
+
+def _newness(manifest: Manifest) -> tuple[str, str, str]:
+    """The greatest is the newest; a merged one is as new as the newest of its parts."""
+    return max((run.finished for run in manifest.runs), default=""), manifest.updated, manifest_text(manifest)
 
 
 def _moved(manifest: Manifest, folder: Path, out: Path) -> Manifest:

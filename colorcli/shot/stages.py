@@ -304,6 +304,7 @@ class ShotRun:
                 continue   # another user's
             # Who was only silent for a while may still add a line.
             if self._leases.claim(_journal_lease(name), from_silent=False):
+                self._leases.remember(_journal_lease(name))   # they shall read it also if it was written in a second
                 return name
         raise AssertionError("there is always one more number")
 
@@ -492,7 +493,7 @@ class ShotRun:
             return None
         # Records of the first version did not say all of what they are of.
         said = {**files.recorded, "output_stamp": there[1], **layers, "key_sha256": self._key.digest}
-        return known.model_copy(update={"status": "skipped", "chosen": False, **said, **self._depends(job)})
+        return known.model_copy(update={"status": "skipped", "chosen": "", **said, **self._depends(job)})
 
     def _fingerprint(self, job: FrameJob, pixels: str, masks: Sequence[str], file_format: str) -> str:
         return fingerprint(self.settings, self._key.digest, pixels, masks, file_format, *self._depends(job).values())
@@ -608,7 +609,7 @@ class ShotRun:
         in_use = {lease.removeprefix(JOURNAL_LEASE) for lease in self._leases.last_seen(JOURNAL_LEASE)}
         for record in self._journals.read(in_use, self._journal.path.name):
             known = self._known.get(record.key)
-            if known is not None and record.finished <= known.finished:
+            if known is not None and record.finished <= known.counts_from:
                 continue
             self._known[record.key] = record
             made = record.status in THERE and (record.status != "skipped" or not self.plan.request.overwrite)
@@ -1017,7 +1018,7 @@ class ShotRun:
         if known is not None and record.status in ("written", "held"):
             record = with_earlier_layers(self.plan.out, known, record)
         # The newest record counts, and it may be that of a machine whose clock is an hour ahead.
-        record = record.model_copy(update={"finished": later_than(known.finished if known else "")})
+        record = record.model_copy(update={"finished": later_than(known.counts_from if known else "")})
         self._journal.add(record)
         return record
 
