@@ -87,6 +87,8 @@ class Leases:
         self._text = f"{self.name} {_host()} {os.getpid()}"
         self._beats = 0
         self._held: dict[str, _Held] = {}
+        self._made: set[str] = set()     # names of leases, from just before they are made: a signal may come between
+        self._remembered: set[str] = set()
         self._watched: dict[str, _Watched] = {}
         self._last = _Listing()
         self._lock = threading.RLock()
@@ -133,12 +135,18 @@ class Leases:
         self._closing.set()
         if self._thread is not None:
             self._thread.join(2 * self.times.beat_seconds)   # a beat may hang in a file system that is away
-        for files in self._listing().leases.values():
-            for file in files.values():
-                if self._owner_of(file) == self.name:
-                    self._remove(file)
+        self._listing()
+        stay = {_lease(what, held.generation) for what, held in self._held.items() if what in self._remembered}
+        for file in self._made - (stay if self.are_shared else set()):
+            if self._owner_of(file) == self.name:
+                self._remove(file)
         self._held.clear()
         self._remove(self.name)
+        left = self._listing()
+        if not left.alive:   # the last one out
+            for file in [file for files in left.leases.values() for file in files.values()]:
+                if self._is_dead(self._owner_of(file)):
+                    self._remove(file)
         with contextlib.suppress(OSError):
             self.folder.rmdir()   # where others are, it is not empty
 
@@ -166,14 +174,17 @@ class Leases:
             if held.count:
                 return
             del self._held[what]
-            if held.generation > 0:   # it was taken from dead ones, whose names go with it
-                for generation, file in self._listing().leases.get(what, {}).items():
-                    if generation < held.generation and self._is_dead(self._owner_of(file)):
-                        self._remove(file)
             mine = _lease(what, held.generation)
             # It is another's if this process slept for so long that it was given up.
             if self._owner_of(mine) == self.name:
                 self._remove(mine)
+
+    def remember(self, what: str) -> None:
+        """Leave the name of something that this process has to those that still work when it ends.
+
+        So they see that it was there, however short that was. The last one takes the names away.
+        """
+        self._remembered.add(what)
 
     def taken(self, wanted: Iterable[str]) -> dict[str, str]:
         """Those of some things that other living processes have, and who that is, in words."""
@@ -187,7 +198,7 @@ class Leases:
         return found
 
     def last_seen(self, prefix: str) -> list[str]:
-        """What begins like this and was taken, by anybody, when this process last looked; nothing is read."""
+        """What begins like this and was taken or remembered when this process last looked; nothing is read."""
         return [what for what in self._last.leases if what.startswith(prefix)]
 
     @property
@@ -212,9 +223,12 @@ class Leases:
             if pid not in living and (pid in gone or self._is_old(path)):
                 with contextlib.suppress(OSError):
                     path.unlink()
-        for what, files in listing.leases.items():
+        # What is nobody's any more may be remembered, as long as others work.
+        alone = listing.alive - dead == {self.name}
+        for what, files in (listing.leases if dead or alone else {}).items():
             owners = {self._owner_of(file) for file in files.values()}
-            if all(self._is_dead(owner) for owner in owners) and self.claim(what):
+            theirs = owners <= dead or (alone and all(self._is_dead(owner) for owner in owners))
+            if theirs and self.claim(what):
                 self.release(what)
         for name in dead:
             self._remove(name)
@@ -235,6 +249,8 @@ class Leases:
         if generation > LAST_GENERATION or not self._link(_lease(what, generation)):
             return None
         if self._is_mine_alone(what, generation, from_silent):
+            for file in there.values():   # of the dead: who has the last name may take the others away
+                self._remove(file)
             return generation
         self._remove(_lease(what, generation))
         return None
@@ -253,6 +269,7 @@ class Leases:
     def _link(self, name: str) -> bool:
         """Give the sign of life one more name. False: that name is taken. Raises OutputError."""
         path, source = self.folder / name, self.folder / self.name
+        self._made.add(name)
         try:
             try:
                 os.link(source, path)
@@ -291,6 +308,7 @@ class Leases:
     def _remove(self, name: str) -> None:
         with contextlib.suppress(OSError):
             (self.folder / name).unlink()
+            self._made.discard(name)
 
     # --- life and death --------------------------------------------------------------------------------------------
 

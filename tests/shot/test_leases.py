@@ -84,6 +84,18 @@ def test_nothing_is_left_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_that_is_to_be_remembered_stays_until_the_last_one_is_out(tmp_path):
+    with Leases(tmp_path, QUICK) as mine:
+        for _ in range(2):
+            with Leases(tmp_path, QUICK) as short:
+                assert short.claim("journal-b") and short.claim("drawing-b")
+                short.remember("journal-b")
+        assert mine.claim("drawing-b")
+        assert mine.last_seen("journal-") == ["journal-b"]
+        assert mine.taken(["journal-b"]) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_who_has_something_is_told_in_words(mine, tmp_path):
     with Leases(tmp_path, QUICK) as other:
         other.claim("drawing-a")
