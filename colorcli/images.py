@@ -130,7 +130,9 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         container = CONTAINERS.get(path.suffix.lower()) or CONTAINERS.get("." + source.format_name(), "png")
     color, alpha = _split(pixels)
     if premultiplied and alpha is not None:
+        # More color than alpha is nothing that there is, but it can be written.
         color = _unmultiplied(color, alpha)
+        color = color if depth in ("half", "float") else np.clip(color, 0, 1)
     if container == "exr":
         color = encode_srgb(color)
     if depth in ("half", "float"):

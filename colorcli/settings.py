@@ -18,6 +18,7 @@ from colorcli.files import TooLargeError, read_plain
 MAX_FILE_BYTES = 256 * 1024
 MAX_VALUES = 10_000   # after aliases are expanded: "billion laughs" stops here
 MAX_DEPTH = 24
+LONGEST_QUOTE = 200   # characters of what was typed
 NOT_SETTINGS = ("extends", "description")   # keys of a file that say something about the file itself
 
 
@@ -255,7 +256,8 @@ def override_layer(cls: type[Group], overrides: Sequence[str]) -> tuple[Layer, l
     keys = {key.path: key for key in keys_of(cls)}
     for override in overrides:
         name, equals, text = override.partition("=")
-        name, where = name.strip(), f"--set {override}"
+        name, short = name.strip(), override[:LONGEST_QUOTE] + ("..." if len(override) > LONGEST_QUOTE else "")
+        where = f"--set {short}"
         if not equals or not name:
             raise PresetError(f"{where} is not of the form key=value", hint="for example --set sampling.steps=12")
         if name not in keys:

@@ -145,6 +145,19 @@ def test_what_is_no_number_in_an_exr_becomes_one_between_0_and_1(tmp_path, value
         assert picture.color[1, 1].max() == 0
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".tga"])
+def test_more_color_than_alpha_is_full_color(tmp_path, suffix):
+    spec = oiio.ImageSpec(2, 1, 4, "uint8")
+    spec.attribute("oiio:UnassociatedAlpha", 0)
+    output = oiio.ImageOutput.create(str(tmp_path / f"a{suffix}"))
+    pixels = np.array([[[200, 100, 0, 100], [50, 25, 0, 100]]], np.uint8)
+    assert output.open(str(tmp_path / f"a{suffix}"), spec) and output.write_image(pixels) and output.close()
+    color = read_picture(tmp_path / f"a{suffix}").color
+    assert color.max() <= 1
+    if suffix == ".tif":   # which keeps what was given to it
+        np.testing.assert_allclose(color[0], [[1, 1, 0], [0.5, 0.25, 0]], atol=0.01)
+
+
 # --- pipes, devices, and what is too long ------------------------------------------------------------------------
 
 
