@@ -19,6 +19,7 @@ WHAT, WHERE = "what is shown", "where it goes"
 LISTED = 5           # frames worth a look that are named on the terminal
 PATIENCE = 10.0      # seconds without a word
 MOST_THREADS = 4     # that look at frames: each holds some in memory
+LARGE_PAGE = 200_000_000   # bytes of pictures
 MOVIES = (".mp4", ".mov")
 
 
@@ -97,6 +98,8 @@ def review(
     ]
     title = reviewed[0].name if len(reviewed) == 1 else outs[0].resolve().name
     write_page(page, reviewed, album, rate=rate, title=f"{title}: review")
+    if album.total_bytes > LARGE_PAGE and not quiet:
+        console.warn(f"{page} is large, and opens slowly", f"--size {longest // 2}, or some of the shots: --shot NAME")
     written = [page]
     if movie is not None:
         from colorcli.review.movie import write_movie

@@ -120,10 +120,11 @@ def find_outs(folder: Path) -> list[Path]:
     """Find the folders that colorcli has written at or below a folder, by name. Raises ShotError if there is none."""
     if not folder.is_dir():
         raise ShotError(f"there is no folder {folder}", hint="give a folder that colorcli has written")
-    found = [
-        Path(where) for where, folders, files in os.walk(folder)
-        if not folders.sort() and MANIFEST_NAME in files
-    ]
+    found = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if MANIFEST_NAME in names:
+            found.append(Path(where))
     if not found:
         raise ShotError(f"{folder} holds no {MANIFEST_NAME}", hint="give a folder that colorcli has written")
     return found

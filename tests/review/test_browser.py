@@ -7,7 +7,7 @@ The page lets no other script run than its own, so the tests wait by what they s
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chro
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """A browser for all tests here."""
-    path = os.environ.get("COLORCLI_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    named = os.environ.get("COLORCLI_CHROMIUM")
+    path = named or next(filter(None, map(shutil.which, NAMES)), None)
     with playwright.sync_playwright() as driver:
         path = path or driver.chromium.executable_path
         if not Path(path).exists():
+            assert not named, f"COLORCLI_CHROMIUM is {named}, which is not there"
             pytest.skip("there is no Chromium here: apt-get install chromium-headless-shell, or COLORCLI_CHROMIUM=PATH")
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
@@ -237,7 +239,7 @@ def test_cards_curves_and_the_contact_sheet_lead_to_their_frames(open_page: Open
     assert screen.page.locator(".sheet li:visible").count() == 1
 
 
-def test_five_hundred_frames_play_at_their_rate_and_none_is_left_out(open_page: Open, large: Path) -> None:
+def test_five_hundred_frames_play_at_their_rate_and_none_before_its_time(open_page: Open, large: Path) -> None:
     screen = open_page(large)
     screen.painted(0)
     screen.page.evaluate(
@@ -246,6 +248,7 @@ def test_five_hundred_frames_play_at_their_rate_and_none_is_left_out(open_page: 
     )
     screen.page.fill("#rate", "20")
     screen.page.locator("h1").click()
+    begun = screen.page.evaluate("performance.now()")
     screen.press("Space")
     while screen.page.evaluate("seen.length") <= 30:
         screen.page.wait_for_timeout(50)
@@ -254,9 +257,9 @@ def test_five_hundred_frames_play_at_their_rate_and_none_is_left_out(open_page: 
     places = [place for _, place in seen]
     stopped = places[-1]
     assert places == sorted(places) and screen.page.get_attribute("#play", "aria-pressed") == "false"
-    spent = seen[-2][0] - seen[0][0]
-    # A busy machine leaves frames out, as a player has to; it never runs ahead of the rate.
-    assert (places[-2] - places[0]) / spent * 1000 <= 20 * 1.1
+    # A busy machine is late and leaves frames out, as a player has to; no machine runs ahead.
+    assert all(place <= (time - begun) / 1000 * 20 + 0.5 for time, place in seen[:-1])
+    assert places[-1] >= 30
     screen.page.wait_for_timeout(150)
     assert screen.page.get_attribute("#stage", "data-painted") == str(stopped)
     # What is on the screen is the frame that is named.
@@ -317,7 +320,7 @@ def test_light_and_dark_follow_the_system_until_somebody_chooses(open_page: Open
 
 def test_several_shots_are_chosen_from_one_list(open_page: Open, tmp_path: Path) -> None:
     one, album = made_up_shot(3)
-    other = one.__class__(**(one.__dict__ | {"name": "sc02", "frames": one.frames[:2]}))
+    other = replace(one, name="sc02", frames=one.frames[:2])
     write_page(tmp_path / "a.html", [one, other], album, rate=24, title="two")
     screen = open_page(tmp_path / "a.html")
     screen.painted(0)
@@ -325,6 +328,26 @@ def test_several_shots_are_chosen_from_one_list(open_page: Open, tmp_path: Path)
     assert not screen.page.locator("#shot-0").is_visible() and screen.page.locator("#shot-1 #viewer").is_visible()
     screen.press("End")
     screen.painted(1)
+
+
+def test_a_layer_takes_the_place_of_the_result(open_page: Open, tmp_path: Path) -> None:
+    shot, album = made_up_shot(2)
+    flat = made_up_shot(9)[0].frames[8].after   # of another gray than the result
+    assert flat is not None
+    album.add("layer", made_up_shot(9)[1][flat])
+    frames = (replace(shot.frames[0], layers={"flat": len(album) - 1}), shot.frames[1])
+    write_page(tmp_path / "a.html", [replace(shot, frames=frames)], album, rate=24, title="layers")
+    screen = open_page(tmp_path / "a.html")
+    screen.painted(0)
+    screen.press("3")
+    assert screen.pixel(0.5, 0.5) == (30, 30, 30)
+    screen.page.select_option("#layer", "flat")
+    screen.page.wait_for_timeout(200)
+    assert screen.pixel(0.5, 0.5) == (38, 38, 38)
+    screen.page.locator("h1").click()
+    screen.press("ArrowRight")
+    screen.painted(1)
+    assert screen.page.text_content("#slate") == "sc.0002 has no layer flat"
 
 
 def test_without_scripts_the_frames_and_the_numbers_are_there(open_page: Open, small: Path) -> None:

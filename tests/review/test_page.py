@@ -12,13 +12,15 @@ from PIL import Image
 
 from colorcli.errors import ShotError
 from colorcli.images import Picture, read_picture, write_picture
+from colorcli.prepare.palette_file import hex_color
+from colorcli.presets import FinishSettings, LayerSettings, Preset
 from colorcli.review.page import write_page
 from colorcli.review.pictures import Album, page_copy
 from colorcli.review.reviewed import find_outs, page_size, review_shot
 from colorcli.shot.journal import Journal
 from colorcli.shot.manifest import read_records
 from tests.review.studio import BLUE, GREEN, PNG8, RED, Page, boxes, colored_shot, made_up_shot, page_of
-from tests.shot.studio import as_painted, draw_shot
+from tests.shot.studio import as_painted, draw_key, draw_shot
 from tests.shot.studio import color as color_shot
 
 LEVELS = {RED: (204, 51, 51), GREEN: (51, 153, 51), BLUE: (51, 102, 204)}
@@ -189,6 +191,53 @@ def test_a_tree_of_shots_is_one_page(tmp_path: Path) -> None:
 def _below(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def test_layers_beside_the_frames_are_shown_if_asked_for(tmp_path: Path) -> None:
+    shot = draw_shot(tmp_path / "walk", (1, 2))
+    preset = as_painted(layers=LayerSettings(names=("matte", "flat")))
+    out = color_shot(shot, out=tmp_path / "out", preset=preset).plans[0].out
+    album = Album()
+    found = review_shot(out, album, with_layers=True)
+    assert [set(frame.layers) for frame in found.frames] == [{"matte", "flat"}] * 2
+    matte = found.frames[0].layers["matte"]
+    assert matte is not None
+    shown = np.asarray(Image.open(io.BytesIO(album[matte].data)).convert("RGB"))
+    assert (shown[:, :, 0] == read_picture(out / "layers" / "matte" / "walk.0001.png").color[:, :, 0] * 255).all()
+    assert review_shot(out, Album()).frames[0].layers == {}
+
+
+def test_a_palette_of_the_production_stands_beside_the_keys(tmp_path: Path) -> None:
+    shot = draw_shot(tmp_path / "walk", (1,))
+    (tmp_path / "show.gpl").write_text("GIMP Palette\n210 80 60 brick\n")   # the key's box is 204 77 51
+    preset = Preset(finish=FinishSettings(palette_file=str(tmp_path / "show.gpl")))
+    out = color_shot(shot, out=tmp_path / "out", preset=preset).plans[0].out
+    color = review_shot(out, Album()).palette[0]
+    assert hex_color(color.color) == "#d2503c" and color.in_key is not None
+    assert hex_color(color.in_key) == "#cc4d33"
+
+
+def test_the_same_shot_gives_the_same_page(out: Path, tmp_path: Path) -> None:
+    pages = [page_of(out, tmp_path / name)[0] for name in ("a.html", "b.html")]
+    assert pages[0] == pages[1]
+
+
+def test_a_mask_from_a_file_says_what_the_character_is(tmp_path: Path) -> None:
+    places = (8, 8, 30, 30), (54, 8, 34, 30)
+    drawing = boxes(*places)
+    write_picture(_below(tmp_path / "sc" / "sc.0001.png"), drawing, None, PNG8)
+    only_left = np.zeros((64, 96, 3), np.float32)
+    only_left[:, :48] = 1
+    write_picture(_below(tmp_path / "masks" / "sc.0001.png"), only_left, None, PNG8)
+    draw_key(tmp_path / "key.png")
+    masks = (tmp_path / "masks",)
+    out = color_shot(tmp_path / "sc", ref=tmp_path / "key.png", out=tmp_path / "out", masks=masks).plans[0].out
+    look = review_shot(out, Album()).frames[0].measured.look
+    assert look is not None
+    left = 26 * 26   # inside the lines of the left box; the paper beside it counts as well, the right box does not
+    right = 30 * 26
+    everything = 48 * 64 - (30 * 30 - left)
+    assert left <= look.character_px <= everything < everything + right
 
 
 def test_a_folder_that_nobody_colored_is_refused(tmp_path: Path) -> None:
