@@ -86,6 +86,7 @@ KEPT_REFERENCES = 4            # keys as the colorizer has read them, which lie 
 LARGE_FRAME = 4_000_000        # pixels; of such frames fewer wait in memory
 MOST_MISSING_RECORDS = 10_000  # --frames 1-1000000 of a shot with three frames is a slip, not a million records
 JOURNAL_LEASE = "journal-"
+LOOKS_IN_SILENCE = 4           # at frames in other hands, before it is told whose they are
 STRETCH = 8                    # frame numbers that one process takes together where frames depend on those around them
 SECONDS_TO_AGREE = 10.0        # that a process waits for another to write the manifest
 
@@ -218,6 +219,7 @@ class ShotRun:
         self._known: dict[RecordKey, FrameRecord] = {}
         self._earlier: dict[str, FrameRecord] = {}     # fingerprint -> a record of a picture in OUT
         self._fresh: set[RecordKey] = set()            # frames that another process finished during this run
+        self._looks_in_vain = 0
         self._told: set[str] = set()                            # who is waited for
         self._prepared_key: Future[PreparedKey] | None = None
         self._drawings: Drawings | None = None     # for frames that depend on others
@@ -634,8 +636,15 @@ class ShotRun:
     def _wait(self) -> None:
         """Wait for other processes: all that is left is in their hands."""
         self._look_aside()
-        if not self._aside:
+        if self._waiting_jobs:
+            self._looks_in_vain = 0
             return
+        self._looks_in_vain += 1
+        if self._looks_in_vain > LOOKS_IN_SILENCE:
+            self._tell_who_is_waited_for()
+        time.sleep(self._leases.times.poll_seconds)
+
+    def _tell_who_is_waited_for(self) -> None:
         taken = self._leases.taken({lease for aside in self._aside.values() for lease in aside.leases})
         hands: dict[str, list[str]] = {}
         for aside in self._aside.values():
@@ -644,7 +653,6 @@ class ShotRun:
         for who in sorted(hands.keys() - self._told):
             self._told.add(who)
             self.reporter.warning(f"{who} is coloring {_some_of(hands[who])}: waiting for it")
-        time.sleep(self._leases.times.poll_seconds)
 
     def _needed(self, job: FrameJob) -> list[FrameJob]:
         """The frames that one depends on."""
