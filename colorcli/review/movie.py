@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from colorcli.errors import ColorcliError, MissingExtraError
+from colorcli.errors import ColorcliError, MissingExtraError, ShotError
 from colorcli.images import over_paper, read_picture, whole_file
 from colorcli.review.reviewed import ReviewedFrame, ReviewedShot, drawing_of, result_of
 
@@ -39,12 +39,14 @@ def write_movie(path: Path, shots: Sequence[ReviewedShot], *, rate: float, side_
 
     rate: frames a second. A drawing on twos stands for two frames, as the page plays it. side_by_side: the drawings
     stand on the left. All has the size of the first frame; a frame that is not there is a gray card with its name.
-    Raises MissingExtraError without PyAV, OutputError if the file cannot be written.
+    Raises MissingExtraError without PyAV, ShotError without any frame, OutputError if the file cannot be written.
     """
     require_av()
     import av
 
     frames = [(shot, frame) for shot in shots for frame in shot.frames]
+    if not frames:
+        raise ShotError("there is no frame to make a movie of", hint="color the shot first")
     size = _size_of(frames, side_by_side)
     with whole_file(path) as temporary, av.open(str(temporary), "w", format=path.suffix[1:].lower()) as container:
         stream = KINDS[path.suffix.lower()](container, exact_rate(rate))

@@ -6,10 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
+from colorcli.errors import ShotError
+from colorcli.images import write_picture
 from colorcli.review.movie import write_movie
 from colorcli.review.pictures import Album
 from colorcli.review.reviewed import ReviewedShot, review_shot
-from tests.review.studio import BLUE, GREEN, RED, colored_shot
+from tests.review.studio import BLUE, GREEN, PNG8, RED, colored_shot
 
 av = pytest.importorskip("av", reason="movies need PyAV (extra review)")
 
@@ -78,10 +80,13 @@ def test_side_by_side_the_drawing_is_on_the_left(shot: ReviewedShot, tmp_path: P
     assert frame[30, 10].min() > 250 and np.abs(frame[30, 96 + 40] - levels(BLUE)).max() <= 2
 
 
-def test_frames_of_an_odd_size_get_a_line_more(shot: ReviewedShot, tmp_path: Path) -> None:
-    from colorcli.images import write_picture
-    from tests.review.studio import PNG8
+def test_a_movie_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ShotError, match="no frame"):
+        write_movie(tmp_path / "a.mp4", [], rate=24)
+    assert not (tmp_path / "a.mp4").exists()
 
+
+def test_frames_of_an_odd_size_get_a_line_more(shot: ReviewedShot, tmp_path: Path) -> None:
     fill = np.full((33, 51, 3), 0.5, np.float32)
     write_picture(shot.out / "sc.0001.png", fill, None, PNG8)
     write_movie(tmp_path / "a.mp4", [shot], rate=24)
