@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from colorcli.finish.finish import Fill, FrameParts, alpha_of, frame_parts, lay_together, regions_of
+from colorcli.finish.finish import Fill, FrameParts, alpha_of, canvas_pixel, frame_parts, lay_together, regions_of
 from colorcli.finish.lines import LineLayer
 from colorcli.finish.regions import soften_borders
 from colorcli.images import decode_srgb
@@ -27,13 +28,15 @@ from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.lineart import alpha_is_lines
 from colorcli.prepare.palette import is_shadow
-from colorcli.prepare.regions import Labels, nearest_labelled
+from colorcli.prepare.regions import PAPER_BELOW, Labels, nearest_labelled
 from colorcli.presets import LayerName, Preset
 
 Float = NDArray[np.float32]
 
 FROM_BELOW: tuple[LayerName, ...] = ("paper", "flat", "shade", "color", "line", "matte")
 LEAST = np.float32(1e-6)   # a cover or a share below this is none
+STROKES_ASIDE = 2.0        # how far from a line the model paints one, in pixels of its canvas
+STROKE_DARKER = 0.04       # what is darker than the sides by less is shading
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,9 @@ def _shares(layered: LayeredFrame) -> _Shares:
         paper = np.divide(mixed, behind[..., None], out=np.ones_like(mixed), where=behind[..., None] > LEAST)
     cut_out = parts.cut_out and alpha is not None
     share = inside + behind
+    under = np.clip(parts.fill.color, 0, 1)
+    if layered.preset.finish.fill == "model" and len(parts.cel.lines.where):
+        under = _without_strokes(under, layered.frame.lines.ink[place], canvas_pixel(layered.frame.canvas))
     # Under a line that lets nothing through lies what lies beside it.
     inside = np.ones_like(mask) if cut_out else np.divide(inside, share, out=mask.copy(), where=share > LEAST)
     return _Shares(
@@ -171,8 +177,8 @@ def _shares(layered: LayeredFrame) -> _Shares:
         cut_out=cut_out,
         mask=mask,
         matte=held * (cover + (1 - cover) * parts.character),
-        under=np.clip(parts.fill.color, 0, 1),
-        flat=lambda: np.clip(flat_colors(layered.parts, layered.frame, layered.preset), 0, 1),
+        under=under,
+        flat=lambda: np.clip(flat_colors(under, layered.parts, layered.frame, layered.preset), 0, 1),
         paper=paper,
         inside=inside,
         share=share,
@@ -208,8 +214,10 @@ class _Stack:
         """Color and alpha of the lines: what the finished pixel holds beyond what shines through from below."""
         shares = self.shares
         finished, below = shares.color[shares.place], shares.below
-        # Lighter than the paper it is drawn on: more of it than its ink says has to be there.
-        most = np.divide(1 - finished, 1 - below, out=np.ones_like(below), where=below < 1).min(axis=2, initial=1)
+        # Lighter than the paper it is drawn on, or over a stroke that the model painted: there is more of it than ink.
+        lighter = np.divide(1 - finished, 1 - below, out=np.ones_like(below), where=below < 1)
+        darker = np.divide(finished, below, out=np.ones_like(below), where=below > 0)
+        most = np.minimum(lighter, darker).min(axis=2, initial=1)
         through = self._numbers(np.clip(np.minimum(shares.share, most), 0, 1))
         total = self._total
         alpha = total * (1 - through)
@@ -281,17 +289,32 @@ def _cover(lines: LineLayer, like: Float) -> Float:
     return cover
 
 
-def flat_colors(parts: FrameParts, frame: PreparedFrame, preset: Preset) -> Float:
+def _without_strokes(painted: Float, ink: Float, reach_px: float) -> Float:
+    """Take the strokes that the model painted where lines are out of its picture (h, w, 3): the sides run on there.
+
+    reach_px: how far a stroke may lie beside its line, in pixels.
+    """
+    size = 2 * max(1, round(STROKES_ASIDE * reach_px)) + 1
+    clean = cv2.dilate(ink, np.ones((size, size), np.uint8)) <= PAPER_BELOW
+    if not clean.any():
+        return painted
+    sides = painted.reshape(-1, 3)[nearest_labelled(clean.astype(np.int32))]
+    stroke = (sides - painted).max(axis=2) > STROKE_DARKER
+    return np.where(stroke[..., None], sides, painted)
+
+
+def flat_colors(color: Float, parts: FrameParts, frame: PreparedFrame, preset: Preset) -> Float:
     """Give the lightest color of the surface that each pixel is of, (h, w, 3), in the box of the frame.
 
-    No channel of it is below that of the color there, so that shade only darkens. A closed region is a surface; what is
+    color: (h, w, 3) what lies under the lines.
+    No channel of the result is below that of `color`, so that shade only darkens. A closed region is a surface; what is
     painted in a color that is a shadow in the key has the lit color, and a region of several flat colors the lightest,
     unless they are too unlike to be tones of one.
     """
     fill = parts.fill
     if fill.colors is None or fill.labels is None:
         labels = fill.labels if fill.labels is not None else _nearest_regions(parts, frame, preset)
-        return np.take(_lightest(np.clip(fill.color, 0, 1), labels), labels, axis=0)
+        return np.take(_lightest(color, labels), labels, axis=0)
     flat = np.take(_surfaces(fill, fill.colors, fill.labels), fill.labels, axis=0)
     return flat if fill.whole is None else soften_borders(flat, fill.labels, fill.whole)
 

@@ -157,6 +157,24 @@ def test_color_has_no_line_and_no_dark_rim_in_it() -> None:
     assert nearest.max() < 0.05
 
 
+@pytest.mark.parametrize("linear", [False, True], ids=["encoded", "linear"])
+def test_lines_that_the_model_painted_too_are_in_the_lines_and_not_in_the_color(linear: bool) -> None:
+    preset = preset_of(fill="model")
+    drawn, truth, shape = face((300, 240))
+    frame = prepared(picture(drawn), preset)
+    painted_lines = painted(frame, truth)   # with its lines, blurred, as a model does
+    layered = layered_frame(painted_lines, frame, key_of(truth, shape, preset), preset)
+    made, _ = recomposed(layered, linear)
+    assert np.abs(made - (light(layered.color.astype(np.float64)) if linear else layered.color)).max() < 3e-5
+    made, _ = recomposed(layered, linear, shaded=True)
+    assert np.abs(made - (light(layered.color.astype(np.float64)) if linear else layered.color)).max() < 3e-5
+    (layer,) = layered.layers(["color"], linear=False)
+    color = layer.whole()[0]
+    assert color is not None
+    green = color[60, 146:170]   # across the upright line, from red to green
+    assert np.minimum(np.abs(green - RED).max(axis=1), np.abs(green - COLORS[1]).max(axis=1)).max() < 0.1
+
+
 def test_the_matte_is_the_alpha_that_a_cut_out_frame_has() -> None:
     for rule, kind in (("white", "paper"), ("keep", "cel"), ("model", "paper"), ("white", "lines")):
         matte = planes(finished(preset_of(rule), kind), linear=False)["matte"][1]
