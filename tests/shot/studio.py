@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.errors import FrameError
-from colorcli.images import PixelFormat, write_picture
+from colorcli.images import PixelFormat, read_picture, write_picture
 from colorcli.model.weights import write_list
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
@@ -195,6 +195,10 @@ class Outcome:
         out = self.plans[0].out
         pictures = [path for path in sorted(out.iterdir()) if path.suffix in (".png", ".tga", ".exr")]
         return {path.name: path.read_bytes() for path in pictures}
+
+    def pixels(self) -> dict[str, bytes]:
+        """File name -> pixels of every picture in OUT, without what its file says of how it was made."""
+        return {name: read_picture(self.plans[0].out / name).color.tobytes() for name in self.pictures()}
 
 
 def color(

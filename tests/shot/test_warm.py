@@ -33,7 +33,7 @@ def walk(tmp_path: Path) -> Path:
 @pytest.fixture
 def whole(walk: Path) -> dict[str, bytes]:
     """What the shot looks like when it is colored in one go."""
-    return color(walk, preset=WARM, out=walk.parent / "whole").pictures()
+    return color(walk, preset=WARM, out=walk.parent / "whole").pixels()
 
 
 def fingerprints(outcome: Outcome) -> dict[str, str | None]:
@@ -45,7 +45,7 @@ def numbers(outcome: Outcome) -> list[int]:
 
 
 def test_a_frame_shows_what_went_before_and_begins_anew_every_fourth_number(walk, whole):
-    cold = color(walk, preset=COLD, out=walk.parent / "cold").pictures()
+    cold = color(walk, preset=COLD, out=walk.parent / "cold").pixels()
     begins_anew = [name for name in whole if whole[name] == cold[name]]
     assert begins_anew == ["walk.0001.png", "walk.0004.png", "walk.0008.png"]
 
@@ -66,7 +66,7 @@ def test_any_chunks_give_the_same_pictures_and_fingerprints(walk, whole, count):
     parts = walk.parent / "parts"
     for index in reversed(range(1, count + 1)):
         part = color(walk, preset=WARM, out=parts, chunk=f"{index}/{count}")
-    assert part.pictures() == whole
+    assert part.pixels() == whole
     assert fingerprints(part) == {
         record.frame: record.fingerprint for record in read_records(walk.parent / "whole")
     }
@@ -74,14 +74,14 @@ def test_any_chunks_give_the_same_pictures_and_fingerprints(walk, whole, count):
 
 def test_a_frame_alone_is_made_by_way_of_those_before_it_which_are_not_written(walk, whole):
     alone = color(walk, preset=WARM, frames="7")
-    assert alone.pictures() == {"walk.0007.png": whole["walk.0007.png"]}
+    assert alone.pixels() == {"walk.0007.png": whole["walk.0007.png"]}
     assert alone.colorizer.colored == 4  # 4, 5, 6 and 7
 
 
 def test_a_frame_that_begins_anew_needs_no_other(walk, whole):
     alone = color(walk, preset=WARM, frames="8")
     assert alone.colorizer.colored == 1
-    assert alone.pictures() == {"walk.0008.png": whole["walk.0008.png"]}
+    assert alone.pixels() == {"walk.0008.png": whole["walk.0008.png"]}
 
 
 def test_deleted_pictures_come_back_as_they_were(walk, whole):
@@ -90,7 +90,7 @@ def test_deleted_pictures_come_back_as_they_were(walk, whole):
         (out / f"walk.{number:04d}.png").unlink()
     again = color(walk, preset=WARM, out=out)
     assert numbers(again) == [2, 3, 6, 10]
-    assert again.pictures() == whole
+    assert again.pixels() == whole
     assert color(walk, preset=WARM, out=out).loads == 0
 
 
@@ -99,22 +99,22 @@ def test_a_changed_drawing_changes_those_that_begin_from_it_and_no_others(walk, 
     again = color(walk, preset=WARM, out=walk.parent / "whole")
     assert numbers(again) == [5, 6, 7]
     alone = color(walk, preset=WARM, out=walk.parent / "alone", frames="7")
-    assert alone.pictures()["walk.0007.png"] == again.pictures()["walk.0007.png"] != whole["walk.0007.png"]
+    assert alone.pixels()["walk.0007.png"] == again.pixels()["walk.0007.png"] != whole["walk.0007.png"]
 
 
 def test_a_hold_is_one_drawing_also_where_a_new_stretch_begins(walk):
     for number in (3, 4, 5):
         shutil.copy(walk / "walk.0002.png", walk / f"walk.{number:04d}.png")
     outcome = color(walk, preset=WARM, out=walk.parent / "whole")
-    pictures = outcome.pictures()
+    pictures = outcome.pixels()
     assert len({pictures[f"walk.{number:04d}.png"] for number in (2, 3, 4, 5)}) == 1
     assert outcome.colorizer.colored == 7
     # 6 is the first drawing of the new stretch, so it begins anew.
-    cold = color(walk, preset=COLD, out=walk.parent / "cold").pictures()
+    cold = color(walk, preset=COLD, out=walk.parent / "cold").pixels()
     assert pictures["walk.0006.png"] == cold["walk.0006.png"]
     for number in (4, 7):
         alone = color(walk, preset=WARM, out=walk.parent / f"alone{number}", frames=str(number))
-        assert alone.pictures()[f"walk.{number:04d}.png"] == pictures[f"walk.{number:04d}.png"]
+        assert alone.pixels()[f"walk.{number:04d}.png"] == pictures[f"walk.{number:04d}.png"]
 
 
 def test_a_walk_cycle_that_comes_back_is_the_same_only_if_what_went_before_is(walk):
@@ -131,15 +131,15 @@ def test_a_walk_cycle_that_comes_back_is_the_same_only_if_what_went_before_is(wa
 def test_after_a_gap_a_frame_begins_anew(walk):
     (walk / "walk.0006.png").unlink()
     outcome = color(walk, preset=WARM, out=walk.parent / "whole")
-    cold = color(walk, preset=COLD, out=walk.parent / "cold").pictures()
-    assert outcome.pictures()["walk.0007.png"] == cold["walk.0007.png"]
+    cold = color(walk, preset=COLD, out=walk.parent / "cold").pixels()
+    assert outcome.pixels()["walk.0007.png"] == cold["walk.0007.png"]
 
 
 def test_a_shot_numbered_on_twos_has_no_gaps(tmp_path):
     walk = draw_shot(tmp_path / "walk", range(4, 20, 2))
     outcome = color(walk, preset=WARM.model_copy(update={"warm_start": WarmStartSettings(on=True, every=8)}))
-    cold = color(walk, preset=COLD, out=tmp_path / "cold").pictures()
-    made = outcome.pictures()
+    cold = color(walk, preset=COLD, out=tmp_path / "cold").pixels()
+    made = outcome.pixels()
     assert [name for name in made if made[name] == cold[name]] == ["walk.0004.png", "walk.0008.png", "walk.0016.png"]
 
 
@@ -154,10 +154,10 @@ def test_after_a_frame_that_cannot_be_read_or_is_of_another_size_it_begins_anew(
         draw(walk.parent / "masks" / "walk.0005.png", 5, (48, 32))
         asked = {"masks": (walk.parent / "masks",)}
     outcome = color(walk, preset=WARM, out=walk.parent / "whole", **asked)
-    cold = color(walk, preset=COLD, out=walk.parent / "cold", **asked).pictures()
-    assert outcome.pictures()["walk.0006.png"] == cold["walk.0006.png"]
+    cold = color(walk, preset=COLD, out=walk.parent / "cold", **asked).pixels()
+    assert outcome.pixels()["walk.0006.png"] == cold["walk.0006.png"]
     alone = color(walk, preset=WARM, out=walk.parent / "alone", frames="7", **asked)
-    assert alone.pictures()["walk.0007.png"] == outcome.pictures()["walk.0007.png"]
+    assert alone.pixels()["walk.0007.png"] == outcome.pixels()["walk.0007.png"]
     assert alone.colorizer.colored == 2
     again = color(walk, preset=WARM, out=walk.parent / "whole", **asked)
     assert again.colorizer.colored == 0
@@ -167,11 +167,11 @@ def test_after_a_frame_that_failed_once_the_next_is_made_again_when_it_did_not(w
     out = walk.parent / "out"
     first = color(walk, preset=WARM, out=out, colorizer=FakeColorizer(before_color=cannot_color(4)))
     assert first.result.exit_code == 7
-    cold = color(walk, preset=COLD, out=walk.parent / "cold").pictures()
-    assert first.pictures()["walk.0006.png"] == cold["walk.0006.png"] != whole["walk.0006.png"]
+    cold = color(walk, preset=COLD, out=walk.parent / "cold").pixels()
+    assert first.pixels()["walk.0006.png"] == cold["walk.0006.png"] != whole["walk.0006.png"]
     again = color(walk, preset=WARM, out=out)
     assert numbers(again) == [5, 6, 7]
-    assert again.pictures() == whole
+    assert again.pixels() == whole
 
 
 def test_a_hold_of_a_frame_that_failed_fails_and_those_behind_begin_anew(walk):
@@ -179,8 +179,8 @@ def test_a_hold_of_a_frame_that_failed_fails_and_those_behind_begin_anew(walk):
     outcome = color(walk, preset=WARM, colorizer=FakeColorizer(before_color=cannot_color(4)))
     status = outcome.listener.status()
     assert (status["walk.0005"], status["walk.0006"], status["walk.0007"]) == ("failed", "failed", "written")
-    cold = color(walk, preset=COLD, out=walk.parent / "cold").pictures()
-    assert outcome.pictures()["walk.0007.png"] == cold["walk.0007.png"]
+    cold = color(walk, preset=COLD, out=walk.parent / "cold").pixels()
+    assert outcome.pixels()["walk.0007.png"] == cold["walk.0007.png"]
 
 
 def test_held_frames_behind_one_that_began_anew_after_a_failure_are_made_again_too(walk, whole):
@@ -188,13 +188,13 @@ def test_held_frames_behind_one_that_began_anew_after_a_failure_are_made_again_t
     out = walk.parent / "out"
     color(walk, preset=WARM, out=out, colorizer=FakeColorizer(before_color=cannot_color(4)))
     again = color(walk, preset=WARM, out=out)
-    assert again.pictures()["walk.0006.png"] == again.pictures()["walk.0007.png"] == whole["walk.0006.png"]
+    assert again.pixels()["walk.0006.png"] == again.pixels()["walk.0007.png"] == whole["walk.0006.png"]
 
 
 def test_frames_come_in_single_file_and_who_asked_for_a_batch_is_told(walk, whole):
     out = walk.parent / "batch"
     outcome = color(walk, preset=WARM, out=out, at_once=4)
-    assert outcome.pictures() == whole
+    assert outcome.pixels() == whole
     assert outcome.listener.warnings == ["frames that begin from each other are colored one at a time, not 4 together"]
     assert not color(walk, preset=WARM, out=out).listener.warnings
 
@@ -203,8 +203,8 @@ def test_pictures_without_a_number_begin_from_noise(tmp_path):
     for number, name in enumerate(("anna", "bert"), 1):
         draw(tmp_path / "heads" / f"{name}.png", number)
     draw_shot(tmp_path / "walk", [1])
-    warm = color(tmp_path / "heads", preset=WARM, out=tmp_path / "warm").pictures()
-    assert warm == color(tmp_path / "heads", preset=COLD, out=tmp_path / "cold").pictures()
+    warm = color(tmp_path / "heads", preset=WARM, out=tmp_path / "warm").pixels()
+    assert warm == color(tmp_path / "heads", preset=COLD, out=tmp_path / "cold").pixels()
 
 
 def test_an_evaluation_colors_as_the_shot_is_colored(walk, whole):
@@ -213,7 +213,7 @@ def test_an_evaluation_colors_as_the_shot_is_colored(walk, whole):
     shutil.copy(walk.parent / "key.png", walk.parent / "known" / "key.png")
     made = walk.parent / "made"
     evaluate_shots(walk.parent / "known", WARM, colorizer=FakeColorizer(), variant=VARIANTS["mini"], out=made)
-    pictures = {path.name: path.read_bytes() for path in (made / "known--known").iterdir()}
+    pictures = {path.name: read_picture(path).color.tobytes() for path in (made / "known--known").iterdir()}
     assert pictures == whole
 
 
@@ -224,7 +224,7 @@ def test_a_frame_to_begin_from_that_does_not_fit_ends_the_run_and_colors_nothing
 
     outcome = color(walk, preset=WARM, frames="7", colorizer=FakeColorizer(before_color=full))
     assert outcome.result.exit_code == DeviceError.exit_code
-    assert not outcome.pictures()
+    assert not outcome.pixels()
 
 
 def test_a_hold_of_a_thousand_frames_is_walked_back_once_and_not_for_each_of_them():
