@@ -159,6 +159,8 @@ def _shot_for_page(shot: ReviewedShot) -> Mapping[str, Any]:
         "missing": missing,
         "expected": len(shot.frames) - missing,
         "curves": curves,
+        "flicker": _mean([change.flicker for frame in shot.frames if (change := frame.change) is not None]),
+        "repainted": _mean([100 * change.jumped for frame in shot.frames if (change := frame.change) is not None]),
         "first": [(place, shot.frames[place]) for place in shot.first],
         "failures": [(place, frame) for place, frame in enumerate(shot.frames) if frame.record.status == "failed"],
         "settings": list(_flattened(shot.manifest.settings)),
@@ -257,6 +259,10 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _pictures(album: Album) -> Iterator[tuple[int, str]]:
     for number in range(len(album)):
         yield number, base64.b64encode(album[number].data).decode()
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _percent(share: float) -> str:

@@ -328,6 +328,8 @@ def test_several_shots_are_chosen_from_one_list(open_page: Open, tmp_path: Path)
     assert not screen.page.locator("#shot-0").is_visible() and screen.page.locator("#shot-1 #viewer").is_visible()
     screen.press("End")
     screen.painted(1)
+    screen.page.locator("[data-shot='0']").click()
+    assert screen.page.locator("#shot-0 #viewer").is_visible() and screen.page.input_value("#shot-select") == "0"
 
 
 def test_a_layer_takes_the_place_of_the_result(open_page: Open, tmp_path: Path) -> None:

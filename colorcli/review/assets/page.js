@@ -197,6 +197,11 @@
     data.shots.forEach((_, other) => { by("shot-" + other).hidden = other !== index; });
     section().querySelector(".viewer-place").append(viewer);
     if (by("shot-select")) by("shot-select").value = String(index);
+    for (const button of document.querySelectorAll("[data-shot]")) {
+      const here = Number(button.dataset.shot) === index;
+      button.closest("tr").classList.toggle("now", here);
+      if (here) button.setAttribute("aria-current", "true"); else button.removeAttribute("aria-current");
+    }
     viewer.hidden = !frames().length;
     for (const image of section().querySelectorAll("img[data-picture]")) {
       if (!image.src) image.src = URL.createObjectURL(blobOf(image.dataset.picture));
@@ -438,6 +443,8 @@
       }
       return;
     }
+    const other = event.target.closest("[data-shot]");
+    if (other) enter(Number(other.dataset.shot));
     const plot = event.target.closest(".plot svg");
     if (plot) {
       const box = plot.getBoundingClientRect();
