@@ -77,8 +77,8 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> Census:
     """All pictures that the shot's stages read."""
     census, read = Census(), stages.read_picture
 
-    def counted(path: Path) -> Picture:
-        picture = read(path)
+    def counted(path: Path, *limits: int) -> Picture:
+        picture = read(path, *limits)
         census.count(picture.color)
         return picture
 
