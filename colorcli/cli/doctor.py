@@ -26,6 +26,8 @@ MEMORY_FOR_MINI = 1.0 * GIB  # measured at the peak of a run: 0.7 GiB with small
 OPTIONAL = {
     "xformers": "faster attention on NVIDIA cards (pip install xformers)",
     "onnxruntime": "masks and lines by networks of your own (pip install 'colorcli[onnx]')",
+    "av": "movies of a shot, review --movie (pip install 'colorcli[review]')",
+    "opentimelineio": "timelines for an edit, review --otio (pip install 'colorcli[review]')",
     "psd_tools": "layered PSD files, --layers-as psd (pip install 'colorcli[psd]')",
     "openvino": "a faster mini on the cpu, --engine openvino (pip install 'colorcli[openvino]')",
     "ray": "several GPUs or machines, --on ray (pip install 'colorcli[ray]')",

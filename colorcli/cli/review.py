@@ -144,6 +144,8 @@ def find_named(outs: Sequence[Path], shots: Sequence[str]) -> list[tuple[Path, s
     for out in outs:
         for folder in find_outs(out):
             path = folder.relative_to(out).as_posix()
+            if len(outs) > 1:
+                path = out.resolve().name if path == "." else f"{out.resolve().name}/{path}"
             found.append((folder, None if path == "." else path))
     there = [name or folder.resolve().name for folder, name in found]
     for shot in shots:

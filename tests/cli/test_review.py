@@ -62,6 +62,14 @@ def test_shots_of_a_tree_are_chosen_by_name(
     assert "there are sc01/a, sc01/b" in capsys.readouterr().err
 
 
+def test_several_folders_are_one_page_and_keep_their_names(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = colored_shot(tmp_path / "b", [RED]).rename(tmp_path / "other")
+    assert main(["review", str(out), str(other), "-o", str(tmp_path / "a.html"), "--json"]) == 0
+    assert [shot["shot"] for shot in json.loads(capsys.readouterr().out)["shots"]] == ["out", "other"]
+
+
 def _below(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
