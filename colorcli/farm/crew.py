@@ -629,8 +629,7 @@ class ClusterCrew:
         lost = f"; {len(had)} of its frames go to others" if had else ""
         self._tell(f"a worker on {seat.name} was lost ({reason}){lost}")
         self._notes.append(f"a worker on {seat.name} was lost")
-        if seat.ready is not None:
-            self._lost.append((seat.ready.pid, frozenset(task.job.output.stem for task in had)))
+        self._remember(seat)
         for task in had:
             task.attempts += 1
             if task.attempts >= MOST_ATTEMPTS:
@@ -641,6 +640,12 @@ class ClusterCrew:
             else:
                 self._again(task)
         self._require_some()
+
+    def _remember(self, seat: _Seat) -> None:
+        """Keep in mind what a worker that was lost or killed may have left half written."""
+        if seat.ready is not None:
+            stems = frozenset(task.job.output.stem for task in seat.tasks.values())
+            self._lost.append((seat.ready.pid, stems))
 
     def _dismiss(self, seat: _Seat, error: ColorcliError) -> None:
         """A worker cannot go on; the others do."""
@@ -681,6 +686,7 @@ class ClusterCrew:
         self._stop_ends = self._stop_ends or time.monotonic() + SECONDS_TO_STOP
         if time.monotonic() > self._stop_ends:
             for seat in [seat for seat in self._seats if seat.tasks]:
+                self._remember(seat)
                 self._drop(seat)   # what it still does is lost, and so is what it could do next: it is behind
                 self._unseat(seat)
                 self._cluster.end(seat.worker)

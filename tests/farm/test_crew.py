@@ -457,6 +457,25 @@ def test_ctrl_c_while_nothing_is_connected_ends_at_once(walk: Path) -> None:
     assert time.monotonic() - started < 8
 
 
+def test_a_worker_that_does_not_come_to_an_end_is_killed_when_the_run_is_stopped(
+    walk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("colorcli.farm.crew.SECONDS_TO_STOP", 0.5)
+    awake = threading.Event()
+
+    def slow(count: int) -> None:
+        if count == 3:
+            awake.wait(30)
+
+    started = time.monotonic()
+    studio = Studio(make=lambda: FakeColorizer(before_color=slow))
+    outcome = color_on(Threads(1), walk, preset=ALONE, studio=studio, listener=StoppedAt(3))
+    awake.set()
+    assert outcome.result.exit_code == 130
+    assert time.monotonic() - started < 15
+    assert sum(record.status == "written" for record in read_records(walk.with_name("walk_color"))) == 3
+
+
 def test_a_cluster_that_is_not_there_ends_the_run_with_its_words(walk: Path) -> None:
     outcome = color_on(Threads(2, error=DeviceError("there is no cluster", hint="start one")), walk)
     assert outcome.result.exit_code == 6
