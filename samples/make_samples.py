@@ -1,6 +1,8 @@
-"""Draws the sample shot again: a walk of a generated character, and its key in another pose.
+"""Draws a sample shot: a walk of a generated character, and its key in another pose.
 
     python samples/make_samples.py
+
+It draws with the generator of today; the pictures that lie here are by an earlier one, and tests know their colors.
 """
 
 import math
@@ -61,7 +63,8 @@ def draw_pose(character: Character, pose: Pose, yaw: float) -> Drawing:
     """Draw a character on white; the figure has one size and place in all pictures."""
     width, height = SIZE
     rng = np.random.default_rng((character.seed, 9))  # the same hand draws every frame
-    sketch = Sketch(character, place_figure(character.build, pose, yaw), rng)
+    face = np.random.default_rng((character.seed, 10))
+    sketch = Sketch(character, place_figure(character.build, pose, yaw), rng, face)
     scale = 0.86 * height
     to_picture = (scale, width / 2, height * 0.95)
     layers = raster.new_layers(width, height)
