@@ -71,7 +71,7 @@ def draw_pose(character: Character, pose: Pose, yaw: float) -> Drawing:
     raster.draw_shapes(layers, compose(sketch), to_picture, character.pen, character.shading, rng)
     white = np.full((height * raster.SCALE, width * raster.SCALE, 3), 255, np.uint8)
     no_ink = np.zeros((height * raster.SCALE, width * raster.SCALE), np.uint8)
-    pictures = raster.develop(layers, white, no_ink, character.shading)
+    pictures = raster.develop(layers, white, no_ink, character.shading, character.pen)
     mask = np.where(pictures.parts > 0, np.uint8(255), np.uint8(0))
     tags = np.zeros(0, np.float32)
     return Drawing(pictures.color, pictures.flat, pictures.line, mask, pictures.parts, pictures.regions, tags)
