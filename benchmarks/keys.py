@@ -86,7 +86,12 @@ class Painter:
 
         sums = {name: pooled(scores) for name, scores in self.scores.items()}
         return [
-            {"keys": name, "regions": one.regions, "right": round(one.accuracy, 3), "by area": round(one.area_accuracy, 3)}
+            {
+                "keys": name,
+                "regions": one.regions,
+                "right": round(one.accuracy, 3),
+                "by area": round(one.area_accuracy, 3),
+            }
             for name, one in sums.items()
         ]
 

@@ -8,7 +8,9 @@ from typer.core import TyperGroup
 # The command behind the bare form. A name that nobody types, so that every folder name stays free for shots.
 COLOR = "<color>"
 # Typer lists groups of commands behind plain ones; people read them in the order of the work.
-ORDER = ("prepare", "review", "presets", "models", "manifest", "farm", "doctor", "bench", "dataset", "train", "evaluate")
+ORDER = (
+    "prepare", "review", "presets", "models", "manifest", "farm", "doctor", "bench", "dataset", "train", "evaluate",
+)  # fmt: skip
 COMMAND_HELP = ("--help", "-h", "--version")
 
 
