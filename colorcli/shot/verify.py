@@ -404,11 +404,13 @@ class _Result:
             return
         path = shot.folder / record.source
         try:
-            same = file_digest(path) == record.source_sha256
+            if file_digest(path) == record.source_sha256 or _shows(path, record.pixels_sha256):
+                return   # it may have been saved anew with the same picture
         except OSError as error:
             yield _note("changed", f"{path} cannot be read: {error.strerror}", record.frame)
             return
-        if same or _same_pixels(path, record.pixels_sha256):
+        except FrameError as error:
+            yield _note("changed", f"{record.source} cannot be compared: {error.message}", record.frame)
             return
         changed = _note("changed", f"{record.source} was drawn anew since it was colored", record.frame)
         yield _Doubt(record, changed, record.output or "", record.output_sha256 or "", whole=True)
@@ -450,7 +452,13 @@ class _Result:
             path = self.out / entry.path
             if not path.is_file():
                 yield _note("changed", f"{what} {entry.path} is not there any more")
-            elif entry.sha256 is not None and not _same_pixels(path, entry.sha256):
+                continue
+            try:
+                same = entry.sha256 is None or _shows(path, entry.sha256)
+            except FrameError as error:
+                yield _note("changed", f"{what} {entry.path} cannot be compared: {error.message}")
+                continue
+            if not same:
                 yield _note("changed", f"{what} {entry.path} is another picture since: a run would color all again")
 
     def _uncolored(self, shot: _Shot) -> Iterator[Finding]:
@@ -507,12 +515,9 @@ def _key_of(frame: FrameFile) -> tuple[str, int | str]:
     return ("", frame.stem) if frame.number is None else (frame.sequence, frame.number)
 
 
-def _same_pixels(path: Path, digest: str | None) -> bool:
-    """Whether a picture shows what it showed, even if its file was saved anew."""
-    try:
-        return digest is not None and picture_digest(read_picture(path)) == digest
-    except FrameError:
-        return False
+def _shows(path: Path, digest: str | None) -> bool:
+    """Whether a picture is the one with this digest. Raises FrameError if it cannot be read, or is too large."""
+    return picture_digest(read_picture(path)) == digest
 
 
 def _is_on(settings: Mapping[str, Any], group: str) -> bool:

@@ -175,6 +175,23 @@ def test_a_record_that_loses_to_the_file_in_place_does_not_come_back(shot):
     merge(out)
     assert contents(out) == before
     assert color(shot).result.totals.skipped == 7
+    # The clock of the machine that wrote it was ahead; what is colored after it counts all the same.
+    assert color(shot, overwrite=True).result.totals.written == 7
+    assert {one.status for one in read_records(out)} == {"written"}
+    assert [finding for finding in verify(out) if finding.fatal] == []
+
+
+def test_what_one_merge_has_chosen_is_not_newer_for_the_next(shot, tmp_path):
+    """Of three machines the newest has no picture: whichever two are merged first, the newer of the others counts."""
+    outs = [color(shot, out=tmp_path / f"n{number}", frames="1", preset=preset).plans[0].out
+            for number, preset in enumerate((Preset(), SEED_9, Preset()))]
+    (outs[2] / "walk.0001.png").unlink()
+    for number, order in enumerate(itertools.permutations(outs)):
+        out = tmp_path / "one by one" / str(number)
+        for source in order:
+            merge(out, [source])
+        assert read_records(out)[0].settings_sha256 == read_records(outs[1])[0].settings_sha256
+        assert (out / "walk.0001.png").read_bytes() == (outs[1] / "walk.0001.png").read_bytes()
 
 
 def test_fields_of_a_newer_colorcli_are_kept(shot):

@@ -188,6 +188,17 @@ def test_drawings_and_keys_that_changed_are_noted(tmp_path):
     assert verify(out, Expected(drawings=False)) == []
 
 
+def test_a_drawing_or_key_that_cannot_be_read_any_more_is_noted_with_the_reason(tmp_path):
+    shot = draw_shot(tmp_path / "walk")
+    out = color(shot).plans[0].out
+    (shot / "walk.0002.png").write_bytes(b"")
+    (tmp_path / "key.png").write_bytes(b"no picture")
+    findings = {finding.frame: finding for finding in verify(out)}
+    assert not any(finding.fatal for finding in findings.values())
+    assert findings["walk.0002"].message == "walk.0002.png cannot be compared: walk.0002.png is empty (0 bytes)"
+    assert findings[""].message.startswith("the key ../key.png cannot be compared: key.png is no picture")
+
+
 def test_a_drawing_that_was_only_saved_again_is_the_same(tmp_path):
     import cv2
     import numpy as np
