@@ -135,18 +135,20 @@ class Leases:
         self._closing.set()
         if self._thread is not None:
             self._thread.join(2 * self.times.beat_seconds)   # a beat may hang in a file system that is away
-        self._listing()
+        with contextlib.suppress(OutputError):
+            self._listing()
         stay = {_lease(what, held.generation) for what, held in self._held.items() if what in self._remembered}
         for file in self._made - (stay if self.are_shared else set()):
             if self._owner_of(file) == self.name:
                 self._remove(file)
         self._held.clear()
         self._remove(self.name)
-        left = self._listing()
-        if not left.alive:   # the last one out
-            for file in [file for files in left.leases.values() for file in files.values()]:
-                if self._is_dead(self._owner_of(file)):
-                    self._remove(file)
+        with contextlib.suppress(OutputError):
+            left = self._listing()
+            if not left.alive:   # the last one out
+                for file in [file for files in left.leases.values() for file in files.values()]:
+                    if self._is_dead(self._owner_of(file)):
+                        self._remove(file)
         with contextlib.suppress(OSError):
             self.folder.rmdir()   # where others are, it is not empty
 
@@ -187,7 +189,7 @@ class Leases:
         self._remembered.add(what)
 
     def taken(self, wanted: Iterable[str]) -> dict[str, str]:
-        """Those of some things that other living processes have, and who that is, in words."""
+        """Those of some things that other living processes have, and who that is, in words. Raises OutputError."""
         listing = self._listing()
         found: dict[str, str] = {}
         for what in wanted:
@@ -207,14 +209,17 @@ class Leases:
         return bool(self._last.alive - {self.name})
 
     def sweep(self) -> None:
-        """Take away what dead processes left in OUT: temporary files, leases, their signs of life."""
+        """Take away what dead processes left in OUT: temporary files, leases, signs of life. Raises OutputError."""
         # Files before owners: whoever made one of these had shown a sign of life before.
-        temporaries = [
-            (folder / name, int(match["pid"]))
-            for folder in folders_written(self.out)
-            for name in _names(folder)
-            if (match := TEMPORARY.fullmatch(name))
-        ]
+        try:
+            temporaries = [
+                (folder / name, int(match["pid"]))
+                for folder in folders_written(self.out)
+                for name in _names(folder)
+                if (match := TEMPORARY.fullmatch(name))
+            ]
+        except OSError as error:
+            raise output_error(self.out, error) from error
         listing = self._listing()
         dead = {name for name in listing.alive if self._is_dead(name)}
         living = {_pid(name) for name in listing.alive - dead}
@@ -261,9 +266,10 @@ class Leases:
         Who saw another moment of the folder may make another name at the same time. Both look after that, so at least
         one of them sees the other, and steps back.
         """
-        others = {other: file for other, file in self._listing().leases.get(what, {}).items() if other != generation}
-        return generation > max(others, default=-1) and all(
-            self._is_dead(self._owner_of(file), from_silent) for file in others.values()
+        there = self._listing().leases.get(what, {})
+        # Not even its own name is there if somebody has just deleted the folder.
+        return generation == max(there, default=-1) and all(
+            self._is_dead(self._owner_of(file), from_silent) for other, file in there.items() if other != generation
         )
 
     def _link(self, name: str) -> bool:
@@ -301,8 +307,10 @@ class Leases:
         try:
             with (self.folder / name).open("rb") as file:
                 said = file.read(LONGEST_SIGN).split(b" ")[0].decode(errors="replace")
-        except OSError:
+        except FileNotFoundError:
             return ""
+        except OSError:
+            return name   # what cannot be read now may be anybody's
         return said if ALIVE.fullmatch(said) else name
 
     def _remove(self, name: str) -> None:
@@ -318,7 +326,7 @@ class Leases:
             with contextlib.suppress(OSError):   # a full or distant disk: others see silence, as they should
                 self._show(os.O_CREAT)
             with contextlib.suppress(OSError):
-                self._watch(self._listing().alive - {self.name})
+                self._watch(self._list().alive - {self.name})
 
     def _show(self, how: int) -> None:
         self._beats += 1
@@ -390,13 +398,20 @@ class Leases:
     # --- the folder ------------------------------------------------------------------------------------------------
 
     def _listing(self) -> _Listing:
+        """Raises OutputError."""
+        try:
+            self._last = self._list()
+        except OSError as error:
+            raise output_error(self.folder, error) from error
+        return self._last
+
+    def _list(self) -> _Listing:
         listing = _Listing()
         for name in _names(self.folder):
             if ALIVE.fullmatch(name):
                 listing.alive.add(name)
             elif match := LEASE.fullmatch(name):
                 listing.leases.setdefault(match["what"], {})[int(match["generation"])] = name
-        self._last = listing
         return listing
 
 
@@ -410,10 +425,11 @@ def _lease(what: str, generation: int) -> str:
 
 
 def _names(folder: Path) -> Iterator[str]:
+    """The names in a folder; none if it is not there. Raises OSError: what cannot be listed is not empty."""
     try:
         with os.scandir(folder) as entries:
             yield from (entry.name for entry in entries)
-    except OSError:
+    except FileNotFoundError:
         return
 
 

@@ -261,7 +261,8 @@ class ShotRun:
                 self._run()
             finally:
                 if self._leases.are_shared:
-                    self._leases.sweep()   # what died meanwhile
+                    with contextlib.suppress(OutputError):   # how the run ended is what counts
+                        self._leases.sweep()                 # what died meanwhile
 
     def _run(self) -> None:
         if self._is_sure_to_color():

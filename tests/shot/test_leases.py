@@ -263,6 +263,20 @@ def test_temporary_files_of_the_dead_are_swept_and_those_of_the_living_are_not(t
         assert [path.name for path in (tmp_path / FOLDER).iterdir()] == [mine.name]
 
 
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(mine, tmp_path, monkeypatch):
+    def scandir(folder: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with Leases(tmp_path, QUICK) as other:
+        other.claim("drawing-a")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "scandir", scandir)
+            for claim in ("drawing-a", "drawing-b"):
+                with pytest.raises(OutputError, match="Input/output error"):
+                    mine.claim(claim)
+        assert not mine.claim("drawing-a")
+
+
 def test_a_full_disk_is_told_in_words(tmp_path, monkeypatch):
     def mkdir(self: Path, *others: object, **more: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
