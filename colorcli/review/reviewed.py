@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from colorcli.errors import ColorcliError, FrameError, ShotError
 from colorcli.finish.regions import to_swatches
-from colorcli.images import Picture, file_digest, read_picture
+from colorcli.images import Picture, file_digest, picture_digest, read_picture
+from colorcli.prepare.palette import Palette
 from colorcli.prepare.palette_file import read_swatches, swatch_colors
 from colorcli.presets import Preset
 from colorcli.review.measure import Change, Look, change_between, key_palette, look_at
@@ -156,7 +157,7 @@ def review_shot(
     manifest = read_manifest(out)
     notes: list[str] = []
     preset = _preset_of(manifest, notes)
-    records = [record for record in read_records(out) if record.status in (*THERE, "failed", "missing")]
+    records = read_records(out)
     places = _places(out, drawings, manifest, notes)
     key, palette, swatches = _read_key(out, manifest, preset, album, longest, notes)
     colors = None if palette is None else palette.colors if swatches is None else swatches
@@ -336,6 +337,14 @@ def _plain(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def _by_stem(folder: Path) -> Mapping[str, Path]:
+    """The files of a folder by their names without extension; none where it cannot be listed."""
+    try:
+        return {path.stem: path for path in sorted(folder.iterdir())}
+    except (OSError, ValueError):
+        return {}
+
+
 def _is_folder(path: Path) -> bool:
     """Whether there is such a folder; no name is too long or too strange to ask for."""
     try:
@@ -360,8 +369,7 @@ def _places(out: Path, drawings: Path | None, manifest: Manifest, notes: list[st
     for text in manifest.request.masks:
         of_character = out / text
         own = of_character / manifest.name
-        where = own if manifest.name and _is_folder(own) else of_character
-        masks.append({path.stem: path for path in sorted(where.iterdir())} if _is_folder(where) else {})
+        masks.append(_by_stem(own if manifest.name and _is_folder(own) else of_character))
     return _Places(out, folder, tuple(masks))
 
 
@@ -377,7 +385,7 @@ def _preset_of(manifest: Manifest, notes: list[str]) -> Preset:
 
 def _read_key(
     out: Path, manifest: Manifest, preset: Preset, album: Album, longest: int, notes: list[str]
-) -> tuple[int | None, "PaletteOfKey | None", Float | None]:
+) -> tuple[int | None, Palette | None, Float | None]:
     """The key's number in the album, its palette, and what the production's own palette makes of each of its colors."""
     try:
         pictures = [read_picture(out / entry.path) for entry in manifest.keys]
@@ -389,8 +397,9 @@ def _read_key(
         return None, None, None
     key = key_sheet(pictures)
     number = album.add(f"key {out} " + " ".join(entry.path for entry in manifest.keys), page_copy(key, longest))
-    found = key_palette(key, preset)
-    palette = PaletteOfKey(found.colors, found.shares)
+    if [entry.sha256 for entry in manifest.keys] != [picture_digest(picture) for picture in pictures]:
+        notes.append("the key was painted anew since: its palette is not the one that the frames were colored with")
+    palette = key_palette(key, preset)
     if manifest.palette is None:
         return number, palette, None
     try:
@@ -399,14 +408,6 @@ def _read_key(
         notes.append(f"the palette cannot be read: {_words(error)}")
         return number, palette, None
     return number, palette, to_swatches(palette.colors, swatches, preset.finish.palette_reach)
-
-
-@dataclass(frozen=True)
-class PaletteOfKey:
-    """The flat colors of a key, the most frequent first."""
-
-    colors: Float   # (K, 3)
-    shares: Float   # (K,)
 
 
 def _palette_used(

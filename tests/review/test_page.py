@@ -161,6 +161,17 @@ def test_what_was_changed_since_is_told(tmp_path: Path) -> None:
     assert {shot.frames[place].record.frame for place in shot.first} >= {"sc.0002", "sc.0003", "sc.0004"}
 
 
+def test_a_key_that_was_painted_anew_is_told(tmp_path: Path) -> None:
+    out = colored_shot(tmp_path, [RED])
+    assert review_shot(out, Album()).notes == ()
+    draw_key(tmp_path / "key.png", BLUE)
+    (note,) = review_shot(out, Album()).notes
+    assert note.startswith("the key was painted anew since")
+    (tmp_path / "key.png").unlink()
+    (note,) = review_shot(out, Album()).notes
+    assert note == "the key cannot be shown: key.png is missing"
+
+
 def test_a_record_that_names_a_file_elsewhere_shows_nothing_of_it(tmp_path: Path) -> None:
     out = colored_shot(tmp_path, [RED])
     write_picture(tmp_path / "secret.png", boxes((5, 5, 20, 20)), None, PNG8)
