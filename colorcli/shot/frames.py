@@ -319,7 +319,9 @@ def _numbered(folder: Path, names: list[str]) -> Iterator[FrameFile]:
     """Split each name into what stands before the number, and the number."""
     there = set(names)
     split: list[tuple[str, int | None, str]] = []
-    for sequence in fileseq.FileSequence.findSequencesInList(names, pad_style=fileseq.PAD_STYLE_HASH1):
+    # A row of so many digits is no number: fileseq cannot count with it, and nobody means it.
+    countable = [name for name in names if not NO_NUMBER.search(name)]
+    for sequence in fileseq.FileSequence.findSequencesInList(countable, pad_style=fileseq.PAD_STYLE_HASH1):
         frames = sequence.frameSet()
         if frames is None:
             name = f"{sequence.basename()}{sequence.extension()}"
@@ -332,7 +334,7 @@ def _numbered(folder: Path, names: list[str]) -> Iterator[FrameFile]:
     split = [(prefix, number, name) for prefix, number, name in split if name in there and name.startswith(prefix)]
     for name in sorted(there.difference(name for _, _, name in split)):
         # fileseq passes over names with a line break in them, too.
-        match = LAST_NUMBER.fullmatch(name)
+        match = None if NO_NUMBER.search(name) else LAST_NUMBER.fullmatch(name)
         split.append((match[1], int(match[2]), name) if match else (Path(name).stem, None, name))
     prefixes = {prefix for prefix, number, _ in split if number is not None and number >= 0}
     for prefix, number, name in split:

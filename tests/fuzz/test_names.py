@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from colorcli import console
@@ -26,6 +26,8 @@ PICTURES = (".png", ".0001.png", "1.tga", "-3.png")
 
 
 @given(st.lists(file_names(), max_size=12, unique=True))
+@example(["0001" * 60 + ".png", "walk." + "9" * 19 + ".png"])
+@example(["a\\b.0001.png", "c\\b.0001.png", "\\.0001.png"])
 def test_every_name_in_a_folder_is_a_frame_a_key_hidden_or_told(names):
     try:
         frames, ignored, keys = find_frames(Path("shot"), names=names)
