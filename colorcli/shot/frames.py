@@ -184,9 +184,9 @@ def missing_numbers(numbers: Sequence[int]) -> list[int]:
 
     A shot drawn on twos (1, 3, 5, 9) has its own step, so only 7 is missing there.
     """
-    if len(numbers) < 3:
-        return []
     there = sorted(set(numbers))
+    if len(there) < 3:
+        return []
     step = reduce(gcd, (after - before for before, after in pairwise(there)))
     # Far-apart numbers are two ranges of one sequence (1001 and 950001), not a gap of a million drawings.
     if (there[-1] - there[0]) // step > MAX_FRAMES_ASKED:
