@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LISTED = 20  # findings of one kind in one result; --json has them all
 
-manifest_app = typer.Typer(rich_markup_mode=None, help="Show, merge and verify what was written.")
+manifest_app = typer.Typer(rich_markup_mode=None, help="Show, merge, verify and sign what was written.")
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="A folder that colorcli has written")]
 Outs = Annotated[
     list[Path], typer.Argument(metavar="OUT...", help="Folders that colorcli has written, or trees of such folders")
@@ -193,3 +193,37 @@ def _expanded(sources: Sequence[str]) -> Iterator[Path]:
         if not found:
             raise ShotError(f"no folder is named like {text}", hint="put the pattern in quotes, and look at the path")
         yield from found
+
+
+@manifest_app.command("sign")
+def sign(
+    outs: Outs,
+    certificate: Annotated[
+        Path,
+        typer.Option("--certificate", metavar="FILE", help="Your certificate, then those that vouch for it: PEM"),
+    ],
+    private_key: Annotated[
+        Path, typer.Option("--private-key", metavar="FILE", help="Its private key, a PEM file without a password")
+    ],
+) -> None:
+    """Sign the pictures in OUT: content credentials (C2PA) that tell which model colored them."""
+    from colorcli.errors import FrameError
+    from colorcli.shot.credentials import open_signer, sign_frames
+    from colorcli.shot.manifest import read_manifest
+    from colorcli.shot.verify import results_in
+
+    signer = open_signer(certificate, private_key)
+    problems: list[str] = []
+    for root in outs:
+        results = results_in(root)
+        if not results:
+            read_manifest(root)
+        for out in results:
+            done = sign_frames(out, signer)
+            again = f", {len(done.already)} were" if done.already else ""
+            console.say(f"{out}: {len(done.signed)} pictures are signed as {signer.subject}{again}")
+            for name, why in done.left_out:
+                console.warn(f"{out / name} is not signed: {why}")
+                problems.append(name)
+    if problems:
+        raise FrameError(f"{len(problems)} pictures are not signed: {', '.join(problems[:4])}", hint="see above")

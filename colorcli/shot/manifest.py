@@ -89,6 +89,8 @@ class FrameRecord(Entry):
     outputs: dict[str, str] = Field({}, description="further files of the frame: path in OUT -> SHA-256")
     outputs_stamps: dict[str, Stamp] = Field({}, description="of those that have one")
     layers: dict[str, tuple[str, ...]] = Field({}, description="which layers they hold: path -> color, line, ...")
+    signed_by: str | None = Field(None, description="SHA-256 of the certificate of its content credentials")
+    unsigned_sha256: str | None = Field(None, description="of the file before it was signed")
     tool: str = Field("", description="version of colorcli that wrote the file")
     settings_sha256: str | None = Field(None, description="of settings, weights and method; see the manifest")
     key_sha256: str | None = Field(None, description="of all keys; see the manifest")

@@ -217,13 +217,20 @@ def _best_of_folder(
     for key, several in lines.items():
         newest = max(several, key=lambda one: one.order)
         rivals = {one.record.output_sha256: one for one in sorted(several, key=lambda one: one.order)
-                  if one.record.status in THERE and one.record.fingerprint == newest.record.fingerprint}
+                  if one.record.status in THERE and one.record.fingerprint == newest.record.fingerprint
+                  and not _is_signed_since(one.record, newest.record)}
         if newest.record.status in THERE and len(rivals) > 1:
             looked_at = [_looked_at(one) for one in rivals.values()]
             newest = max(looked_at, key=lambda one: one.order)
             notes.conflicts += [_conflict(newest, one) for one in looked_at if one is not newest]
         best[key] = newest
     return best
+
+
+def _is_signed_since(one: FrameRecord, newest: FrameRecord) -> bool:
+    """Whether a record is of the picture of another one before that was signed, or signed anew."""
+    plain = one.unsigned_sha256 or one.output_sha256
+    return one.output_sha256 != newest.output_sha256 and plain == newest.unsigned_sha256
 
 
 def _choose(several: Sequence[_Candidate], notes: _Notes) -> _Candidate:
