@@ -67,6 +67,13 @@ def test_a_region_that_has_moved_on_and_changed_its_color_is_found() -> None:
     assert change.flicker == 0.0   # no place shows it in both
 
 
+def test_regions_that_share_a_strip_are_two() -> None:
+    one, other = (10, 10, 40, 30), (40, 10, 50, 14)
+    before, after = boxes(one), boxes(other)
+    change = change_between(look(before, painted(before, (one, RED))), look(after, painted(after, (other, BLUE))))
+    assert (change.flicker, change.jumped) == (0.0, 0.0)
+
+
 def test_another_shape_is_another_region() -> None:
     one, other = (10, 10, 16, 40), (42, 12, 46, 14)
     before, after = boxes(one), boxes(other)

@@ -4,19 +4,20 @@ import base64
 import hashlib
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from colorcli.errors import ShotError
+from colorcli.errors import FrameError, ShotError
 from colorcli.images import Picture, read_picture, write_picture
 from colorcli.prepare.palette_file import hex_color
 from colorcli.presets import FinishSettings, LayerSettings, Preset
 from colorcli.review.page import write_page
 from colorcli.review.pictures import Album, page_copy
-from colorcli.review.reviewed import find_outs, page_size, review_shot
+from colorcli.review.reviewed import drawing_of, find_outs, page_size, result_of, review_shot
 from colorcli.shot.journal import Journal
 from colorcli.shot.manifest import read_records
 from tests.review.studio import BLUE, GREEN, PNG8, RED, Page, boxes, colored_shot, made_up_shot, page_of
@@ -107,8 +108,8 @@ def test_a_name_or_a_message_is_never_code(tmp_path: Path) -> None:
     record = shot.frames[1].record.model_copy(update={"frame": wicked})
     failure = record.error.model_copy(update={"message": wicked, "hint": wicked})  # type: ignore[union-attr]
     record = record.model_copy(update={"error": failure})
-    frame = shot.frames[1].__class__(shot.frames[1].measured.__class__(record))
-    bad = shot.__class__(**(shot.__dict__ | {"name": wicked, "frames": (shot.frames[0], frame), "notes": (wicked,)}))
+    frame = replace(shot.frames[1], measured=replace(shot.frames[1].measured, record=record))
+    bad = replace(shot, name=wicked, frames=(shot.frames[0], frame), notes=(wicked,))
     write_page(tmp_path / "a.html", [bad], album, rate=24, title=wicked)
     page = Page((tmp_path / "a.html").read_text())
     assert "alert(1)" in page.text
@@ -182,6 +183,16 @@ def test_a_record_that_names_a_file_elsewhere_shows_nothing_of_it(tmp_path: Path
     review_shot(out, album)
     secret = page_copy(read_picture(tmp_path / "secret.png"), 960).data
     assert secret not in [album[number].data for number in range(len(album))]
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/hostname", "..", "", "a/b.png", "a\0.png"])
+def test_no_name_leads_out_of_the_folder(name: str) -> None:
+    shot, _ = made_up_shot(1)
+    record = shot.frames[0].record.model_copy(update={"output": name, "source": name})
+    frame = replace(shot.frames[0], measured=replace(shot.frames[0].measured, record=record))
+    for file_of in (result_of, drawing_of):
+        with pytest.raises(FrameError, match="no plain file name"):
+            file_of(shot, frame)
 
 
 def test_a_tree_of_shots_is_one_page(tmp_path: Path) -> None:
