@@ -178,12 +178,14 @@ def test_keys_can_be_switched_off_and_do_nothing_while_a_number_is_typed(open_pa
     screen.painted(0)
     screen.page.locator("#rate").focus()
     screen.press("ArrowRight", "1", "2")
+    screen.page.wait_for_timeout(200)
     assert screen.page.get_attribute("#stage", "data-painted") == "0"
     screen.page.click("#help-open")
     screen.page.uncheck("#keys-on")
     screen.press("Escape")
     screen.page.locator("h1").click()
     screen.press("ArrowRight")
+    screen.page.wait_for_timeout(200)
     assert screen.page.get_attribute("#stage", "data-painted") == "0"
 
 

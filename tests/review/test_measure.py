@@ -108,6 +108,12 @@ def test_black_is_one_hundred_from_a_palette_of_white() -> None:
     assert seen.foreign == (("#000000", pytest.approx(1.0)),)
 
 
+def test_colors_that_are_none_of_the_keys_come_by_how_much_there_is_of_them() -> None:
+    foreign = two(BLUE, (0.1, 0.1, 0.1)).foreign
+    assert [color for color, _ in foreign] == ["#1a1a1a", "#3366cc"]   # the body is larger than the head
+    assert [share for _, share in foreign] == sorted((share for _, share in foreign), reverse=True)
+
+
 def test_a_painting_with_more_colors_than_can_be_counted_is_measured_all_the_same() -> None:
     random = np.random.default_rng(3)
     drawing = boxes((2, 2, 316, 236), size=(320, 240))
