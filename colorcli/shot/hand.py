@@ -5,19 +5,22 @@ drawing. What it gives for a frame is the record that goes into the journal ther
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from colorcli.shot.drawings import Drawing
-from colorcli.shot.engine import Engine
-from colorcli.shot.journal import Journal
+from colorcli.shot.engine import Engine, settings_digest
+from colorcli.shot.journal import Journal, JournalReader
 from colorcli.shot.keys import read_key
-from colorcli.shot.manifest import FrameRecord, Totals
+from colorcli.shot.leases import Leases
+from colorcli.shot.manifest import FrameRecord, Totals, merge_records
 from colorcli.shot.plan import FrameJob, ShotPlan, in_a_chain
-from colorcli.shot.stages import ShotRun
+from colorcli.shot.records import Records
+from colorcli.shot.reporter import Account
+from colorcli.shot.sharing import Sharing
+from colorcli.shot.stages import Stages
 
 
-class Hand(ShotRun):
+class Hand(Stages):
     """Colors frames of one shot as they come."""
 
     def __init__(
@@ -36,25 +39,26 @@ class Hand(ShotRun):
         """
         jobs = in_a_chain(plan.jobs, plan.sequences) if engine.preset.warm_start.on else plan.jobs
         plan = replace(plan, jobs=tuple(jobs), missing=(), problems=(), request=replace(plan.request, overwrite=True))
-        super().__init__(plan, engine, _Teller(warn), threads, 0, len(jobs))
+        key, settings = read_key(plan), settings_digest(engine.preset, engine.model, engine.network_entries)
+        journals = JournalReader(plan.out)
+        records = Records(plan.out, _NoJournal(tell), merge_records(journals.read(())), plan.request.overwrite)
+        sharing = _HandedOut(Leases(plan.out), journals, records, "", warn)
+        account = Account(_Teller(warn), 0, len(jobs))
+        # Which frames look the same is known where they are handed out.
+        super().__init__(plan, engine, settings, key, records, sharing, account, threads, finds_copies=False)
+        self.key_digest = key.digest
         self._waiting_jobs.clear()
         self._more = more
         self._stopped = False
         self._jobs = {job.source.name: job for job in plan.jobs}
-        self._journal = _NoJournal(tell)
-        self._reading = ThreadPoolExecutor(threads, thread_name_prefix="read")
-        self._writing = ThreadPoolExecutor(threads, thread_name_prefix="write")
-        key = read_key(self.plan)
-        self.key_digest = key.digest
-        self._open(key)
 
     def learn(self, found: Iterable[tuple[str, Drawing | None]]) -> None:
         """Take over what the other process knows of the drawings, by the names of their files."""
-        if self._drawings is not None:
-            self._drawings.learn(found)
+        if self._ties.drawings is not None:
+            self._ties.drawings.learn(found)
 
     def work(self, jobs: Sequence[FrameJob]) -> None:
-        """Color these frames, and those that come while it does. Raises as `ShotRun.run`."""
+        """Color these frames, and those that come while it does. Raises as `Stages.run`."""
         self._take(jobs)
         self._take_through()
 
@@ -68,7 +72,7 @@ class Hand(ShotRun):
 
     def close(self) -> None:
         """Give the threads back."""
-        self._drain()
+        self.drain()
 
     def _take(self, jobs: Sequence[FrameJob]) -> None:
         """Jobs are known by the names of their files: those here know what comes before them."""
@@ -82,15 +86,6 @@ class Hand(ShotRun):
             self._preparing.clear()
         super()._fill()
 
-    def _claim(self, job: FrameJob, leases: Sequence[str]) -> bool:
-        return True   # it is claimed where it was handed out
-
-    def _hear(self) -> None:
-        """Nobody else colors it."""
-
-    def _copied(self, job: FrameJob, file: tuple[str, ...], record: FrameRecord) -> FrameRecord | None:
-        return None   # which frames look the same is known where they are handed out
-
     def _tell(self, record: FrameRecord) -> None:
         """It was told when it was there."""
 
@@ -98,6 +93,16 @@ class Hand(ShotRun):
         super()._release(record, planned)
         if planned is not None:
             self._leaders.pop(planned, None)   # the same hand may be given the frame again
+
+
+class _HandedOut(Sharing):
+    """Takes nothing and hears of nothing: a frame is claimed where it was handed out."""
+
+    def claim(self, job: FrameJob, print_: str, stretch: int | None, known: FrameRecord | None) -> bool:
+        return True
+
+    def hear(self) -> None:
+        """Nobody else colors it."""
 
 
 class _Teller:

@@ -12,6 +12,7 @@ from colorcli.errors import ColorcliError, FrameError, KeyImageError, ShotError
 from colorcli.model.lora_file import check_loras
 from colorcli.model.onnx_networks import open_networks
 from colorcli.presets import Preset
+from colorcli.shot.crew import Crew
 from colorcli.shot.engine import (
     Batch,
     Colorizer,
@@ -25,12 +26,11 @@ from colorcli.shot.engine import (
 from colorcli.shot.leases import LeaseTimes
 from colorcli.shot.manifest import FrameRecord, ModelEntry, Totals
 from colorcli.shot.plan import ShotPlan
-from colorcli.shot.stages import Crew, Reporter, ShotRun, Terminated
+from colorcli.shot.reporter import Reporter
+from colorcli.shot.shot_run import INTERRUPTED, TERMINATED, ShotRun, Terminated
 from colorcli.variants import Variant
 
 __all__ = ["Colorizer", "Crew", "Reporter", "RunResult", "open_engine", "run_plans"]
-
-INTERRUPTED, TERMINATED = 130, 143   # exit codes
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from colorcli.errors import KeyImageError, OutputError, ShotError
-from colorcli.shot import stages
+from colorcli.shot import shot_run
 from colorcli.shot.manifest import read_manifest, read_records
 from colorcli.shot.plan import ShotRequest, plan_shots
 from colorcli.shot.run import run_plans
@@ -101,7 +101,7 @@ def test_a_frame_that_may_not_be_read_is_named(walk, monkeypatch):
 
 def test_a_frame_that_goes_away_between_plan_and_run_is_named(walk):
     plans = []
-    real = stages.ShotRun.run
+    real = shot_run.ShotRun.run
 
     def run(self):
         plans.append(self.plan)
@@ -109,7 +109,7 @@ def test_a_frame_that_goes_away_between_plan_and_run_is_named(walk):
         real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages.ShotRun, "run", run)
+        patch.setattr(shot_run.ShotRun, "run", run)
         outcome = color(walk)
     assert outcome.result.failed[0].error.message == "walk.0003.png is missing"
     assert outcome.result.totals.written == 3

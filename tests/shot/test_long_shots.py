@@ -18,7 +18,7 @@ from colorcli.model.build import Components
 from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.presets import Preset, load_preset
-from colorcli.shot import stages
+from colorcli.shot import finishing, looking
 from tests import tiny_mini
 from tests.shot.studio import FakeColorizer, color, draw_key, drawing
 
@@ -75,14 +75,14 @@ def write_held_shot(folder: Path, frames: int, held: int) -> Path:
 @pytest.fixture
 def pictures(monkeypatch: pytest.MonkeyPatch) -> Census:
     """All pictures that the shot's stages read."""
-    census, read = Census(), stages.read_picture
+    census, read = Census(), looking.read_picture
 
     def counted(path: Path, *limits: int) -> Picture:
         picture = read(path, *limits)
         census.count(picture.color)
         return picture
 
-    monkeypatch.setattr(stages, "read_picture", counted)
+    monkeypatch.setattr(looking, "read_picture", counted)
     return census
 
 
@@ -99,8 +99,8 @@ def test_two_thousand_frames_take_no_more_memory_than_a_few(tmp_path: Path, pict
 def test_a_slow_disk_holds_the_reading_back(
     tmp_path: Path, pictures: Census, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = slowed(stages.write_atomically, seconds=0.01)
-    monkeypatch.setattr(stages, "write_atomically", slow)
+    slow = slowed(finishing.write_atomically, seconds=0.01)
+    monkeypatch.setattr(finishing, "write_atomically", slow)
     shot = write_held_shot(tmp_path / "walk", 120, 60)
     outcome = color(shot, colorizer=Watched(), preset=load_preset("cel", SMALL))
     assert outcome.result.totals.held == 118

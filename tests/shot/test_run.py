@@ -17,7 +17,7 @@ import pytest
 from colorcli.errors import DeviceError, OutputError, WeightsError
 from colorcli.images import read_picture
 from colorcli.presets import OutputSettings, Preset, SamplingSettings
-from colorcli.shot import stages
+from colorcli.shot import coloring, finishing
 from colorcli.shot.manifest import ModelEntry, read_manifest, read_records
 from colorcli.shot.plan import ShotRequest, plan_shots
 from colorcli.shot.run import run_plans
@@ -152,7 +152,7 @@ def test_a_hold_of_a_failed_frame_fails_with_the_same_words(walk):
 
 
 def test_a_bug_in_one_frame_is_recorded_and_the_others_go_on(walk, monkeypatch):
-    real = stages.prepare_frame
+    real = coloring.prepare_frame
     second = drawing(2)
 
     def prepare(picture, *others):
@@ -160,7 +160,7 @@ def test_a_bug_in_one_frame_is_recorded_and_the_others_go_on(walk, monkeypatch):
             raise ValueError("shapes differ")
         return real(picture, *others)
 
-    monkeypatch.setattr(stages, "prepare_frame", prepare)
+    monkeypatch.setattr(coloring, "prepare_frame", prepare)
     outcome = color(walk)
     assert outcome.result.exit_code == 7
     (record,) = outcome.result.failed
@@ -173,7 +173,7 @@ def test_a_bug_in_every_frame_is_called_ours(walk, monkeypatch):
     def prepare(*whatever):
         raise ValueError("shapes differ")
 
-    monkeypatch.setattr(stages, "prepare_frame", prepare)
+    monkeypatch.setattr(coloring, "prepare_frame", prepare)
     assert color(walk).result.exit_code == 1
 
 
@@ -363,14 +363,14 @@ def test_a_killed_process_loses_no_finished_frame(walk):
 
 
 def test_an_output_that_fails_ends_the_run_early_with_its_reason(walk, monkeypatch):
-    real = stages.write_picture
+    real = finishing.write_picture
 
     def write(path, *others):
         if path.name == "walk.0002.png":
             raise OutputError(f"{path.name} cannot be written: the disk is full", hint="make room")
         real(path, *others)
 
-    monkeypatch.setattr(stages, "write_picture", write)
+    monkeypatch.setattr(finishing, "write_picture", write)
     outcome = color(walk)
     assert outcome.result.exit_code == 9
     assert outcome.result.error is not None and "disk is full" in outcome.result.error.message

@@ -96,11 +96,11 @@ def test_frames_of_other_weights_are_found(tmp_path):
 
 
 def test_frames_of_another_version_of_the_method_are_found(tmp_path, monkeypatch):
-    from colorcli.shot import engine, stages
+    from colorcli.shot import engine, run_manifest
 
     shot = draw_shot(tmp_path / "walk")
     with monkeypatch.context() as old:
-        for module in (engine, stages):
+        for module in (engine, run_manifest):
             old.setattr(module, "METHOD_VERSION", "1")
         out = color(shot).plans[0].out
         assert verify(out)[0].kind == "version"   # all of them: this colorcli would color them anew
