@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from colorcli.errors import DeviceError, MissingExtraError, UsageError
-from colorcli.farm.crew import LostError
+from colorcli.farm.cluster import LostError
 from colorcli.farm.worker import VERSION, Answer, EngineOrder, Order, Worker
 
 LOCAL = "ray"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from colorcli.errors import DeviceError, FrameError, WeightsError
-from colorcli.farm.crew import sweep_after
+from colorcli.farm.transfer import sweep_after
 from colorcli.farm.worker import Answer, Done, EngineOrder, FrameOrder, Order, ShotOrder
 from colorcli.presets import LayerSettings, Preset, SamplingSettings, SteadySettings, WarmStartSettings
 from colorcli.shot.manifest import FrameRecord, read_manifest, read_records
@@ -253,7 +253,7 @@ def test_a_cluster_and_a_process_on_one_out_do_nothing_twice(tmp_path: Path) -> 
 
 
 def test_a_machine_that_comes_later_helps(walk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("colorcli.farm.crew.SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr("colorcli.farm.dispatcher.SECONDS_BETWEEN_LOOKS", 0.0)
 
     def heard(cluster: Threads, thread: Thread, answer: Answer) -> None:
         if isinstance(answer, Done) and "late" not in cluster.names:
@@ -460,7 +460,7 @@ def test_ctrl_c_while_nothing_is_connected_ends_at_once(walk: Path) -> None:
 def test_a_worker_that_does_not_come_to_an_end_is_killed_when_the_run_is_stopped(
     walk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("colorcli.farm.crew.SECONDS_TO_STOP", 0.5)
+    monkeypatch.setattr("colorcli.farm.dispatcher.SECONDS_TO_STOP", 0.5)
     awake = threading.Event()
 
     def slow(count: int) -> None:
@@ -522,9 +522,9 @@ def test_whatever_is_lost_and_stopped_the_shot_comes_out_the_same_in_the_end(
 ) -> None:
     """Workers are lost at one of ten answers or orders, and every second run is stopped somewhere."""
     chance = random.Random(seed)
-    monkeypatch.setattr("colorcli.farm.crew.MOST_LOSSES", 100)
-    monkeypatch.setattr("colorcli.farm.crew.MOST_ATTEMPTS", 100)
-    monkeypatch.setattr("colorcli.farm.crew.SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr("colorcli.farm.dispatcher.MOST_LOSSES", 100)
+    monkeypatch.setattr("colorcli.farm.dispatcher.MOST_ATTEMPTS", 100)
+    monkeypatch.setattr("colorcli.farm.dispatcher.SECONDS_BETWEEN_LOOKS", 0.1)
     preset, collect = chance.choice([ALONE, STEADY, WARM]), chance.random() < 0.5
     plain = color(walk, preset=preset, out=tmp_path / "plain")
 

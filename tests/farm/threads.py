@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from colorcli.errors import ColorcliError
-from colorcli.farm.crew import ClusterCrew, LostError
+from colorcli.farm.cluster import LostError
+from colorcli.farm.crew import ClusterCrew
 from colorcli.farm.worker import VERSION, Answer, CloseOrder, Done, EngineOrder, Order, Worker
 from colorcli.presets import Preset
 from colorcli.shot.engine import Colorizer
