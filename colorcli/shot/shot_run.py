@@ -1,7 +1,4 @@
-"""One shot in one process, from its folder to its manifest: everything around the coloring of the frames.
-
-However it ends, frames that are finished are recorded, and the manifest says how it ended.
-"""
+"""One shot in one process, from its folder to its manifest: everything around the coloring of the frames."""
 
 import contextlib
 import sys
