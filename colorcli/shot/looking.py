@@ -173,8 +173,9 @@ class Looker:
         layers = self._layers_there(known)
         if there is None or there[0] != known.output_sha256 or layers is None:
             return None
-        # Records of the first version did not say all of what they are of.
-        said = {**files.recorded, "output_stamp": there[1], **layers, "key_sha256": self._key}
+        # Records of the first version, or changed by hand, do not say all of what the fingerprint holds.
+        of_run = {"settings_sha256": self._settings, "key_sha256": self._key}
+        said = {**files.recorded, "output_stamp": there[1], **layers, **of_run}
         return known.model_copy(update={"status": "skipped", "chosen": "", **said, **self._ties.digests(job)})
 
     def _fingerprint(self, job: FrameJob, pixels: str, masks: Sequence[str], file_format: str) -> str:
