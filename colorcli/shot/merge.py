@@ -124,7 +124,9 @@ def merge(out: Path, sources: Sequence[Path] = ()) -> Merged:
     manifest = _joined(out, manifests, read_records(out))
     if out not in manifests or manifest_text(manifests[out]) != manifest_text(manifest):
         manifest = _write_manifest(out, manifests)
-    return Merged(out, manifest, tuple(notes.conflicts), tuple(copied), tuple(notes.left_out))
+    # Lines of a journal come in the order in which frames were finished, which is another one each time.
+    conflicts = sorted(notes.conflicts, key=lambda one: (one.frame, one.chosen, one.left))
+    return Merged(out, manifest, tuple(conflicts), tuple(copied), tuple(notes.left_out))
 
 
 def merge_trees(out: Path, sources: Sequence[Path] = ()) -> list[Merged]:
