@@ -192,13 +192,13 @@ def name_of(file: "HubFile") -> str:
 
 
 def require_same(folder: Path, plan: "PullPlan") -> None:
-    """Raise OutputError if a folder holds another model than the planned one, WeightsError if it is not whole."""
+    """Raise UsageError if a folder holds another model than the planned one, WeightsError if it is not whole."""
     from colorcli.model.description import recorded_source
     from colorcli.model.weights import require_whole
 
     published = plan.of("checkpoint")[0]
     if recorded_source(folder).get("sha256") != published.sha256:
-        raise OutputError(
+        raise UsageError(
             f"{folder} is there already, and was not made of {published.path} as it is on the hub now",
             hint="--force replaces it, --name NAME installs beside it",
         )

@@ -17,7 +17,7 @@ from typing import Any
 
 from diffusers import __version__ as diffusers_version
 
-from colorcli.errors import OutputError
+from colorcli.errors import OutputError, UsageError
 from colorcli.model.file_parts import Part
 from colorcli.model.published_file import Prediction, PublishedFile, prediction_of, published_scheduler, understand
 from colorcli.model.single_file import SUFFIX, family_of_file
@@ -80,8 +80,8 @@ def import_model(
     dtype: "fp32", "fp16" or "bf16"; None keeps that of the file. prediction: None reads it off the file's name ("eps").
     source: more to record about where the file comes from. on_progress: told of both reading and writing together.
     create: opens each file of weights that is written.
-    Raises WeightsError if anything in the files is missing, unknown or of a wrong shape or type; OutputError if the
-    folder is there already (`force` replaces it) or the disk is full. A failure leaves nothing behind.
+    Raises WeightsError if anything in the files is missing, unknown or of a wrong shape or type; UsageError if the
+    folder is there already (`force` replaces it), OutputError if the disk is full. A failure leaves nothing behind.
     """
     family = family_of_file(file)
     parent = to if to is not None else models_folder()
@@ -173,9 +173,9 @@ def _refuse_existing(target: Path, force: bool) -> None:
     if not target.exists():
         return
     if not force:
-        raise OutputError(f"{target} is there already", hint="--name gives another name, --force replaces it")
+        raise UsageError(f"{target} is there already", hint="--name gives another name, --force replaces it")
     if not (target / LIST_NAME).is_file() and not (target.is_dir() and not any(target.iterdir())):
-        raise OutputError(f"{target} is no model folder, so it is not replaced", hint="--name gives another name")
+        raise UsageError(f"{target} is no model folder, so it is not replaced", hint="--name gives another name")
 
 
 def _require_space(parent: Path, plan: PublishedFile, dtype: str | None) -> None:

@@ -168,10 +168,10 @@ def write_export(folder: Path, weights: WeightsList) -> Export:
 def new_folder(target: Path) -> Iterator[Path]:
     """Give a folder beside the target that becomes it when all is well, and is removed when not.
 
-    Raises OutputError if the target is there already, or cannot be written.
+    Raises UsageError if the target is there already, OutputError if it cannot be written.
     """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise OutputError(f"{target} is there already", hint="choose another folder, or remove it")
+        raise UsageError(f"{target} is there already", hint="choose another folder, or remove it")
     fresh = target.parent / f".{target.name}.{os.getpid()}.partial"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -226,7 +226,7 @@ def test_another_file_does_not_replace_an_installed_model_unasked(
     (models / "xl").mkdir(parents=True)
     write_list(models / "xl", "xl", "MIT", source={"sha256": "0" * 64})
     code, _, err = pull(capsys, whole_hub, "--accept-license")
-    assert code == 9 and "is there already, and was not made of sdxl-small" in err[-1]
+    assert code == 2 and "is there already, and was not made of sdxl-small" in err[-1]
     assert not whole_hub.transfers
     assert pull(capsys, whole_hub, "--accept-license", "--force", "--keep-downloads")[0] == 0
     assert describe("xl").parts

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from colorcli.errors import OutputError, WeightsError
+from colorcli.errors import OutputError, UsageError, WeightsError
 from colorcli.loading import load_pipeline
 from colorcli.model import importing
 from colorcli.model.architecture import (
@@ -269,7 +269,7 @@ def test_a_folder_of_shards_is_taken_as_the_tower(files: dict[str, Path], tmp_pa
 
 
 def refused(file: Path, **options: Any) -> str:
-    with pytest.raises((WeightsError, OutputError)) as caught:
+    with pytest.raises((WeightsError, OutputError, UsageError)) as caught:
         import_model(file, **options)
     return f"{caught.value.message} | {caught.value.hint}"
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from colorcli.errors import OutputError, WeightsError
+from colorcli.errors import OutputError, UsageError, WeightsError
 from colorcli.loading import load_pipeline
 from colorcli.model import importing
 from colorcli.model.importing import import_model
@@ -158,7 +158,7 @@ def small(family: str = "v2", towers: bool = False) -> dict[str, list[int]]:
 
 
 def refused(file: Path, **options: Any) -> str:
-    with pytest.raises((WeightsError, OutputError)) as caught:
+    with pytest.raises((WeightsError, OutputError, UsageError)) as caught:
         import_model(file, **options)
     return f"{caught.value.message} | {caught.value.hint}"
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from colorcli.errors import MissingExtraError, OutputError, PresetError, UsageError, WeightsError
+from colorcli.errors import MissingExtraError, PresetError, UsageError, WeightsError
 from colorcli.images import read_picture
 from colorcli.loading import load_pipeline
 from colorcli.model import openvino_export as exported
@@ -206,7 +206,7 @@ def test_an_export_goes_with_its_own_weights_alone(folder: Path) -> None:
 def test_a_folder_that_is_there_is_left_alone_and_a_failure_leaves_none(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "work.txt").write_text("mine")
-    with pytest.raises(OutputError, match="there already"), exported.new_folder(tmp_path / "mine"):
+    with pytest.raises(UsageError, match="there already"), exported.new_folder(tmp_path / "mine"):
         pass
     with pytest.raises(RuntimeError), exported.new_folder(tmp_path / "new") as fresh:
         (fresh / "half.xml").write_text("half")
