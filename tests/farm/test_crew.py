@@ -483,7 +483,9 @@ def test_a_cluster_that_is_not_there_ends_the_run_with_its_words(walk: Path) -> 
     assert not [record for record in read_records(walk.with_name("walk_color")) if record.status != "missing"]
 
 
-def test_a_warning_of_all_workers_is_told_once(walk: Path) -> None:
+def test_a_warning_of_all_workers_is_told_once(walk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "colorcli")   # a quiet command may have run in this process before
+
     class Warning(FakeColorizer):
         def encode_reference(self, key: object, preset: object) -> object:  # type: ignore[override]
             logging.getLogger("colorcli.test").warning("the key is pale")
