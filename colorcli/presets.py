@@ -464,12 +464,17 @@ def shipped_presets() -> dict[str, Path]:
     return {name: files[name] for name in sorted(files, key=lambda name: (name != "cel", name))}
 
 
+def is_preset_file(name_or_path: str) -> bool:
+    """Tell whether a preset is named by its file: that holds a slash, or ends in .yaml or .yml."""
+    return "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith((".yaml", ".yml"))
+
+
 def preset_source(name_or_path: str) -> Path:
-    """The file of a preset: a shipped name, or a path (it holds a slash or ends in .yaml or .yml).
+    """The file of a preset: a shipped name, or a path, see `is_preset_file`.
 
     Raises PresetError with the nearest name if there is no such preset.
     """
-    if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
+    if is_preset_file(name_or_path):
         return Path(name_or_path)
     shipped = shipped_presets()
     if name_or_path in shipped:

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
-from colorcli.farm.worker import Answer, EngineOrder, Order
+from colorcli.farm.orders import Answer, EngineOrder, Order
 
 
 class LostError(Exception):

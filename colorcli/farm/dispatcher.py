@@ -12,15 +12,11 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 from colorcli.errors import ColorcliError, DeviceError, FrameError
 from colorcli.farm.cluster import Cluster, LostError
-from colorcli.farm.queue import Queue
-from colorcli.farm.seat import Seat
-from colorcli.farm.task import Task
-from colorcli.farm.tidings import Tidings
-from colorcli.farm.transfer import keep, read_files
-from colorcli.farm.worker import (
+from colorcli.farm.orders import (
     CloseOrder,
     Done,
     Ended,
@@ -31,8 +27,13 @@ from colorcli.farm.worker import (
     Remark,
     StopOrder,
     Stopped,
-    files_of_preset,
 )
+from colorcli.farm.queue import Queue
+from colorcli.farm.seat import Seat
+from colorcli.farm.task import Task
+from colorcli.farm.tidings import Tidings
+from colorcli.farm.transfer import keep, read_files
+from colorcli.presets import files_of
 from colorcli.shot.engine import library_versions
 from colorcli.shot.manifest import ModelEntry
 
@@ -182,28 +183,28 @@ class Dispatcher:
 
     def _packed_order(self) -> EngineOrder:
         if self._collect and self._order.files is None:
-            self._order = replace(self._order, files=read_files(files_of_preset(self._order.preset)))
+            named = [Path(file) for file in files_of(self._order.preset).values()]
+            self._order = replace(self._order, files=read_files(named))
         return self._order
 
     def _hand_out(self) -> None:
         """Give frames to workers that have room: those of their own block first, then of one that nobody has."""
         free = sorted((seat for seat in self._seats if seat.ready is not None), key=lambda seat: len(seat.tasks))
-        given: dict[int, list[Task]] = {}
+        given: dict[Seat, list[Task]] = {}
         for seat in free[: self._queue.suspects]:
             free.remove(seat)   # it gets nothing else until it is empty
             if not seat.tasks and (task := self._queue.next_suspect(seat)) is not None:
-                given[id(seat)] = [task]
+                given[seat] = [task]
                 seat.tasks[task.name] = task
         for seat in free:
             while len(seat.tasks) < seat.depth and not any(task.alone for task in seat.tasks.values()):
                 following = self._queue.next_for(seat)
                 if following is None:
                     break
-                given.setdefault(id(seat), []).append(following)
+                given.setdefault(seat, []).append(following)
                 seat.tasks[following.name] = following
-        for seat in list(self._seats):
-            if id(seat) in given:
-                self._send(seat, given[id(seat)])
+        for seat, tasks in given.items():
+            self._send(seat, tasks)
 
     def _send(self, seat: Seat, tasks: Sequence[Task]) -> None:
         """Order a worker to color frames, of one shot."""
@@ -415,8 +416,13 @@ class Dispatcher:
         while tidying and time.monotonic() < ends:
             for asked in self._cluster.first([seat.asked for seat in tidying], SECONDS_A_TURN):
                 seat = next(seat for seat in tidying if seat.asked is asked)
-                answers = [answer for _, answer in self._cluster.answers(asked)]
-                if any(isinstance(answer, Stopped) for answer in answers):
+                try:
+                    answers = self._cluster.answers(asked)
+                except LostError:
                     tidying.remove(seat)
-                else:
-                    seat.asked = self._cluster.take(seat.worker, seat.seen + len(answers), SECONDS_OF_A_TAKE)
+                    continue
+                if any(isinstance(answer, Stopped) for _, answer in answers):
+                    tidying.remove(seat)
+                    continue
+                seat.seen = max((number for number, _ in answers), default=seat.seen)
+                seat.asked = self._cluster.take(seat.worker, seat.seen, SECONDS_OF_A_TAKE)

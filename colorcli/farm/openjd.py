@@ -46,7 +46,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 # Parameters of the farm itself, for `deadline bundle submit`.
 FARM_PARAMETER = re.compile(r"[A-Za-z]+:[A-Za-z_]+")
-OPEN, CLOSE = "OpenBraces", "CloseBraces"   # parameters that stand for {{ and }} in a name
+BRACES = {"{{": "OpenBraces", "}}": "CloseBraces"}   # parameters that stand for them in a name
 
 Flow = Literal["IN", "OUT", "NONE"]
 Template = dict[str, Any]
@@ -428,11 +428,12 @@ class _Writer:
             number = len(self._presets) + 1
             file = f"preset{number if number > 1 else ''}.yaml"
             self._presets[file] = (settings, name)
-            self._definitions[file.removesuffix(".yaml").capitalize()] = {
-                "name": file.removesuffix(".yaml").capitalize(), "type": "PATH", "objectType": "FILE",
-                "dataFlow": "IN", "default": file, "description": "the settings",
-            }
-        return f"{{{{Param.{file.removesuffix('.yaml').capitalize()}}}}}"
+        parameter = file.removesuffix(".yaml").capitalize()
+        self._definitions[parameter] = {
+            "name": parameter, "type": "PATH", "objectType": "FILE", "dataFlow": "IN", "default": file,
+            "description": "the settings",
+        }
+        return f"{{{{Param.{parameter}}}}}"
 
     def _with_default(self, name: str, kind: str, value: str | int, description: str, **more: Any) -> str:
         """A reference to a parameter that people may change when they submit the job."""
@@ -442,14 +443,13 @@ class _Writer:
     def _literal(self, text: str) -> str:
         """A text that reaches the task as it is: double braces in it would be read as references."""
         _require_text(text)
-        for braces, name in (("{{", OPEN), ("}}", CLOSE)):
+        for braces, name in BRACES.items():
             if braces in text:
                 self._definitions[name] = {
                     "name": name, "type": "STRING", "default": braces, "allowedValues": [braces],
                     "description": "stands for two braces in a name", "userInterface": {"control": "HIDDEN"},
                 }
-        names = {"{{": OPEN, "}}": CLOSE}
-        return re.sub(r"{{|}}", lambda match: f"{{{{Param.{names[match[0]]}}}}}", text)
+        return re.sub(r"{{|}}", lambda match: f"{{{{Param.{BRACES[match[0]]}}}}}", text)
 
     def _further_parameters(self) -> dict[str, str | int]:
         """Define the parameters that were asked for; those of the farm itself are given back."""

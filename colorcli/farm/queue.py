@@ -53,6 +53,8 @@ class Queue:
         with self._lock:
             while self._incoming:
                 task = self._incoming.popleft()
+                if task.future.cancelled():   # of a shot that has ended before anybody could color
+                    continue
                 task.block = task.shot.block_of(task.job, workers)
                 self._blocks.setdefault(task.block, deque()).append(task)
 

@@ -1,7 +1,7 @@
 """Ray, which starts workers on other machines and carries orders there and answers back; known to this file alone."""
 
 import contextlib
-import importlib
+import importlib.util
 import logging
 import os
 import re
@@ -15,7 +15,8 @@ from typing import Any
 
 from colorcli.errors import DeviceError, MissingExtraError, UsageError
 from colorcli.farm.cluster import LostError
-from colorcli.farm.worker import VERSION, Answer, EngineOrder, Order, Worker
+from colorcli.farm.orders import Answer, EngineOrder, Order
+from colorcli.farm.worker import VERSION, Worker
 
 LOCAL = "ray"
 WHERE = re.compile(r"ray|ray:auto|ray:(?P<host>[^/\s]+:\d{1,5})|(?P<client>ray://[^/\s]+:\d{1,5})")
@@ -88,7 +89,6 @@ class RayCluster:
         """workers: how many; None: one a GPU, or where there is none (or device is "cpu") one a machine."""
         self._address, self._workers, self._device = address, workers, device
         self._ray: Any = None
-        self._places: Sequence[Place] = ()
 
     @property
     def most(self) -> int | None:
@@ -107,7 +107,7 @@ class RayCluster:
                 _reach(self._address)
                 ray.init(address=self._address, **quiet, **(own if self._address == "local" else {}))
                 break
-            except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 # A busy head may take longer to make room for a client than it allows itself.
                 if not isinstance(error, ConnectionAbortedError) or not attempts_left:
                     raise _no_cluster(self._address, error) from error
@@ -124,10 +124,10 @@ class RayCluster:
             nodes = [node for node in self._ray.nodes() if node["Alive"]]
         except Exception as error:
             raise DeviceError(f"the Ray cluster is gone: {_first_line(error)}", hint="start it again") from error
-        self._places = _places_on(nodes, self._workers, self._device)
-        if not self._places and self._device.startswith("cuda"):
+        places = _places_on(nodes, self._workers, self._device)
+        if not places and self._device.startswith("cuda"):
             raise DeviceError("no machine of the Ray cluster has a GPU", hint="leave --device out")
-        return self._places
+        return places
 
     def start(self, place: Any, order: EngineOrder) -> _Actor:
         """Start a worker; it waits until Ray has room for it there."""

@@ -4,8 +4,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
+from colorcli.farm.orders import Ready
 from colorcli.farm.task import Task
-from colorcli.farm.worker import Ready
 
 FRAMES_AT_FIRST = 4   # that a worker is counted for until it says how many it takes
 

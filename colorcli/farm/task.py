@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from colorcli.errors import ColorcliError
-from colorcli.farm.worker import ShotOrder
+from colorcli.farm.orders import ShotOrder
 from colorcli.shot.drawings import Drawings
 from colorcli.shot.manifest import FrameRecord
 from colorcli.shot.plan import FrameJob, ShotPlan

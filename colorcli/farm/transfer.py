@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from colorcli.errors import FrameError, OutputError
+from colorcli.farm.orders import Done, Files
+from colorcli.farm.store import with_paths
 from colorcli.farm.task import Task
-from colorcli.farm.worker import Done, Files, with_paths
-from colorcli.images import TEMPORARY
 from colorcli.shot.manifest import FrameRecord, Stamp, is_inside, output_error, write_atomically
 from colorcli.shot.plan import ShotPlan, make_out_folder
 from colorcli.shot.stamps import new_digest
+from colorcli.whole_file import TEMPORARY
 
 
 def files_of_shot(plan: ShotPlan) -> list[Path]:

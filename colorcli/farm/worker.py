@@ -6,137 +6,42 @@ Orders and answers are plain values, so a worker may be an actor of Ray as well 
 import contextlib
 import logging
 import os
-import shutil
 import socket
 import tempfile
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import colorcli
 from colorcli.errors import ColorcliError, KeyImageError, OutputError, ShotError, WeightsError
-from colorcli.presets import PATH_ENTRIES, PATH_KEYS, Preset
-from colorcli.shot.drawings import Drawing
-from colorcli.shot.engine import Colorizer, Engine, Loader, library_versions
+from colorcli.farm.orders import (
+    Answer,
+    CloseOrder,
+    Done,
+    Ended,
+    EngineOrder,
+    Files,
+    FrameOrder,
+    Order,
+    Ready,
+    Refused,
+    Remark,
+    ShotOrder,
+    StopOrder,
+    Stopped,
+)
+from colorcli.farm.store import Store, preset_with_paths, with_paths
+from colorcli.shot.engine import Engine, Loader, library_versions
 from colorcli.shot.hand import Hand
-from colorcli.shot.manifest import FrameRecord, ModelEntry, output_error
-from colorcli.shot.plan import FrameJob, ShotPlan
+from colorcli.shot.manifest import FrameRecord, ModelEntry
+from colorcli.shot.plan import FrameJob, make_out_folder
 from colorcli.shot.run import open_engine
-from colorcli.variants import METHOD_VERSION, Variant
-
-Files = Mapping[str, bytes]   # path where they were read -> content
-Value = TypeVar("Value")
+from colorcli.variants import METHOD_VERSION
 
 VERSION = f"{colorcli.__version__}, method {METHOD_VERSION}"
-SCRATCH = "colorcli-worker-"
 SECONDS_FOR_A_NEW_FILE = 10.0   # after which a machine on the same storage sees it
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EngineOrder:
-    """With what to color."""
-
-    preset: Preset                            # its paths are absolute
-    load: Callable[[Preset], Colorizer]
-    expected: tuple[ModelEntry, ...]          # the model first, and the networks beside it
-    model: ModelEntry | None = None           # None: the one that the preset names
-    variant: Variant | None = None
-    at_once: int | None = 1
-    device: str = "auto"
-    files: Files | None = None                # that the preset names; None: they lie on shared storage, as all others
-
-
-@dataclass(frozen=True)
-class ShotOrder:
-    """What the next frames belong to."""
-
-    shot: int
-    plan: ShotPlan                            # of the whole shot, its paths are absolute
-    key: str                                  # digest of its key
-    settings: str                             # digest
-    probe: tuple[str, str] | None = None      # name and content of a file that lies in OUT
-    files: Files = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class FrameOrder:
-    """Frames to color."""
-
-    shot: int
-    jobs: tuple[FrameJob, ...]
-    found: tuple[tuple[str, Drawing | None], ...] = ()   # what is drawn on other frames
-    files: Files = field(default_factory=dict)
-    kept: frozenset[str] = frozenset()                   # files sent before that are still needed
-
-
-@dataclass(frozen=True)
-class StopOrder:
-    """Color nothing but what is begun."""
-
-
-@dataclass(frozen=True)
-class CloseOrder:
-    """Nothing more comes."""
-
-
-Order = EngineOrder | ShotOrder | FrameOrder | StopOrder | CloseOrder
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The model is loaded."""
-
-    host: str
-    pid: int
-    together: int                 # frames that it colors at the same time
-    described: Mapping[str, Any]  # what its colorizer tells
-    versions: Mapping[str, str]   # of Python and of libraries
-
-
-@dataclass(frozen=True)
-class Done:
-    """A frame is written, or failed."""
-
-    shot: int
-    record: FrameRecord
-    files: Files | None = None    # path in OUT -> content, the picture last; None: they are written
-
-
-@dataclass(frozen=True)
-class Remark:
-    """Something to be told to the user, or to the log."""
-
-    level: int                    # of `logging`
-    text: str
-
-
-@dataclass(frozen=True)
-class Refused:
-    """It cannot color this shot; others it may."""
-
-    shot: int
-    error: ColorcliError
-
-
-@dataclass(frozen=True)
-class Ended:
-    """It cannot color anything any more."""
-
-    error: ColorcliError
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """All that was begun is done."""
-
-
-Answer = Ready | Done | Remark | Refused | Ended | Stopped
 
 
 class Worker:
@@ -272,8 +177,7 @@ class Worker:
         if self._store is not None:
             self._store.put(order.files)
             plan = with_paths(plan, self._store.place)
-            with contextlib.suppress(FileExistsError):
-                plan.out.mkdir(parents=True)
+            make_out_folder(plan.out)
         _require_probe(plan.out, order.probe)
         hand = Hand(plan, self._engine, self._done, self._warn, self._more)
         if hand.key_digest != order.key or hand.settings != order.settings:
@@ -323,45 +227,6 @@ class Worker:
         self._answer(Remark(logging.WARNING, text))
 
 
-class Store:
-    """Files of another machine, in a folder of their own; taken away in the end, or by the next worker here."""
-
-    def __init__(self, folder: Path) -> None:
-        """Raises OutputError."""
-        _sweep(folder)
-        try:
-            self._root = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=folder))
-        except OSError as error:
-            raise output_error(folder, error) from error
-        self._passing: set[str] = set()   # those of single frames
-
-    def place(self, path: Path) -> Path:
-        """Where a file of the other machine lies here: in the same tree, below this folder."""
-        return self._root.joinpath("files", *("up" if part == ".." else part for part in path.parts[1:]))
-
-    def put(self, files: Files, passing: bool = False) -> None:
-        """Write files. Raises OutputError."""
-        for path, content in files.items():
-            place = self.place(Path(path))
-            try:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(content)
-            except OSError as error:
-                raise output_error(place, error) from error
-        if passing:
-            self._passing |= set(files)
-
-    def drop_but(self, kept: frozenset[str] | set[str]) -> None:
-        """Take away the files of single frames that are not needed any more."""
-        for path in self._passing - kept:
-            self.place(Path(path)).unlink(missing_ok=True)
-        self._passing &= kept
-
-    def close(self) -> None:
-        """Take everything away."""
-        shutil.rmtree(self._root, ignore_errors=True)
-
-
 class _Handler(logging.Handler):
     """Hands log lines on as remarks."""
 
@@ -372,50 +237,6 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._hand_on(Remark(record.levelno, self.format(record)))
-
-
-def with_paths(value: Value, seen: Callable[[Path], Path]) -> Value:
-    """The same plan with other paths, wherever they stand in it; and without `before`, which is found again.
-
-    A shot is one long chain of frames before each other, too long to be sent.
-    """
-    changed: Any = value
-    if isinstance(value, Path):
-        changed = seen(value)
-    elif isinstance(value, FrameJob):
-        masks = tuple(map(seen, value.masks))
-        changed = replace(value, source=seen(value.source), output=seen(value.output), masks=masks, before=None)
-    elif isinstance(value, tuple):
-        changed = tuple(with_paths(one, seen) for one in value)
-    elif is_dataclass(value) and not isinstance(value, type):
-        changed = replace(value, **{one.name: with_paths(getattr(value, one.name), seen) for one in fields(value)})
-    result: Value = changed
-    return result
-
-
-def preset_with_paths(preset: Preset, seen: Callable[[Path], Path]) -> Preset:
-    """The same preset with other paths."""
-    settings = preset.model_dump(mode="json")
-    for path in PATH_KEYS:
-        group, name = path.split(".")
-        if settings[group][name] is not None:
-            settings[group][name] = str(seen(Path(settings[group][name])))
-    for path, name in PATH_ENTRIES.items():
-        for entry in settings[path]:
-            entry[name] = str(seen(Path(entry[name])))
-    return Preset.model_validate(settings)
-
-
-def files_of_preset(preset: Preset) -> list[Path]:
-    """The files that a preset names."""
-    found: list[Path] = []
-
-    def seen(path: Path) -> Path:
-        found.append(path)
-        return path
-
-    preset_with_paths(preset, seen)
-    return found
 
 
 def _require_same_weights(host: str, own: Sequence[ModelEntry], expected: Sequence[ModelEntry]) -> None:
@@ -459,22 +280,3 @@ def _taken(out: Path, names: Sequence[str]) -> Files:
         except OSError as error:
             raise OutputError(f"{out / name} cannot be read again: {error.strerror}") from error
     return files
-
-
-def _sweep(folder: Path) -> None:
-    """Take away what killed workers of this machine left behind."""
-    for path in folder.glob(f"{SCRATCH}*"):
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(path.name.removeprefix(SCRATCH).partition("-")[0])
-            if not _is_running(pid):
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True   # somebody else's
-    return True

@@ -18,6 +18,7 @@ from typing import Any
 from diffusers import __version__ as diffusers_version
 
 from colorcli.errors import OutputError, UsageError
+from colorcli.files import is_running
 from colorcli.model.file_parts import Part
 from colorcli.model.published_file import Prediction, PublishedFile, prediction_of, published_scheduler, understand
 from colorcli.model.single_file import SUFFIX, family_of_file
@@ -224,15 +225,5 @@ def _remove_abandoned(parent: Path, name: str, host: str) -> None:
     """Remove what an import that was killed on this machine left behind."""
     for path in parent.glob(f".{name}.{host}-*.partial"):
         process = path.name.removesuffix(".partial").rpartition("-")[2]
-        if process.isdigit() and not _is_running(int(process)):
+        if process.isdigit() and not is_running(int(process)):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

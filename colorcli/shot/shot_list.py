@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import Field
 
 from colorcli.errors import PresetError
+from colorcli.presets import is_preset_file
 from colorcli.settings import Group, build, read_layer
 
 SUFFIXES = (".yaml", ".yml")
@@ -95,7 +96,7 @@ def _listed(entry: ListEntry, listed: ListFile, folder: Path, below: Path | None
         out=own if entry.out is None else _seen(entry.out, folder),
         frames=None if entry.frames is None else str(entry.frames),
         masks=tuple(str(_seen(mask, folder)) for mask in _texts(entry.masks)),
-        preset=str(_seen(preset, folder)) if preset is not None and _is_file(preset) else preset,
+        preset=str(_seen(preset, folder)) if preset is not None and is_preset_file(preset) else preset,
         overrides=(*_texts(listed.set), *_texts(entry.set)),
     )
 
@@ -107,11 +108,6 @@ def _texts(value: Several) -> tuple[str, ...]:
 def _seen(text: str, folder: Path) -> Path:
     """A path in the list as seen from the working folder; ~/ is the user's own."""
     return Path(text).expanduser() if text.startswith("~/") else folder / text
-
-
-def _is_file(preset: str) -> bool:
-    """Whether a preset is named by its file, as `--preset` takes it."""
-    return "/" in preset or "\\" in preset or preset.endswith(SUFFIXES)
 
 
 def _place_below(shot: str) -> Path:

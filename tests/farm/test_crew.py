@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from colorcli.errors import DeviceError, FrameError, WeightsError
+from colorcli.farm.orders import Answer, Done, EngineOrder, FrameOrder, Order, ShotOrder
 from colorcli.farm.transfer import sweep_after
-from colorcli.farm.worker import Answer, Done, EngineOrder, FrameOrder, Order, ShotOrder
 from colorcli.presets import LayerSettings, Preset, SamplingSettings, SteadySettings, WarmStartSettings
 from colorcli.shot.manifest import FrameRecord, read_manifest, read_records
 from tests.farm.threads import Studio, Thread, Threads, color_on, with_other_weights

@@ -11,7 +11,8 @@ from typing import Any
 from colorcli.errors import ColorcliError
 from colorcli.farm.cluster import LostError
 from colorcli.farm.crew import ClusterCrew
-from colorcli.farm.worker import VERSION, Answer, CloseOrder, Done, EngineOrder, Order, Worker
+from colorcli.farm.orders import Answer, CloseOrder, Done, EngineOrder, Order
+from colorcli.farm.worker import VERSION, Worker
 from colorcli.presets import Preset
 from colorcli.shot.engine import Colorizer
 from colorcli.shot.manifest import ModelEntry
