@@ -1,8 +1,9 @@
 """What a second key of a character brings: `python -m benchmarks.keys [--data FOLDER]`.
 
 Drawn characters of styles that are never trained on, each with two keys in any pose and view and two frames in others,
-are colored from the first key, from the second, and from both. --data adds real shots, laid out as `colorcli evaluate`
-reads them, all of one character: each is colored from its own key, from the others', and from all.
+are colored from the first key, from the second, from both, and from a sheet that shows both as one picture. --data adds
+real shots, laid out as `colorcli evaluate` reads them, all of one character: each is colored from its own key, from the
+others', and from all.
 
 Right is the share of closed regions whose median color is within CIEDE2000 8 of the truth; by area, each counts as much
 as its pixels.
@@ -24,7 +25,7 @@ FIRST_SEED = 3_000_000   # other characters than those of `colorcli evaluate gen
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--characters", type=int, default=48, help="drawn characters, two frames of each")
+    parser.add_argument("--characters", type=int, default=24, help="drawn characters, two frames of each")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="real shots of one character to measure on, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
     options = parser.parse_args()
@@ -41,6 +42,7 @@ def measure(characters: int, data: Path | None) -> dict[str, Any]:
         keys, frames = drawn(FIRST_SEED + number, number)
         for name, chosen in {"first key": keys[:1], "second key": keys[1:], "both keys": keys}.items():
             painter.color(f"drawn, {name}", chosen, frames)
+        painter.color("drawn, a sheet of both", keys, frames, each=())
         if number % 8 == 7:
             note(f"{number + 1} of {characters} characters")
     if data is not None:
@@ -63,15 +65,25 @@ class Painter:
         self.pipeline, self.preset = pipeline, preset
         self.scores: dict[str, list[Any]] = {}
 
-    def color(self, name: str, keys: Sequence[Any], frames: Sequence[tuple[Any, Any]]) -> None:
-        """Color frames (line art and truth) from the keys of one character."""
+    def color(
+        self,
+        name: str,
+        keys: Sequence[Any],
+        frames: Sequence[tuple[Any, Any]],
+        each: Sequence[Any] | None = None,
+    ) -> None:
+        """Color frames (line art and truth) from the keys of one character.
+
+        each: the keys that are read by themselves, None: all; none: the sheet is read as one key.
+        """
         from colorcli.finish.finish import finish_frame
         from colorcli.prepare.frame import prepare_frame
         from colorcli.prepare.key import prepare_key
         from colorcli.review.metrics import region_score, true_regions
         from colorcli.shot.keys import key_sheet
 
-        each = keys if len(keys) > 1 else ()
+        if each is None:
+            each = keys if len(keys) > 1 else ()
         key = prepare_key(key_sheet(keys), self.preset, self.pipeline.variant, each=each)
         reference = self.pipeline.encode_reference(key, self.preset)
         for line, truth in frames:

@@ -82,7 +82,6 @@ from colorcli.model.words import WordReader, read_tokenizer
 from colorcli.prepare.canvas import from_canvas
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
-from colorcli.prepare.palette_file import read_swatches, swatch_colors
 from colorcli.presets import LoraSettings, Preset, check_for_variant, default_preset
 from colorcli.sampling import RANGE_SAMPLERS, Blend, Guidance, ReferenceOnly, frame_noise, guided, levels_of, sample
 from colorcli.variants import VARIANTS, Variant
@@ -251,11 +250,7 @@ class ColorizePipeline(DiffusionPipeline):
             image = preset.background.image
             behind = None if image is None else read_picture(Path(image))
             networks = open_networks(preset)
-            named = preset.finish.palette_file
-            swatches = None if named is None else swatch_colors(read_swatches(Path(named)))
-            key = prepare_key(
-                picture_of(key), preset, self.variant, networks=networks, background=behind, swatches=swatches
-            )
+            key = prepare_key(picture_of(key), preset, self.variant, networks=networks, background=behind)
         if key.each:
             first, *others = [self.encode_reference(one, preset) for one in key.each]
             maps = [one.match for one in (first, *others) if one.match is not None]

@@ -74,14 +74,13 @@ def prepare_key(
 
     given_masks: (H, W) masks from files, source size, one for each character. networks: those that the preset names
     files for. background: a picture of its own for what lies outside the character, background_masks: (H, W) masks of
-    a character in it. swatches: (K, 3) colors of the production. each: the
-    several keys of which `picture` is the sheet, if it is one.
-    Raises PresetError if the preset names networks and none are given.
+    a character in it. swatches: (K, 3) colors of the production. each: the several keys of which `picture` is the
+    sheet, if it is one. Raises PresetError if the preset names networks and none are given.
     """
     alone: tuple[PreparedKey, ...] = ()
     if preset.sampling.start == "match":
         alone = tuple(
-            prepare_key(one, preset, variant, (), networks, background, background_masks, swatches) for one in each
+            prepare_key(one, preset, variant, (), networks, background, background_masks) for one in each
         )
     picture, given_masks = _padded(picture, given_masks, preset.reference.padding)
     color = over_paper(picture)

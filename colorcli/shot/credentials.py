@@ -8,7 +8,7 @@ so signed files of one picture are not the same bytes twice.
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,11 +95,11 @@ def open_signer(certificate: Path, private_key: Path) -> Signer:
     )
 
 
-def sign_frames(out: Path, signer: Signer, tell: Callable[[str], None] = lambda name: None) -> Signed:
+def sign_frames(out: Path, signer: Signer) -> Signed:
     """Sign every picture of a result that is as recorded, and record it; done again it signs what is new.
 
-    tell: hears the name of each picture that is signed. Raises ShotError (no result, one that a process is coloring
-    now), UsageError if the certificate is none that may sign pictures, OutputError.
+    Raises ShotError (no result, one that a process is coloring now), UsageError if the certificate is none that may
+    sign pictures, OutputError.
     """
     refuse_newer(out)
     manifest = read_manifest(out)
@@ -122,7 +122,6 @@ def sign_frames(out: Path, signer: Signer, tell: Callable[[str], None] = lambda 
                 else:
                     journal.add(_sign(out, record, manifest, signer))
                     done.append(record.output)
-                    tell(record.output)
     merge(out)
     return Signed(tuple(done), tuple(already), tuple(left_out))
 

@@ -77,8 +77,6 @@ def write_preview(
     try:
         key = prepare_key(
             shot_key.picture, preset, variant, shot_key.masks, networks, shot_key.background, shot_key.background_masks,
-            shot_key.swatches,
-            shot_key.each,
         )
     except FrameError as error:
         raise KeyImageError(f"the key cannot be used: {error.message}", hint=error.hint) from error
