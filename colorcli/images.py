@@ -1,13 +1,8 @@
 """Pictures of any depth in and out: color straight and sRGB-encoded, alpha beside it, each file whole or not there."""
 
 import contextlib
-import errno
 import hashlib
 import math
-import os
-import re
-import secrets
-import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +15,9 @@ import numpy as np
 import OpenImageIO as oiio
 from numpy.typing import NDArray
 
-from colorcli.errors import FrameError, OutputError
+from colorcli.errors import FrameError
 from colorcli.files import open_plain
+from colorcli.whole_file import whole_file
 
 Container = Literal["png", "tiff", "tga", "jpeg", "exr"]
 Depth = Literal["uint8", "uint16", "half", "float"]
@@ -47,9 +43,6 @@ BLOCK_BYTES = 1 << 20
 JPEG_BEGINS, JPEG_PIXELS = b"\xff\xd8", b"\xda"
 JPEG_BARE = frozenset(bytes([mark]) for mark in (0x00, 0x01, *range(0xD0, 0xD9)))
 JPEG_FRAMES = frozenset(bytes([mark]) for mark in range(0xC0, 0xD0) if mark not in (0xC4, 0xC8, 0xCC))
-# Names of files that are not whole yet: .walk.0001.png.4711-0f3c22a9.tmp, with the number of their process.
-TEMPORARY = re.compile(r"\..+\.(?P<pid>\d{1,10})(-[0-9a-f]+)?\.(tmp|part)", re.DOTALL)
-LONGEST_TEMPORARY = 200   # bytes of the real name in it
 
 # How the files begin that are read, and only these: what a library makes of other ones is its own affair.
 BEGINNINGS = {
@@ -514,64 +507,3 @@ def _write_jpeg(path: Path, pixels: NDArray[Any], notes: Mapping[str, str]) -> N
         # A comment segment right behind the mark that begins the file.
         data = data[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + data[2:]
     path.write_bytes(data)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; on leaving the file is on disk under its real name, or gone.
-
-    Raises OutputError if the folder is missing, read-only or full.
-    """
-    temporary = temporary_beside(path)
-    try:
-        try:
-            # Python names the reason (read-only, no such folder); the picture library would only say "failed".
-            temporary.open("xb").close()
-            mode = temporary.stat().st_mode
-            yield temporary
-            temporary.chmod(mode)  # safetensors makes its files anew, for the owner alone, whatever the umask says
-            with temporary.open("rb+") as stream:
-                os.fsync(stream.fileno())
-            rename_into_place(temporary, path)
-        except OSError as problem:
-            raise _output_error(path, problem) from problem
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def temporary_beside(path: Path) -> Path:
-    """Give a name in the same folder that no other process uses, on no machine; `TEMPORARY` knows it again."""
-    # Two machines may have processes of one number. Cut, for a name may already be as long as the file system takes.
-    name = os.fsencode(path.name)[:LONGEST_TEMPORARY].decode(errors="ignore")
-    return path.with_name(f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-
-
-def rename_into_place(temporary: Path, path: Path) -> None:
-    """Rename a file over another one, which is the old one or the new one at every moment. Raises OSError."""
-    made = temporary.stat()
-    try:
-        temporary.replace(path)
-    except FileNotFoundError:
-        # A file server whose answer was lost is asked again, and then knows no such file: it has long been renamed.
-        there = path.stat()
-        if (there.st_dev, there.st_ino) != (made.st_dev, made.st_ino):
-            raise
-
-
-def _output_error(path: Path, problem: OSError) -> OutputError:
-    reason, hint = problem.strerror or str(problem), "check the folder and the disk it is on, or choose another with -o"
-    if not path.parent.is_dir():
-        reason, hint = f"{path.parent} is no folder", "make the folder, or choose another with -o"
-    elif isinstance(problem, PermissionError) or problem.errno == errno.EROFS:
-        reason, hint = f"{path.parent} is read-only", "choose another folder with -o"
-    elif problem.errno == errno.ENOSPC or _free_bytes(path.parent) < 1_000_000:
-        reason, hint = f"the disk of {path.parent} is full", "free some space and run the same command again"
-    return OutputError(f"{path.name} cannot be written: {reason}", hint=hint)
-
-
-def _free_bytes(folder: Path) -> float:
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return float("inf")

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "colorcli"
 # Each part may import those before it, and itself.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("files",),
+    ("files", "whole_file"),
     ("settings",),
     ("variants",),
     ("presets",),
@@ -45,6 +45,7 @@ TORCH_FREE = [
     "colorcli",
     "colorcli.errors",
     "colorcli.files",
+    "colorcli.whole_file",
     "colorcli.settings",
     "colorcli.presets",
     "colorcli.images",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from colorcli.errors import OutputError
-from colorcli.images import TEMPORARY, rename_into_place, temporary_beside, whole_file
+from colorcli.whole_file import TEMPORARY, rename_into_place, temporary_beside, whole_file
 
 
 def write(path: Path, content: bytes) -> None:

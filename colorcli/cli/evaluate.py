@@ -276,7 +276,7 @@ def check_report(report: Path | None, endings: tuple[str, ...] = (".html", ".htm
 
 def write_page(report: Path, page: str) -> None:
     """Write a page whole or not at all. Raises OutputError."""
-    from colorcli.images import whole_file
+    from colorcli.whole_file import whole_file
 
     with whole_file(report) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -8,7 +8,7 @@ import numpy as np
 import OpenImageIO as oiio
 from numpy.typing import NDArray
 
-from colorcli.images import whole_file
+from colorcli.whole_file import whole_file
 
 Light = NDArray[np.float32] | NDArray[np.float16]
 

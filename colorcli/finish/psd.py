@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.errors import FrameError, MissingExtraError
-from colorcli.images import whole_file
+from colorcli.whole_file import whole_file
 
 if TYPE_CHECKING:
     from psd_tools.constants import ChannelID, SectionDivider

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.errors import ColorcliError, MissingExtraError, ShotError
-from colorcli.images import over_paper, read_picture, whole_file
+from colorcli.images import over_paper, read_picture
 from colorcli.review.reviewed import ReviewedFrame, ReviewedShot, drawing_of, result_of
+from colorcli.whole_file import whole_file
 
 if TYPE_CHECKING:
     import av

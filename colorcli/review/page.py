@@ -10,11 +10,11 @@ from typing import Any
 
 import jinja2
 
-from colorcli.images import whole_file
 from colorcli.prepare.palette_file import hex_color
 from colorcli.review.pictures import Album
 from colorcli.review.reviewed import ReviewedFrame, ReviewedShot
 from colorcli.shot.manifest import Manifest
+from colorcli.whole_file import whole_file
 
 PAGE_NAME = "review.html"
 CHART_WIDTH, CHART_HEIGHT = 1000, 100   # of the curves, in their own units: they are stretched to the page

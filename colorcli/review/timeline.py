@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from colorcli.errors import MissingExtraError
-from colorcli.images import whole_file
 from colorcli.review.reviewed import LONGEST_HOLD, ReviewedFrame, ReviewedShot
 from colorcli.shot.manifest import THERE, FrameRecord
+from colorcli.whole_file import whole_file
 
 if TYPE_CHECKING:
     import opentimelineio as otio

@@ -29,9 +29,9 @@ from pathlib import Path
 from types import TracebackType
 
 from colorcli.errors import OutputError
-from colorcli.images import TEMPORARY
 from colorcli.shot.layer_files import folders_written
 from colorcli.shot.manifest import output_error
+from colorcli.whole_file import TEMPORARY
 
 FOLDER = ".leases"
 ALIVE = re.compile(r"(?P<machine>[0-9a-f]{12})-(?P<pid>\d{1,10})-(?P<start>\d{1,20})-[0-9a-f]{8}\.alive")

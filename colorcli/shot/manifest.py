@@ -24,7 +24,7 @@ from pydantic.json_schema import models_json_schema
 
 from colorcli.errors import ColorcliError, OutputError, ShotError
 from colorcli.files import open_plain, read_plain
-from colorcli.images import rename_into_place, temporary_beside
+from colorcli.whole_file import whole_file
 
 MANIFEST_NAME = "manifest.json"
 JOURNAL_PATTERN = "frames*.jsonl"
@@ -254,20 +254,8 @@ def relative_posix(path: Path, start: Path) -> str:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that its name shows the old content or the whole new one, never a part. Raises OutputError."""
-    temporary = temporary_beside(path)
-    try:
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            rename_into_place(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-    except OSError as error:
-        raise output_error(path, error) from error
+    with whole_file(path, output_error) as temporary:
+        temporary.write_bytes(data)
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import Field
 
 from colorcli.errors import FrameError, ShotError
-from colorcli.images import file_digest, whole_file
+from colorcli.images import file_digest
 from colorcli.shot.leases import Leases
 from colorcli.shot.manifest import (
     MANIFEST_NAME,
@@ -46,6 +46,7 @@ from colorcli.shot.manifest import (
 )
 from colorcli.shot.plan import make_out_folder
 from colorcli.shot.verify import holds_result, results_in
+from colorcli.whole_file import whole_file
 
 SECONDS_TO_AGREE = 10.0   # that a merge waits for a process that writes the manifest
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from colorcli.errors import ColorcliError, FrameError, ShotError, UsageError
-from colorcli.images import TEMPORARY, file_digest, picture_digest, read_picture
+from colorcli.images import file_digest, picture_digest, read_picture
 from colorcli.shot.engine import fingerprint
 from colorcli.shot.frames import FrameFile, FrameRange, find_frames, find_shots
 from colorcli.shot.manifest import (
@@ -41,6 +41,7 @@ from colorcli.shot.manifest import (
     schema_version,
 )
 from colorcli.variants import METHOD_VERSION
+from colorcli.whole_file import TEMPORARY
 
 FindingKind = Literal[
     "missing",    # recorded, and not there

@@ -17,7 +17,7 @@ from PIL import Image
 
 from colorcli.errors import FrameError, OutputError
 from colorcli.files import open_plain
-from colorcli.images import whole_file
+from colorcli.whole_file import whole_file
 
 Kind = Literal["color", "sketch", "mask", "reference"]
 

@@ -14,7 +14,6 @@ import cv2
 from filelock import FileLock, Timeout
 
 from colorcli.errors import FrameError, OutputError, UsageError
-from colorcli.images import whole_file
 from colorcli.train.data.archives import Kind, PictureStore, make_folder
 from colorcli.train.data.index import (
     INDEX_FOLDER,
@@ -26,6 +25,7 @@ from colorcli.train.data.index import (
     has_parquet,
     write_index,
 )
+from colorcli.whole_file import whole_file
 
 Tags = Callable[[Path, Entry], str]
 

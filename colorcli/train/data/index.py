@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from colorcli.errors import DataError, FrameError, MissingExtraError
 from colorcli.files import parse_json
-from colorcli.images import whole_file
 from colorcli.train.data.archives import Kind, PictureStore, make_folder
+from colorcli.whole_file import whole_file
 
 TableForm = Literal["parquet", "json"]
 

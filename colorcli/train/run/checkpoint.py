@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from colorcli.errors import OutputError, WeightsError
-from colorcli.images import whole_file
 from colorcli.model.build import Components
 from colorcli.train.stages import trained_modules
 from colorcli.train.tensor_file import write_tensors
+from colorcli.whole_file import whole_file
 
 STATE = "state.json"
 CURVE = "curve.jsonl"
