@@ -5,6 +5,7 @@ done has all of them.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,13 +58,25 @@ def layer_files(output: str, preset: Preset) -> tuple[LayerFile, ...]:
 
 
 def folders_written(out: Path) -> list[Path]:
-    """The folders in which files of frames are written: OUT, and those of its layers."""
+    """The folders in which files of frames are written: OUT, and those of its layers. Links are none."""
     layers = out / LAYERS_FOLDER
+    if layers.is_symlink():
+        return [out]
     try:
         with os.scandir(layers) as entries:
             return [out, layers, *(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))]
     except OSError:
         return [out]
+
+
+def refuse_links(out: Path, path: str) -> None:
+    """Raise OutputError if a folder between OUT and one of its files is a link: what lies behind it is not OUT's.
+
+    path: of the file as seen from OUT, with "/". OUT itself may be a link: the user has named it.
+    """
+    for folder in reversed(PurePosixPath(path).parents[:-1]):
+        if (out / folder).is_symlink():
+            raise output_error(out / folder, OSError(errno.ELOOP, "it is a link"))
 
 
 def check_layers(preset: Preset) -> None:
@@ -97,8 +110,8 @@ def write_layers(
     names = list(dict.fromkeys(name for file in files for name in file.names))
     sequences = {file.names[0]: out / file.path for file in files if file.kind == "sequences"}
     files_of = {file.kind: out / file.path for file in files if file.kind != "sequences"}
-    for path in (*sequences.values(), *files_of.values()):
-        _make_folder(path.parent)
+    for file in files:
+        _make_folder(out, file.path)
     if is_flattened(pixel_format):
         pixel_format = PixelFormat("png", "uint8")
     single = pixel_format == PixelFormat("exr", "float")
@@ -127,7 +140,7 @@ def write_layers(
 def copy_layers(out: Path, leader: str, output: str, preset: Preset) -> None:
     """Give a held drawing the layers of its leader; both are file names in OUT. Raises OutputError."""
     for source, target in zip(layer_files(leader, preset), layer_files(output, preset), strict=True):
-        _make_folder((out / target.path).parent)
+        _make_folder(out, target.path)
         try:
             data = (out / source.path).read_bytes()
         except OSError as error:
@@ -139,12 +152,14 @@ def with_earlier_layers(out: Path, before: FrameRecord, record: FrameRecord) -> 
     """Give the record of a frame that was made anew the layers of before that go with it, and take the others away.
 
     Those of the same picture stay. Nobody shall lay those of another one over this.
+    Raises OutputError if they lie behind a link.
     """
     # What names files outside of OUT does not count as a record.
     earlier = [path for path in before.outputs if path not in record.outputs]
     kept = [path for path in earlier if before.fingerprint == record.fingerprint and (out / path).is_file()]
     for path in earlier:
         if path not in kept and PurePosixPath(path).parts[0] == LAYERS_FOLDER:
+            refuse_links(out, path)
             with contextlib.suppress(OSError):
                 (out / path).unlink()
     return record.model_copy(
@@ -166,7 +181,10 @@ def _has_no_alpha(suffix: str) -> bool:
     return CONTAINERS.get(suffix.lower()) == "jpeg"
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(out: Path, path: str) -> None:
+    """Make the folder of a file in OUT. Raises OutputError."""
+    refuse_links(out, path)
+    folder = (out / path).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from colorcli.errors import FrameError, ShotError
 from colorcli.images import file_digest
+from colorcli.shot.layer_files import refuse_links
 from colorcli.shot.leases import Leases
 from colorcli.shot.manifest import (
     MANIFEST_NAME,
@@ -281,6 +282,7 @@ def _copy(one: _Candidate, out: Path) -> list[str]:
         target = out / name
         if _digest(target) == digest:
             continue
+        refuse_links(out, name)
         with contextlib.suppress(FileExistsError):
             target.parent.mkdir(parents=True)
         with whole_file(target) as temporary:

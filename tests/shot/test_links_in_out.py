@@ -1,12 +1,19 @@
 """A result that came from elsewhere may hold links: nothing outside of it is written, whatever they lead to."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.shot.studio import color, draw_shot
+from colorcli.errors import OutputError
+from colorcli.presets import LayerSettings, Preset
+from colorcli.shot.merge import merge
+from tests.shot.studio import Outcome, color, draw, draw_shot
 
 NAMES = ("walk.0001.png", "manifest.json", "frames.jsonl", ".walk.0001.png.1.tmp", ".leases")
+FLAT = Preset(layers=LayerSettings(names=("flat",)))
+FOLDERS = {"layers": "../elsewhere", "layers/flat": "../../elsewhere"}   # that are links, and where they lead
 
 
 @pytest.fixture
@@ -43,3 +50,82 @@ def test_a_journal_that_is_a_link_is_told(walk):
     assert outcome.result.exit_code == 9
     assert outcome.result.error is not None
     assert "frames.jsonl cannot be written: it is a link" in outcome.result.error.message
+
+
+@pytest.fixture
+def elsewhere(walk: Path) -> Path:
+    folder = walk.parent / "elsewhere"
+    folder.mkdir()
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def lead_away(out: Path, name: str) -> None:
+    """Put a link in the place of a folder of layers; what was in it lies where the link leads."""
+    link = out / name
+    if link.exists():
+        shutil.copytree(link, link.parent / FOLDERS[name], dirs_exist_ok=True)
+        shutil.rmtree(link)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(FOLDERS[name])
+
+
+def refused(outcome: Outcome) -> str:
+    """Why a run has ended early."""
+    assert outcome.result.exit_code == 9
+    assert outcome.result.error is not None and outcome.result.error.hint
+    return outcome.result.error.message
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_layers_are_not_written_behind_a_link(walk, elsewhere, name):
+    out = walk.parent / "walk_color"
+    lead_away(out, name)
+    for place in (elsewhere, elsewhere / "flat"):
+        draw(place / "walk.0001.png", 5)
+    before = contents(elsewhere)
+    assert refused(color(walk, preset=FLAT)).startswith(f"{out / name} cannot be written: it is a link")
+    assert contents(elsewhere) == before
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_earlier_layers_behind_a_link_are_not_taken_away(walk, elsewhere, name):
+    out = color(walk, preset=FLAT).plans[0].out
+    lead_away(out, name)
+    before = contents(elsewhere)
+    draw(walk / "walk.0001.png", 7)
+    assert refused(color(walk)).startswith(f"{out / name} cannot be written: it is a link")
+    assert contents(elsewhere) == before != {}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_layers_of_a_held_drawing_are_not_copied_behind_a_link(walk, elsewhere, name):
+    out = color(walk, preset=FLAT).plans[0].out
+    lead_away(out, name)
+    before = contents(elsewhere)
+    shutil.copyfile(walk / "walk.0001.png", walk / "walk.0003.png")
+    assert refused(color(walk, preset=FLAT)).startswith(f"{out / name} cannot be written: it is a link")
+    assert contents(elsewhere) == before != {}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_layers_are_not_merged_behind_a_link(walk, elsewhere, name):
+    node = color(walk, preset=FLAT, out=walk.parent / "node").plans[0].out
+    out = color(walk, frames="1").plans[0].out
+    lead_away(out, name)
+    with pytest.raises(OutputError, match="it is a link") as caught:
+        merge(out, [node])
+    assert caught.value.message.startswith(str(out / name))
+    assert contents(elsewhere) == {}
+
+
+def test_nothing_is_swept_behind_a_link(walk, elsewhere):
+    lead_away(walk.parent / "walk_color", "layers")
+    of_another_program = elsewhere / ".walk.0001.png.4711-0123abcd.tmp"
+    of_another_program.touch()
+    os.utime(of_another_program, (0, 0))
+    assert color(walk).result.exit_code == 0
+    assert of_another_program.exists()
