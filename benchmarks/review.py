@@ -7,7 +7,10 @@ the answer to:
   the true frames themselves and, with `--colored DIR` (frames of the shots, DIR/NAME), for those of a model;
 * false alarms: how many of the true frames, in which nothing is wrong, are called worth a look;
 * found: a region of one true frame is painted in another color of the key, many times over: how often that frame is
-  the first of those worth a look, and how often among the first three, by how large the region is.
+  the first of those worth a look, and how often among the first three, by how large the region is; of the others, how
+  many regions have nothing to be compared with, as they are of the first frame or new in theirs.
+
+For DIR, color each shot: `colorcli DATA/NAME/line --ref DATA/NAME/key.png --weights mini -o DIR/NAME`.
 """
 
 import argparse
@@ -24,7 +27,7 @@ from benchmarks.machine import machine, report
 from colorcli.finish.difference import ciede2000, lab_of
 from colorcli.images import Picture, over_paper, read_picture
 from colorcli.presets import Preset
-from colorcli.review.measure import Look, change_between, key_palette, look_at
+from colorcli.review.measure import Look, change_between, key_palette, look_at, moved_regions, same_regions
 from colorcli.review.metrics import character_paper, level_change
 from colorcli.review.worth import Measured, worth_a_look
 from colorcli.shot.manifest import FrameRecord
@@ -117,10 +120,11 @@ def found(
 ) -> dict[str, dict[str, int]]:
     """Repaint one region of one frame, many times: how often its frame is first, among the first three, listed at all.
 
-    For regions whose size is in each of `CLASSES`, as a share of the character.
+    For regions whose size is in each of `CLASSES`, as a share of the character. "new_and_not_first" are those whose
+    frame is not first and that have no partner in the frame before.
     """
     random = np.random.default_rng(seed)
-    counts = {name: {"tried": 0, "first": 0, "in_three": 0, "listed": 0} for name in CLASSES}
+    counts = {name: {"tried": 0, "first": 0, "in_three": 0, "listed": 0, "new_and_not_first": 0} for name in CLASSES}
     steady = measured_of(looks)
     for _ in range(trials):
         place = int(random.integers(len(looks)))
@@ -145,7 +149,14 @@ def found(
         counts[name]["first"] += rank == 0
         counts[name]["in_three"] += rank is not None and rank < 3
         counts[name]["listed"] += rank is not None
+        counts[name]["new_and_not_first"] += rank != 0 and (place == 0 or is_new(looks[place - 1], look, number))
     return counts
+
+
+def is_new(before: Look, look: Look, number: int) -> bool:
+    """Whether a region has no partner in the frame before, so that nobody can say what color it had."""
+    there = same_regions(before.regions, look.regions)
+    return number not in there and number not in moved_regions(before.regions, look.regions, there)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ LISTED = 5           # frames worth a look that are named on the terminal
 PATIENCE = 10.0      # seconds without a word
 MOST_THREADS = 4     # that look at frames: each holds some in memory
 LARGE_PAGE = 200_000_000   # bytes of pictures
-MOVIES = (".mp4", ".mov")
 
 
 def review(
@@ -172,9 +171,9 @@ def check_targets(
 ) -> None:
     """Raise UsageError or MissingExtraError before a minute of measuring, not behind it."""
     if movie is not None:
-        from colorcli.review.movie import require_av
+        from colorcli.review.movie import KINDS, require_av
 
-        if movie.suffix.lower() not in MOVIES:
+        if movie.suffix.lower() not in KINDS:
             raise UsageError(f"{movie} is no kind of movie that can be written", hint="call it FILE.mp4 or FILE.mov")
         require_av()
     elif side_by_side:
@@ -191,9 +190,8 @@ def check_targets(
 
 def tell(shot: "ReviewedShot") -> None:
     """Say what was found in a shot."""
-    there, failed = shot.count("written", "held", "skipped"), shot.count("failed")
     worth = f"{len(shot.first)} worth a look" if shot.first else "nothing stands out"
-    console.say(f"{shot.name}: {there} frames, {failed} failed, {worth}")
+    console.say(f"{shot.name}: {shot.there} frames, {shot.count('failed')} failed, {worth}")
     for place in shot.first[:LISTED]:
         frame = shot.frames[place]
         console.say(f"  {frame.record.frame}: {'; '.join(reason.words for reason in frame.reasons)}")
@@ -205,20 +203,15 @@ def tell(shot: "ReviewedShot") -> None:
 
 def in_json(shot: "ReviewedShot") -> Mapping[str, Any]:
     """Give what was found in a shot, for programs."""
-    measured = [frame.change for frame in shot.frames if frame.change is not None]
-    distances = [
-        look.palette_distance for frame in shot.frames
-        if (look := frame.measured.look) is not None and look.palette_distance is not None
-    ]
     return {
         "shot": shot.name,
         "out": str(shot.out),
-        "frames": shot.count("written", "held", "skipped"),
+        "frames": shot.there,
         "failed": shot.count("failed"),
         "missing": shot.count("missing"),
-        "flicker": mean([change.flicker for change in measured]),
-        "repainted": mean([change.jumped for change in measured]),
-        "palette_distance": mean(distances),
+        "flicker": to_a_thousandth(shot.flicker),
+        "repainted": to_a_thousandth(shot.repainted),
+        "palette_distance": to_a_thousandth(shot.palette_distance),
         "worth_a_look": [
             {
                 "frame": shot.frames[place].record.frame,
@@ -230,6 +223,6 @@ def in_json(shot: "ReviewedShot") -> Mapping[str, Any]:
     }
 
 
-def mean(values: Sequence[float]) -> float | None:
-    """The mean, to a thousandth; None of nothing."""
-    return round(sum(values) / len(values), 3) if values else None
+def to_a_thousandth(value: float | None) -> float | None:
+    """A number without digits that say nothing."""
+    return None if value is None else round(value, 3)

@@ -19,16 +19,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from colorcli.finish.finish import Fill, FrameParts, alpha_of, canvas_pixel, frame_parts, lay_together, regions_of
+from colorcli.finish.finish import FrameParts, alpha_of, canvas_pixel, frame_parts, lay_together
 from colorcli.finish.lines import LineLayer
-from colorcli.finish.regions import soften_borders
+from colorcli.finish.surfaces import flat_colors
 from colorcli.images import decode_srgb
 from colorcli.prepare.canvas import Box
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.lineart import alpha_is_lines
-from colorcli.prepare.palette import is_shadow
-from colorcli.prepare.regions import PAPER_BELOW, Labels, nearest_labelled
+from colorcli.prepare.regions import PAPER_BELOW, nearest_labelled
 from colorcli.presets import LayerName, Preset
 
 Float = NDArray[np.float32]
@@ -90,7 +89,7 @@ class LayeredFrame:
             if name not in names or (name == "paper" and stack.shares.cut_out):
                 continue
             if name == "line" and self.parts.cel.lines is not self.parts.lines:
-                yield next(iter(self._with_lines().layers(["line"], linear)))
+                yield from self._with_lines().layers(["line"], linear)
             else:
                 color, alpha = stack.layer(name)
                 box = (0, 0, *self.frame.canvas.source) if name == "paper" else self.parts.box
@@ -145,16 +144,16 @@ class _Shares:
 
 def _shares(layered: LayeredFrame) -> _Shares:
     """Take a finished frame apart again: the shares of line, color and paper in each of its pixels."""
-    parts, own = layered.parts, layered.frame.picture.alpha
+    parts, place, all_alpha = layered.parts, layered.parts.place, layered.frame.picture.alpha
     mask, cover = parts.cel.mask, _cover(parts.cel.lines, parts.cel.mask)
-    only_lines = own is not None and alpha_is_lines(own)
-    held = np.ones_like(mask) if own is None or only_lines else own[parts.place]
+    only_lines = all_alpha is not None and alpha_is_lines(all_alpha)
+    own = None if all_alpha is None else all_alpha[place]
+    held = np.ones_like(mask) if own is None or only_lines else own
     color, alpha = layered.color, layered.alpha
     inside, behind = (1 - cover) * mask, (1 - cover) * (1 - mask)
     paper = np.broadcast_to(parts.behind, (*mask.shape, 3))
-    there, place = cover + inside, parts.place
-    cut_own = None if own is None else own[place]
-    made = alpha_of(there if parts.cut_out else None, cut_own, layered.frame.mask[place], only_lines)
+    there = cover + inside
+    made = alpha_of(there if parts.cut_out else None, own, layered.frame.mask[place], only_lines)
     if parts.cut_out:
         inside = np.divide(inside, there, out=np.zeros_like(mask), where=there > LEAST)
         behind = np.zeros_like(mask)
@@ -173,7 +172,7 @@ def _shares(layered: LayeredFrame) -> _Shares:
     return _Shares(
         color=color,
         alpha=alpha,
-        place=parts.place,
+        place=place,
         cut_out=cut_out,
         mask=mask,
         matte=held * (cover + (1 - cover) * parts.character),
@@ -301,67 +300,3 @@ def _without_strokes(painted: Float, ink: Float, reach_px: float) -> Float:
     sides = painted.reshape(-1, 3)[nearest_labelled(clean.astype(np.int32))]
     stroke = (sides - painted).max(axis=2) > STROKE_DARKER
     return np.where(stroke[..., None], sides, painted)
-
-
-def flat_colors(color: Float, parts: FrameParts, frame: PreparedFrame, preset: Preset) -> Float:
-    """Give the lightest color of the surface that each pixel is of, (h, w, 3), in the box of the frame.
-
-    color: (h, w, 3) what lies under the lines.
-    No channel of the result is below that of `color`, so that shade only darkens. A closed region is a surface; what is
-    painted in a color that is a shadow in the key has the lit color, and a region of several flat colors the lightest,
-    unless they are too unlike to be tones of one.
-    """
-    fill = parts.fill
-    if fill.colors is None or fill.labels is None:
-        labels = fill.labels if fill.labels is not None else _nearest_regions(parts, frame, preset)
-        return np.take(_lightest(color, labels), labels, axis=0)
-    flat = np.take(_surfaces(fill, fill.colors, fill.labels), fill.labels, axis=0)
-    return flat if fill.whole is None else soften_borders(flat, fill.labels, fill.whole)
-
-
-def _nearest_regions(parts: FrameParts, frame: PreparedFrame, preset: Preset) -> Labels:
-    """The closed region that each pixel is nearest to, (h, w), from 1."""
-    if not parts.character.size:
-        return np.zeros(parts.character.shape, np.int32)
-    regions = regions_of(frame, preset, *parts.place)
-    if not regions.count:
-        return np.ones(parts.character.shape, np.int32)
-    return regions.labels.reshape(-1)[nearest_labelled(regions.labels)]
-
-
-def _lightest(color: Float, labels: Labels) -> Float:
-    """Measure the largest value of each channel among the pixels with each label, (largest label + 1, 3)."""
-    if not labels.size:
-        return np.ones((1, 3), np.float32)
-    order = np.argsort(labels, axis=None, kind="stable")
-    present, first = np.unique(labels.reshape(-1)[order], return_index=True)
-    result = np.ones((int(present[-1]) + 1, 3), np.float32)
-    result[present] = np.maximum.reduceat(color.reshape(-1, 3)[order], first)
-    return result
-
-
-def _surfaces(fill: Fill, colors: Float, labels: Labels) -> Float:
-    """Give for each piece (count + 1, 3) the color of its surface: its own, or the one that it is the shadow of.
-
-    That is what the key says; and of the pieces of one closed region, the lighter one.
-    """
-    result = colors.copy()
-    for number in range(1, len(colors) if fill.lit is not None else 0):
-        if fill.lit is not None and is_shadow(colors[number], fill.lit[number]):
-            result[number] = fill.lit[number]
-    if fill.whole is None:
-        return result
-    region = np.zeros(len(colors), np.int64)
-    inside = fill.whole > 0
-    region[labels[inside]] = fill.whole[inside]
-    numbers, counts = np.unique(region[1:], return_counts=True)
-    for number in numbers[(counts > 1) & (numbers > 0)]:
-        pieces = np.flatnonzero(region == number)
-        lit: list[Float] = []
-        for piece in pieces[np.argsort(-result[pieces].sum(axis=1), kind="stable")]:
-            light = next((one for one in lit if is_shadow(result[piece], one)), None)
-            if light is None:
-                lit.append(result[piece])
-            else:
-                result[piece] = light
-    return result

@@ -1,7 +1,7 @@
 """What a finished frame looks like in numbers, without the truth: its colors beside the key's, and what jumped."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,17 +16,19 @@ from colorcli.prepare.palette_file import hex_color
 from colorcli.prepare.regions import SPECK_PX, Regions, closed_regions
 from colorcli.presets import LineSettings, Preset
 from colorcli.review.metrics import MIN_REGION_PX, RIGHT_BELOW
+from colorcli.review.pictures import shrunk
 
 Float = NDArray[np.float32]
 
 LONGEST_PX = 1280       # longer side at which frames are measured; the widths of lines and gaps are meant for it
 RIM_PX = 2.0            # so near a line its own soft edge is measured, not the color
-SAME_PLACE = 0.5        # two regions that share this much of what both cover are one region of two frames
+SAME_PLACE = 0.5        # two regions that share more than this of what both cover are one region of two frames
 MOST_COLORS = 4096      # different colors in a frame; of more, such as in soft shades, those that are alike are joined
 SAME_SHAPE = 0.7        # the same of two regions laid over each other: a region that has moved on
 MOST_MOVED = 40         # regions of a frame that are looked for elsewhere, the largest first
 FARTHEST = 1.5          # how far they are looked for, in lengths of their own longer side
 JUMPS_KEPT = 4          # regions of a frame that are pointed at
+FOREIGN_KEPT = 4        # colors of a frame, of those that are none of the key's, that are named
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,6 @@ class Jump:
     box: tuple[float, float, float, float]   # left, top, width, height as shares of the frame
     before: str                              # #rrggbb
     after: str
-    distance: float                          # CIEDE2000
-    share: float                             # of the character's pixels
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,12 @@ class Change:
     """What changed in color from one frame to the next, in the regions that both show at the same place."""
 
     flicker: float           # mean change of a channel there, 8-bit levels, 0..255
-    difference: float        # the same as mean CIEDE2000
     compared: float          # share of the character's pixels that could be compared, 0..1
     jumped: float            # share of the character's pixels in regions that have another color now
     jumps: tuple[Jump, ...]  # the largest of those regions
 
 
-NOTHING_CHANGED = Change(0.0, 0.0, 1.0, 0.0, ())
+NOTHING_CHANGED = Change(0.0, 1.0, 0.0, ())
 
 
 def key_palette(key: Picture, preset: Preset) -> Palette:
@@ -82,7 +81,7 @@ def look_at(
     drawing, result: the frame before and after, of one size. preset: by whose rules lines and character are found.
     palette: (K, 3) colors of the key, None: nothing to compare with. masks: (H, W) of the character, from files.
     """
-    drawing, result = _small(drawing), _small(result)
+    drawing, result = shrunk(drawing, LONGEST_PX), shrunk(result, LONGEST_PX)
     masks = [cv2.resize(mask, drawing.size, interpolation=cv2.INTER_AREA) for mask in masks]
     lines = read_lines(drawing, _without_networks(preset.lines))
     mask = character_mask(drawing, lines, preset.masks, masks, colored=preset.lines.mode == "extract")
@@ -90,22 +89,21 @@ def look_at(
     color = over_paper(result)
     inside = regions.depth >= RIM_PX
     distance, use, foreign = _beside_palette(color[inside], palette)
-    return Look(
-        regions, color, _medians(color, regions), int(regions.areas.sum()), distance, use, foreign
-    )
+    return Look(regions, color, _medians(color, regions), int(regions.areas.sum()), distance, use, foreign)
 
 
 def change_between(before: Look, after: Look) -> Change:
     """Measure what changed in color between neighboring frames where their drawings show the same region.
 
-    Two regions are the same if they share half of what both cover, or if one is the other that has moved on. Flicker is
-    of the places that a region covers in both frames, so that a moving arm is none; jumps are of whole regions.
+    Two regions are the same if they share more than half of what both cover, or if one is the other that has moved on.
+    Flicker is of the places that a region covers in both frames, so that a moving arm is none; jumps are of whole
+    regions.
     """
     if before is after:
         return NOTHING_CHANGED
     one, two = before.regions, after.regions
     if one.labels.shape != two.labels.shape or not one.count or not two.count:
-        return Change(0.0, 0.0, 0.0, 0.0, ())
+        return Change(0.0, 0.0, 0.0, ())
     there = same_regions(one, two)                       # (count of one + 1,) region of two, 0: none
     matched = there[one.labels]
     same = (matched > 0) & (matched == two.labels)
@@ -115,8 +113,6 @@ def change_between(before: Look, after: Look) -> Change:
     there = there + moved_regions(one, two, there)
     total = max(after.character_px, 1)
     compared = min(1.0, float(two.areas[there[there > 0]].sum()) / total)
-    differs = np.abs(here - was).max(axis=1) >= 0.5 / 255
-    difference = float(ciede2000(lab_of(was[differs]), lab_of(here[differs])).sum() / max(len(here), 1))
     numbers = np.flatnonzero(there)
     far = ciede2000(lab_of(before.medians[numbers]), lab_of(after.medians[there[numbers]]))
     large = np.minimum(one.areas[numbers], two.areas[there[numbers]]) >= MIN_REGION_PX
@@ -127,14 +123,11 @@ def change_between(before: Look, after: Look) -> Change:
             box=_box(two, int(there[numbers[place]])),
             before=hex_color(before.medians[numbers[place]]),
             after=hex_color(after.medians[there[numbers[place]]]),
-            distance=float(far[place]),
-            share=float(two.areas[there[numbers[place]]]) / total,
         )
         for place in jumped[:JUMPS_KEPT]
     )
     return Change(
         flicker=float(np.abs(here - was).mean()) * 255 if len(here) else 0.0,
-        difference=difference,
         compared=compared,
         jumped=float(two.areas[there[numbers[jumped]]].sum()) / total,
         jumps=jumps,
@@ -151,10 +144,8 @@ def same_regions(one: Regions, two: Regions) -> NDArray[np.int32]:
     shared = counts / (one.areas[first] + two.areas[second] - counts)
     result = np.zeros(one.count + 1, np.int32)
     # Above a half no other region of either drawing can share as much, so nobody is asked twice.
-    kept = shared >= SAME_PLACE
-    for a, b in zip(first[kept], second[kept], strict=True):
-        if not result[a] and b not in result:
-            result[a] = b
+    kept = shared > SAME_PLACE
+    result[first[kept]] = second[kept]
     return result
 
 
@@ -224,7 +215,7 @@ def _beside_palette(pixels: Float, palette: Float | None) -> tuple[float | None,
     total = counts.sum()
     use = np.bincount(nearest, weights=counts, minlength=len(palette)) / total
     strange = np.flatnonzero(distance >= RIGHT_BELOW)
-    strange = strange[np.argsort(-counts[strange], kind="stable")][:JUMPS_KEPT]
+    strange = strange[np.argsort(-counts[strange], kind="stable")][:FOREIGN_KEPT]
     foreign = tuple((hex_color(colors[place]), float(counts[place] / total)) for place in strange)
     return float((distance * counts).sum() / total), use.astype(np.float32), foreign
 
@@ -264,21 +255,6 @@ def _box(regions: Regions, number: int) -> tuple[float, float, float, float]:
     height, width = regions.labels.shape
     left, top, across, down = cv2.boundingRect((regions.labels == number).astype(np.uint8))
     return left / width, top / height, across / width, down / height
-
-
-def _small(picture: Picture) -> Picture:
-    """Shrink a picture to the size at which frames are measured."""
-    scale = LONGEST_PX / max(picture.size)
-    if scale >= 1:
-        return picture
-    size = (max(1, round(picture.size[0] * scale)), max(1, round(picture.size[1] * scale)))
-    # Shrunk as they lie over white: averages of straight color would bring in what is behind the alpha.
-    alpha = None if picture.alpha is None else cv2.resize(picture.alpha, size, interpolation=cv2.INTER_AREA)
-    color = cv2.resize(picture.color, size, interpolation=cv2.INTER_AREA)
-    if picture.alpha is not None and alpha is not None:
-        held = cv2.resize(picture.color * picture.alpha[:, :, None], size, interpolation=cv2.INTER_AREA)
-        color = np.where(alpha[:, :, None] > 0, held / np.maximum(alpha, 1e-6)[:, :, None], color).astype(np.float32)
-    return replace(picture, color=np.clip(color, 0, 1), alpha=alpha)
 
 
 def _without_networks(settings: LineSettings) -> LineSettings:

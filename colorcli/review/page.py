@@ -148,25 +148,22 @@ def curves_of(shot: ReviewedShot) -> tuple[Curve, ...]:
 
 def _shot_for_page(shot: ReviewedShot) -> Mapping[str, Any]:
     """What the template shows of a shot."""
-    there = shot.count("written", "held", "skipped")
     failed, missing = shot.count("failed"), shot.count("missing")
-    curves = [curve for curve in curves_of(shot) if curve.known]
     return {
         "shot": shot,
         "manifest": shot.manifest,
-        "there": there,
+        "there": shot.there,
         "failed": failed,
         "missing": missing,
         "expected": len(shot.frames) - missing,
-        "curves": curves,
-        "flicker": _mean([change.flicker for frame in shot.frames if (change := frame.change) is not None]),
-        "repainted": _mean([100 * change.jumped for frame in shot.frames if (change := frame.change) is not None]),
+        "curves": [curve for curve in curves_of(shot) if curve.known],
+        "flicker": shot.flicker,
+        "repainted": None if shot.repainted is None else 100 * shot.repainted,
         "first": [(place, shot.frames[place]) for place in shot.first],
         "failures": [(place, frame) for place, frame in enumerate(shot.frames) if frame.record.status == "failed"],
         "settings": list(_flattened(shot.manifest.settings)),
         "facts": list(_facts(shot.manifest)),
         "foreign": _foreign(shot),
-        "columns": [curve.title for curve in curves],
     }
 
 
@@ -259,10 +256,6 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _pictures(album: Album) -> Iterator[tuple[int, str]]:
     for number in range(len(album)):
         yield number, base64.b64encode(album[number].data).decode()
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _percent(share: float) -> str:

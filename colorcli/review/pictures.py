@@ -2,7 +2,7 @@
 
 import io
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -30,8 +30,7 @@ class Copy:
 
 def page_copy(picture: Picture, longest: int) -> Copy:
     """Make the copy that the page shows, with its alpha, not longer than `longest` pixels; never larger than it is."""
-    levels = _levels(picture, longest)
-    image = Image.fromarray(levels)
+    image = _image(shrunk(picture, longest))
     data = _webp(image, lossless=True, quality=60, method=2)
     exact = len(data) <= LARGEST_EXACT
     if not exact:
@@ -41,11 +40,24 @@ def page_copy(picture: Picture, longest: int) -> Copy:
 
 def thumbnail(picture: Picture) -> bytes:
     """Make the picture of a contact sheet, over white, WebP."""
-    color = over_paper(picture)
-    size = _fitted(picture.size, THUMBNAIL_PX)
-    small = cv2.resize(color, size, interpolation=cv2.INTER_AREA) if size != picture.size else color
-    image = Image.fromarray(np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8))
-    return _webp(image, quality=THUMBNAIL_QUALITY, method=4)
+    small = shrunk(picture, THUMBNAIL_PX)
+    return _webp(_image(replace(small, color=over_paper(small), alpha=None)), quality=THUMBNAIL_QUALITY, method=4)
+
+
+def shrunk(picture: Picture, longest: int) -> Picture:
+    """Give a picture that is not longer than `longest` pixels: a small copy of a longer one, else itself."""
+    scale = longest / max(picture.size)
+    if scale >= 1:
+        return picture
+    size = (max(1, round(picture.size[0] * scale)), max(1, round(picture.size[1] * scale)))
+    if picture.alpha is None:
+        color = cv2.resize(picture.color, size, interpolation=cv2.INTER_AREA)
+        return replace(picture, color=np.clip(color, 0, 1))
+    alpha = cv2.resize(picture.alpha, size, interpolation=cv2.INTER_AREA)
+    # Averages of straight color would bring in what is behind the alpha.
+    held = cv2.resize(picture.color * picture.alpha[:, :, None], size, interpolation=cv2.INTER_AREA)
+    color = np.divide(held, alpha[:, :, None], out=np.zeros_like(held), where=alpha[:, :, None] > 1e-6)
+    return replace(picture, color=np.clip(color, 0, 1), alpha=alpha)
 
 
 class Album:
@@ -81,24 +93,10 @@ class Album:
         return sum(len(copy.data) for copy in self._copies)
 
 
-def _levels(picture: Picture, longest: int) -> NDArray[np.uint8]:
-    """The picture at page size, (h, w, 3 or 4) 8 bit, straight."""
-    color, alpha = picture.color, picture.alpha
-    size = _fitted(picture.size, longest)
-    if size != picture.size:
-        if alpha is None:
-            color = cv2.resize(color, size, interpolation=cv2.INTER_AREA)
-        else:
-            held = cv2.resize(color * alpha[:, :, None], size, interpolation=cv2.INTER_AREA)
-            alpha = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
-            color = held / np.maximum(alpha, 1e-6)[:, :, None]
-    pixels = color if alpha is None else np.dstack([color, alpha])
-    return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
-
-
-def _fitted(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    scale = min(1.0, longest / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+def _image(picture: Picture) -> Image.Image:
+    """A picture in 8 bits, RGB or straight RGBA."""
+    pixels = picture.color if picture.alpha is None else np.dstack([picture.color, picture.alpha])
+    return Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8))
 
 
 def _webp(image: Image.Image, **settings: object) -> bytes:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from colorcli.errors import ColorcliError, FrameError, ShotError
+from colorcli.files import file_digest
 from colorcli.finish.regions import to_swatches
-from colorcli.images import Picture, file_digest, picture_digest, read_picture
+from colorcli.images import Picture, picture_digest, read_picture
 from colorcli.prepare.palette import Palette
 from colorcli.prepare.palette_file import read_swatches, swatch_colors
 from colorcli.presets import Preset
@@ -23,7 +25,15 @@ from colorcli.review.pictures import Album, Copy, page_copy, thumbnail
 from colorcli.review.worth import Measured, Reason, worth_a_look
 from colorcli.shot.keys import key_sheet, read_mask
 from colorcli.shot.layer_files import LAYERS_FOLDER
-from colorcli.shot.manifest import MANIFEST_NAME, THERE, FrameRecord, Manifest, read_manifest, read_records
+from colorcli.shot.manifest import (
+    MANIFEST_NAME,
+    THERE,
+    FrameRecord,
+    Manifest,
+    Status,
+    read_manifest,
+    read_records,
+)
 
 Float = NDArray[np.float32]
 
@@ -82,9 +92,30 @@ class ReviewedShot:
     palette: tuple[PaletteColor, ...]    # the most frequent in the key first
     notes: tuple[str, ...]               # what could not be looked at, and why
 
-    def count(self, *statuses: str) -> int:
+    def count(self, *statuses: Status) -> int:
         """How many frames ended so."""
         return sum(1 for frame in self.frames if frame.record.status in statuses)
+
+    @property
+    def there(self) -> int:
+        """How many frames have a picture."""
+        return self.count(*THERE)
+
+    @property
+    def flicker(self) -> float | None:
+        """Mean change of a channel from frame to frame, 8-bit levels; None: no two neighbors could be compared."""
+        return _mean([frame.change.flicker for frame in self.frames if frame.change is not None])
+
+    @property
+    def repainted(self) -> float | None:
+        """Mean share of the character that has another color than in the frame before, 0..1; None as for `flicker`."""
+        return _mean([frame.change.jumped for frame in self.frames if frame.change is not None])
+
+    @property
+    def palette_distance(self) -> float | None:
+        """Mean CIEDE2000 of the frames' colors to the nearest color of the key; None: there is nothing to compare."""
+        distances = [frame.measured.look.palette_distance for frame in self.frames if frame.measured.look is not None]
+        return _mean([distance for distance in distances if distance is not None])
 
 
 @dataclass(frozen=True)
@@ -437,10 +468,13 @@ def _slim(look: Look) -> Look:
 
 def _ticks(records: Sequence[FrameRecord]) -> list[int]:
     """For how many numbers each frame is shown: until the next one of its sequence, which may be drawn on twos."""
-    ticks = []
-    for record, following in zip(records, [*records[1:], None][: len(records)], strict=True):
-        step = 1
-        if following is not None and following.sequence == record.sequence:
-            step = (following.number or 0) - (record.number or 0)
-        ticks.append(step if 1 <= step <= LONGEST_HOLD else 1)
+    ticks = [1] * len(records)
+    for place, (record, following) in enumerate(pairwise(records)):
+        step = (following.number or 0) - (record.number or 0)
+        if following.sequence == record.sequence and 1 <= step <= LONGEST_HOLD:
+            ticks[place] = step
     return ticks
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -96,7 +96,7 @@ def made_up_shot(count: int, *, failed: Sequence[int] = (), size: tuple[int, int
         record = FrameRecord(
             frame=name, number=place + 1, sequence="sc.", status="written", output=f"{name}.png", seconds=0.1
         )
-        change = Change(float(place % 7), 0.0, 1.0, 0.0, ())
+        change = Change(float(place % 7), 1.0, 0.0, ())
         frames.append(
             ReviewedFrame(
                 Measured(record, change=change), drawing, album.add(f"result {place}", page_copy(picture, 960)),

@@ -22,8 +22,8 @@ def look(character_px: int = 1000, distance: float = 0.1, use: np.ndarray = USE)
 
 
 def change(jumped: float = 0.0, flicker: float = 0.05) -> Change:
-    jumps = (Jump((0, 0, 0.1, 0.1), "#ff0000", "#0000ff", 50.0, jumped),) if jumped else ()
-    return Change(flicker, 0.1, 0.9, jumped, jumps)
+    jumps = (Jump((0, 0, 0.1, 0.1), "#ff0000", "#0000ff"),) if jumped else ()
+    return Change(flicker, 0.9, jumped, jumps)
 
 
 def shot(*changes: Change | None) -> list[Measured]:
