@@ -130,6 +130,7 @@ class FrameRange:
         hint = "Open Job Description writes 1-100, 1-100:2 or 1,5,9-12"
         parts: list[str] = []
         numbers: set[int] = set()
+        asked = 0   # as in `parse`
         for part in text.split(","):
             match = OPENJD_PART.fullmatch(part.strip())
             if match is None:
@@ -138,12 +139,13 @@ class FrameRange:
             if step == 0:
                 raise UsageError(f"--frames {OPENJD_FRAMES}{text}: the step of '{part.strip()}' is 0", hint=hint)
             frames = range(first, last + (1 if step > 0 else -1), step)
-            if len(numbers) + len(frames) > MAX_FRAMES_ASKED:
+            asked += len(frames)
+            if asked > MAX_FRAMES_ASKED:
                 raise _too_many(f"{OPENJD_FRAMES}{text}")
             if not frames:
                 raise UsageError(f"--frames {OPENJD_FRAMES}{text}: '{part.strip()}' names no frame", hint=hint)
             numbers.update(frames)
-            low, high = min(frames), max(frames)
+            low, high = sorted((frames[0], frames[-1]))
             parts.append(str(low) if low == high else f"{low}-{high}" + (f"x{abs(step)}" if abs(step) > 1 else ""))
         return cls(",".join(parts), frozenset(numbers))
 

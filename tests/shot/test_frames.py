@@ -200,6 +200,14 @@ def test_what_open_job_description_does_not_write_is_refused(text):
         FrameRange.parse(f"openjd:{text}")
 
 
+@pytest.mark.parametrize("start", ["", "openjd:"])
+def test_frames_asked_for_again_count_again(start):
+    """A line of ranges that each take a moment shall not take an hour."""
+    assert len(FrameRange.parse(f"{start}1-500000,1-500000").numbers) == 500_000
+    with pytest.raises(UsageError, match="asks for more than 1000000 frames"):
+        FrameRange.parse(f"{start}1-500000,1-500000,7")
+
+
 @pytest.mark.parametrize("text", ["", " , ", "a-b", "1-", "1.5", "1-2x0.5", "1-1000000000", "1-10x-2", "1-2000000"])
 def test_what_is_no_frame_range_is_a_usage_error(text):
     with pytest.raises(UsageError):
