@@ -1,6 +1,7 @@
 """Files whose content nobody vouches for: opened only if they are plain ones, and read only up to a size."""
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -57,6 +58,12 @@ def read_plain(path: Path, most: int) -> bytes:
     if len(content) > most:
         raise TooLargeError(path, most)
     return content
+
+
+def file_digest(path: Path) -> str:
+    """Give the SHA-256 of the bytes of a file. Raises OSError as `open_plain` does."""
+    with open_plain(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_json(path: Path, most: int = LARGEST_JSON) -> Any:

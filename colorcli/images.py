@@ -163,12 +163,6 @@ def picture_digest(picture: Picture) -> str:
     return digest.hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """Give the SHA-256 of the bytes of a file. Raises OSError, also if it is a pipe or a device."""
-    with open_plain(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 @contextlib.contextmanager
 def _opened(path: Path, max_pixels: int, only_header: bool = False) -> Iterator[Any]:
     try:

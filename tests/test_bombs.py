@@ -15,8 +15,8 @@ from PIL import Image
 from colorcli.cli import options
 from colorcli.cli.color import parse_pixels
 from colorcli.errors import FrameError, KeyImageError, UsageError
-from colorcli.files import NotPlainError, TooLargeError, open_plain, read_plain
-from colorcli.images import MAX_PIXELS, PixelFormat, file_digest, read_picture, read_size, write_picture
+from colorcli.files import NotPlainError, TooLargeError, file_digest, open_plain, read_plain
+from colorcli.images import MAX_PIXELS, PixelFormat, read_picture, read_size, write_picture
 from tests.shot.studio import color, draw, draw_shot
 
 

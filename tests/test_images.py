@@ -11,12 +11,12 @@ import OpenImageIO as oiio
 import pytest
 
 from colorcli.errors import FrameError, OutputError
+from colorcli.files import file_digest
 from colorcli.images import (
     PixelFormat,
     decode_srgb,
     encode_srgb,
     extension_of,
-    file_digest,
     format_named,
     over_paper,
     picture_digest,

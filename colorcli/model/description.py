@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from colorcli.errors import WeightsError
-from colorcli.files import read_json
+from colorcli.files import file_digest, read_json
 from colorcli.model.licenses import meaning_of
 from colorcli.model.onnx_file import read_onnx_file
 from colorcli.model.single_file import KIND_IN_WORDS, SUFFIX, TensorEntry, kind_of, read_header
@@ -17,7 +17,6 @@ from colorcli.model.weights import (
     UNKNOWN_LICENSE,
     WeightsFile,
     family_of,
-    file_sha256,
     find_weights,
     installed_models,
     models_folder,
@@ -154,7 +153,7 @@ def _describe_file(file: Path) -> Description:
     license = VARIANTS[kind].license if kind in VARIANTS else UNKNOWN_LICENSE
     return Description(
         name=file.name, path=str(file), family=kind if kind in VARIANTS else KIND_IN_WORDS[kind], license=license,
-        bytes=file.stat().st_size, digest=file_sha256(file),
+        bytes=file.stat().st_size, digest=file_digest(file),
         parts=tuple(_part(name, "", entries) for name, entries in groups.items()), canvas=canvas_in_words(kind),
         remarks={"license": "as published with files of this family; the file itself names none"}
         if kind in VARIANTS else {},
@@ -168,7 +167,7 @@ def _describe_network(path: Path) -> Description:
     means = "a network that finds characters" if known and known.kind else "a network for masks or lines"
     return Description(
         name=path.name, path=str(path), family=f"{means} (ONNX)", license=known.license if known else UNKNOWN_LICENSE,
-        bytes=size, digest=file_sha256(path), parts=(),
+        bytes=size, digest=file_digest(path), parts=(),
         remarks={"kind": known.kind} if known and known.kind else {},
     )
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from colorcli.errors import ColorcliError, WeightsError
-from colorcli.files import parse_json
+from colorcli.files import file_digest, parse_json
 from colorcli.model.single_file import SUFFIX, Header, read_header, read_metadata
-from colorcli.model.weights import family_of, file_sha256, find_weights, require_whole
+from colorcli.model.weights import family_of, find_weights, require_whole
 from colorcli.presets import LoraSettings, Preset
 
 NOT_STATED = "not stated"
@@ -86,7 +86,7 @@ class LoraFile:
 
     def sha256(self) -> str:
         """SHA-256 of the file, hex."""
-        return file_sha256(self.path)
+        return file_digest(self.path)
 
 
 def read_lora_file(path: Path) -> LoraFile:

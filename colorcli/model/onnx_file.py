@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from colorcli.errors import WeightsError
-from colorcli.files import open_plain
+from colorcli.files import file_digest, open_plain
 
 # Numbers of the fields of onnx.proto that are looked at.
 GRAPH, METADATA, FUNCTION = 7, 14, 25                # of a model
@@ -94,7 +94,7 @@ class OnnxFile:
     def sha256(self) -> str:
         """SHA-256 of the file; of files with their weights beside them, over all of them. Raises WeightsError."""
         try:
-            digests = [_file_sha256(path) for path in (self.path, *self.external)]
+            digests = [file_digest(path) for path in (self.path, *self.external)]
         except OSError as error:
             raise WeightsError(f"{self.path} cannot be read: {error.strerror}") from error
         return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
@@ -305,8 +305,3 @@ def _pair(content: mmap.mmap, start: int, end: int) -> tuple[str, str]:
     """A key and its value, both text."""
     parts = {number: _text(content, a, b) for number, a, b in _fields(content, start, end)}
     return parts.get(1, ""), parts.get(2, "")
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import colorcli
 from colorcli.errors import MissingExtraError, OutputError, PresetError, UsageError, WeightsError
-from colorcli.model.weights import WeightsFile, WeightsList, file_sha256
+from colorcli.files import file_digest
+from colorcli.model.weights import WeightsFile, WeightsList
 from colorcli.presets import Preset
 
 TORCH, OPENVINO = "torch", "openvino"
@@ -146,14 +147,14 @@ def read_export(folder: Path) -> Export:
         file, listed = folder / name, files[name]
         if not file.is_file():
             raise WeightsError(f"{file} is missing", hint=again)
-        if file.stat().st_size != listed.bytes or file_sha256(file) != listed.sha256:
+        if file.stat().st_size != listed.bytes or file_digest(file) != listed.sha256:
             raise WeightsError(f"{file} is damaged: it is not what was exported", hint=again)
     return found
 
 
 def write_export(folder: Path, weights: WeightsList) -> Export:
     """Hash what an export put into a folder, and write its `engine.json`: the last step."""
-    files = {path.name: WeightsFile(file_sha256(path), path.stat().st_size) for path in sorted(folder.iterdir())}
+    files = {path.name: WeightsFile(file_digest(path), path.stat().st_size) for path in sorted(folder.iterdir())}
     made_with = {"colorcli": colorcli.__version__, **{name: metadata.version(name) for name in ("openvino", "torch")}}
     content = {
         "schema": SCHEMA, "engine": OPENVINO, "model": weights.model, "license": weights.license,

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
 from colorcli.errors import WeightsError
-from colorcli.files import open_plain, read_json
+from colorcli.files import file_digest, read_json
 from colorcli.model.single_file import PICKLES, SUFFIX, family_of_file, read_header
 from colorcli.variants import VARIANTS
 
@@ -347,7 +347,7 @@ def _list_of_file(file: Path) -> WeightsList:
     """Make the list of a single file: itself, and the towers of the model that lends them."""
     family = family_of_file(file)
     # Not by its own name: a file that is renamed still paints the same frames.
-    files = {family + SUFFIX: WeightsFile(file_sha256(file), file.stat().st_size)}
+    files = {family + SUFFIX: WeightsFile(file_digest(file), file.stat().st_size)}
     lender = towers_for(file)
     if lender is not None:
         listed = require_whole(lender)
@@ -363,18 +363,12 @@ def _hash_files(folder: Path, hashed: Mapping[str, WeightsFile]) -> dict[str, We
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.is_file() and name != LIST_NAME and not hidden:
-            files[name] = hashed.get(name) or WeightsFile(file_sha256(path), path.stat().st_size)
+            files[name] = hashed.get(name) or WeightsFile(file_digest(path), path.stat().st_size)
     return files
 
 
 def _state(path: Path, file: WeightsFile) -> Literal["ok", "missing", "damaged"]:
     if not path.is_file():
         return "missing"
-    whole = path.stat().st_size == file.bytes and file_sha256(path) == file.sha256
+    whole = path.stat().st_size == file.bytes and file_digest(path) == file.sha256
     return "ok" if whole else "damaged"
-
-
-def file_sha256(path: Path) -> str:
-    """Give the SHA-256 of a file, hex."""
-    with open_plain(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

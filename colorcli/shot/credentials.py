@@ -15,8 +15,8 @@ from typing import Any
 
 import colorcli
 from colorcli.errors import MissingExtraError, ShotError, UsageError
-from colorcli.files import read_plain
-from colorcli.images import CONTAINERS, file_digest
+from colorcli.files import file_digest, read_plain
+from colorcli.images import CONTAINERS
 from colorcli.shot.journal import Journal, later_than
 from colorcli.shot.leases import Leases
 from colorcli.shot.manifest import (

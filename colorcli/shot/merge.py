@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import Field
 
 from colorcli.errors import FrameError, ShotError
-from colorcli.images import file_digest
+from colorcli.files import file_digest
 from colorcli.shot.layer_files import refuse_links
 from colorcli.shot.leases import Leases
 from colorcli.shot.manifest import (

@@ -17,7 +17,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from colorcli.errors import ColorcliError, FrameError, ShotError, UsageError
-from colorcli.images import file_digest, picture_digest, read_picture
+from colorcli.files import file_digest
+from colorcli.images import picture_digest, read_picture
 from colorcli.shot.engine import fingerprint
 from colorcli.shot.frames import FrameFile, FrameRange, find_frames, find_shots
 from colorcli.shot.manifest import (

@@ -287,7 +287,7 @@ def test_out_may_be_one_of_the_parts(nodes):
 
 
 def test_records_that_lead_out_of_their_folder_copy_nothing(nodes, tmp_path):
-    from colorcli.images import file_digest
+    from colorcli.files import file_digest
 
     secret = draw(tmp_path / "secret.png", 8)
     record = next(iter(read_records(nodes[0]))).model_copy(
@@ -302,7 +302,7 @@ def test_records_that_lead_out_of_their_folder_copy_nothing(nodes, tmp_path):
 
 
 def test_layers_are_copied_with_their_frame(nodes, tmp_path):
-    from colorcli.images import file_digest
+    from colorcli.files import file_digest
 
     (nodes[0] / "line").mkdir()
     layer = draw(nodes[0] / "line" / "walk.0001.png", 1)

@@ -275,7 +275,7 @@ def test_a_record_that_was_changed_by_hand_is_found_and_its_frame_colored_again(
 
 
 def test_a_picture_that_was_painted_over_is_found_even_if_its_record_was_mended(out):
-    from colorcli.images import file_digest
+    from colorcli.files import file_digest
 
     before = file_digest(out / "walk.0002.png").encode()
     draw(out / "walk.0002.png", 7)
@@ -322,7 +322,7 @@ def test_names_that_lead_out_of_the_folder_are_not_followed(out, name):
 
 def test_a_record_cannot_make_a_run_copy_a_file_from_elsewhere(tmp_path):
     """A held drawing repeats an earlier frame's file; a record that names another file is no such frame."""
-    from colorcli.images import file_digest
+    from colorcli.files import file_digest
 
     shot = draw_shot(tmp_path / "walk", (1,))
     out = color(shot).plans[0].out
@@ -390,7 +390,7 @@ def test_records_that_a_killed_run_left_are_noted(out):
 
 
 def test_layers_of_a_frame_are_looked_at_too(out):
-    from colorcli.images import file_digest
+    from colorcli.files import file_digest
 
     (out / "line").mkdir()
     draw(out / "line" / "walk.0001.png", 1)

@@ -23,7 +23,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from colorcli.errors import FrameError, PresetError
-from colorcli.images import Picture, file_digest, over_paper, read_picture
+from colorcli.files import file_digest
+from colorcli.images import Picture, over_paper, read_picture
 from colorcli.model.build import Components, reference_tokens
 from colorcli.model.match import KeyMap, PartMap, paint_match
 from colorcli.pipeline import ColorizePipeline

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from colorcli.errors import UsageError, WeightsError
+from colorcli.files import file_digest
 from colorcli.loading import quiet_libraries
 from colorcli.model.onnx_file import read_onnx_file
 from colorcli.model.onnx_networks import open_session
@@ -169,7 +170,7 @@ def _open_folder(path: Path, side: int | None, values: str | None) -> FeatureNet
 
     digest = hashlib.sha256()
     for file in sorted(path.glob("*.safetensors")):
-        digest.update(_sha256(file).encode())
+        digest.update(file_digest(file).encode())
     sha256 = digest.hexdigest()
     return FeatureNetwork(f"{path.resolve().name} {sha256[:8]}", sha256, side or own or INCEPTION_SIDE, name, read)
 
@@ -206,7 +207,7 @@ def _said(path: Path, values: str | None) -> str:
 def _named(
     path: Path, side: int, values: str, network: Callable[[Tensor], Any], sha256: str | None = None
 ) -> FeatureNetwork:
-    digest = sha256 or _sha256(path)
+    digest = sha256 or file_digest(path)
     to_values = VALUES[values]
     return FeatureNetwork(
         f"{path.name} {digest[:8]}", digest, side, values, lambda levels: network(to_values(levels))
@@ -234,11 +235,6 @@ def _vector(found: Any) -> Tensor | None:
 
 def _shape(found: Any) -> str:
     return "x".join(map(str, found.shape)) if isinstance(found, Tensor) else f"a {type(found).__name__}"
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _line(error: Exception) -> str:
