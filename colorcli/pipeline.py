@@ -76,7 +76,7 @@ from colorcli.model.sketch_encoder import PyramidSketchEncoder, SketchEncoder
 from colorcli.model.text_manipulation import TextEdit, WordEdit, similarity_pictures
 from colorcli.model.unet import ColorUNet, Context, project_bank, project_context
 from colorcli.model.vae_tiles import decode_in_strips, encode_in_strips
-from colorcli.model.votes import voted
+from colorcli.model.votes import counted
 from colorcli.model.weights import weights_folder
 from colorcli.model.words import WordReader, read_tokenizer
 from colorcli.prepare.canvas import from_canvas
@@ -720,7 +720,7 @@ class ColorizePipeline(DiffusionPipeline):
         assert reference.match is not None, "the key was read for a run that starts from noise"
         if votes:
             return [
-                unpainted(frame) if own is None else paint(frame, reference.match, voted(own, others))
+                unpainted(frame) if own is None else paint(frame, reference.match, counted(own, others).argmax(1))
                 for frame, (own, *others) in zip(frames, votes, strict=True)
             ]
         maps = self._part_maps(frames, conditions, preset)

@@ -29,17 +29,17 @@ class VoteRule:
 RULE = VoteRule()
 
 
-def voted(own: Match, others: Sequence[Match | None], rule: VoteRule = RULE) -> Tensor:
-    """Give the number of the palette color for each region of a frame, (R,), after the votes of other drawings.
+def counted(own: Match, others: Sequence[Match | None], rule: VoteRule = RULE) -> Tensor:
+    """Count the votes: the share of each palette color for each region of a frame, (R, K), rows of sum 1.
 
     All are matched with the same key. None: a drawing without regions. What comes out depends on the drawings and
-    their order only.
+    their order only; without others it is what the frame itself holds.
     """
-    shares = own.scores.softmax(1)   # (R, K)
+    shares = own.scores.softmax(1)
     for other in others:
         if other is not None:
             shares = shares + rule.weight * _same(own.regions, other.regions, rule) @ other.scores.softmax(1)
-    return shares.argmax(1)
+    return shares / shares.sum(1, keepdim=True)
 
 
 def _same(one: RegionReadings, other: RegionReadings, rule: VoteRule) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 
 from colorcli.model.match import Match, RegionReadings
 from colorcli.model.matcher import GEOMETRY
-from colorcli.model.votes import voted
+from colorcli.model.votes import counted
 from colorcli.prepare.region_views import VIEWS
 
 HAIR, COAT, SHOE = 0, 1, 2  # regions that look like nothing else
@@ -38,40 +38,40 @@ UNSURE, SURE = [0.4, 0.5, 0.1], [0.8, 0.1, 0.1]
 
 
 def test_without_others_every_region_decides_alone():
-    assert voted(match([HAIR, COAT], [UNSURE, SURE]), []).tolist() == [SHADOW, LIT]
+    assert counted(match([HAIR, COAT], [UNSURE, SURE]), []).argmax(1).tolist() == [SHADOW, LIT]
 
 
 def test_an_unsure_region_follows_the_same_region_of_the_drawings_around():
     own = match([HAIR, COAT], [UNSURE, [0.1, 0.1, 0.8]])
     around = [match([COAT, HAIR], [[0.1, 0.1, 0.8], SURE])]
-    assert voted(own, around).tolist() == [LIT, OTHER]
+    assert counted(own, around).argmax(1).tolist() == [LIT, OTHER]
 
 
 def test_a_region_that_is_nowhere_else_decides_alone():
     own = match([SHOE], [UNSURE])
     around = [match([HAIR, COAT], [SURE, SURE])] * 3
-    assert voted(own, around).tolist() == [SHADOW]
+    assert counted(own, around).argmax(1).tolist() == [SHADOW]
 
 
 def test_many_that_are_half_sure_overrule_one_that_is_sure():
     own = match([COAT], [[0.0, 1.0, 0.0]])
-    assert voted(own, [match([COAT], [[0.6, 0.4, 0.0]])] * 8).tolist() == [LIT]
-    assert voted(own, [match([COAT], [[0.6, 0.4, 0.0]])]).tolist() == [SHADOW]
+    assert counted(own, [match([COAT], [[0.6, 0.4, 0.0]])] * 8).argmax(1).tolist() == [LIT]
+    assert counted(own, [match([COAT], [[0.6, 0.4, 0.0]])]).argmax(1).tolist() == [SHADOW]
 
 
 def test_the_same_outline_far_away_or_much_larger_has_hardly_a_say():
     own = match([COAT], [UNSURE], places=[(0.0, 0.0)])
     near, far = (match([COAT], [SURE], places=[(x, 0.0)]) for x in (0.05, 0.9))
     large = match([COAT], [SURE], places=[(0.0, 0.0)], sizes=[4.0])
-    assert [voted(own, [other]).item() for other in (near, far, large)] == [LIT, SHADOW, SHADOW]
+    assert [counted(own, [other]).argmax(1).item() for other in (near, far, large)] == [LIT, SHADOW, SHADOW]
 
 
 def test_a_region_is_heard_by_the_one_it_is_most_alike_only():
     own = match([COAT, COAT], [UNSURE, UNSURE], places=[(0.0, 0.0), (0.1, 0.0)])
     around = [match([COAT], [SURE], places=[(0.11, 0.0)])]
-    assert voted(own, around).tolist() == [SHADOW, LIT]
+    assert counted(own, around).argmax(1).tolist() == [SHADOW, LIT]
 
 
 def test_a_drawing_without_regions_has_no_say():
     own = match([HAIR], [UNSURE])
-    assert voted(own, [None, None]).tolist() == [SHADOW]
+    assert counted(own, [None, None]).argmax(1).tolist() == [SHADOW]
