@@ -104,7 +104,7 @@ def can_ask() -> bool:
 def ask(question: str) -> bool:
     """Ask a question on the terminal; only a clear yes is one."""
     try:
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        return input(f"{one_line(question)} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
 
@@ -416,7 +416,7 @@ class Transfers:
     def update(self, name: str, done: int, size: int, done_of_all: int) -> None:
         """Of a file of `size` bytes `done` are here, and of all files together `done_of_all`."""
         if self._bar is not None:
-            self._bar.update(self._task, description=name, completed=done_of_all)
+            self._bar.update(self._task, description=one_line(name), completed=done_of_all)
             return
         told = (name, 10 * done // max(size, 1))
         if self._quiet or told == self._told:
@@ -453,14 +453,14 @@ class TrainingBar:
         self._bar.start()
 
     def say(self, text: str) -> None:
-        self._bar.console.print(text, markup=False, highlight=False)
+        self._bar.console.print(one_line(text), markup=False, highlight=False)
 
     def warn(self, text: str) -> None:
-        self._bar.console.print(f"note: {text}", style="yellow", markup=False, highlight=False)
+        self._bar.console.print(one_line(f"note: {text}"), style="yellow", markup=False, highlight=False)
 
     def stage(self, news: "StageNews") -> None:
         self._bar.reset(self._task, total=news.steps, completed=news.step, loss="", speed="", left="",
-                        description=f"{news.run}: stage {news.number} of {news.stages}, {news.name}")
+                        description=one_line(f"{news.run}: stage {news.number} of {news.stages}, {news.name}"))
 
     def step(self, news: "StepNews") -> None:
         self._bar.update(self._task, completed=news.step, loss=f"loss {news.losses.get('loss', 0.0):.4g}",

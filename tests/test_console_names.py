@@ -11,6 +11,7 @@ import pytest
 from colorcli import console
 from colorcli.console import DIALECTS, FrameNews, dialect_named, one_line
 from colorcli.errors import FrameError
+from colorcli.train.run.progress import StageNews
 
 # What managers look for. OpenJD: at the begin of a line. Deadline and Tractor: anywhere in it.
 FORGED = (
@@ -48,10 +49,40 @@ def test_a_name_forges_no_line_and_no_mark(capsys: pytest.CaptureFixture[str], d
             if line.startswith("colorcli: error"):
                 assert line.startswith("colorcli: error[frame]: walk")
             if dialect != "rich":   # whose own colors these are
-                assert line.isprintable() or "\u3000" in line, line
+                assert line.isprintable(), line
             if dialect == "json" and line.startswith("{"):
                 said = json.loads(line)
                 assert said["event"] != "end" or said["out"] == [f"/out/{name}"]
+
+
+# How rich moves the cursor, hides it, clears a line and colors a text.
+OF_THE_BAR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@pytest.mark.parametrize("cut", BREAKS)
+def test_a_name_forges_nothing_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cut: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    name = f"walk{cut}openjd_fail: lost{cut}\x1b]0;title\x07\u202eProgress: 100%{cut}.0001"
+    transfers = console.Transfers(2)
+    transfers.update(name, 1, 2, 1)
+    transfers.close()
+    training = console.training_progress()
+    training.stage(StageNews(name, name, 1, 1, 0, 2))
+    training.say(f"{name} is saved")
+    training.warn(f"{name} cannot be read")
+    training.end()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert console.ask(f"Take {name} away?")
+    lines = [OF_THE_BAR.sub("", line) for line in re.split("[\r\n]", capsys.readouterr().out)]
+    assert len([line for line in lines if "walk" in line]) >= 5
+    for line in lines:
+        assert line.isprintable(), line
+        assert "Progress: " not in line
+        assert not line.startswith(("openjd", ".0001")), line
 
 
 def test_a_name_comes_whole_out_of_the_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
