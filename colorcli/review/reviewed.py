@@ -10,6 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
 from colorcli.errors import ColorcliError, FrameError, ShotError
 from colorcli.files import file_digest
 from colorcli.finish.regions import to_swatches
@@ -31,8 +34,6 @@ from colorcli.shot.manifest import (
     read_manifest,
     read_records,
 )
-from numpy.typing import NDArray
-from pydantic import ValidationError
 
 Float = NDArray[np.float32]
 
