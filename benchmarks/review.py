@@ -10,7 +10,7 @@ the answer to:
   the first of those worth a look, and how often among the first three, by how large the region is; of the others, how
   many regions have nothing to be compared with, as they are of the first frame or new in theirs.
 
-For DIR, color each shot: `colorcli DATA/NAME/line --ref DATA/NAME/key.png --weights mini -o DIR/NAME`.
+For DIR, color each shot: `colorcli DATA/NAME/line --ref DATA/NAME/key.png -o DIR/NAME`.
 """
 
 import argparse
