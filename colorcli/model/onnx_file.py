@@ -17,7 +17,7 @@ from colorcli.files import file_digest, open_plain
 GRAPH, METADATA, FUNCTION = 7, 14, 25                # of a model
 NODE, INITIALIZER, OUTPUT, SPARSE = 1, 5, 12, 15     # of a graph
 NODE_INPUT, NODE_OUTPUT, NODE_KIND, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 4, 5, 7
-FUNCTION_NODE = 7
+FUNCTION_NODE, FUNCTION_ATTRIBUTE = 7, 11            # of a function; the attribute is for calls that give none
 TENSOR_EXTERNAL = 13
 ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
 MOST_NESTED = 16   # graphs within graphs: the branches of an If, the body of a Loop
@@ -143,6 +143,8 @@ def _read(path: Path, content: mmap.mmap) -> OnnxFile:
                 for part, first, last in _fields(content, start, end):
                     if part == FUNCTION_NODE:
                         _read_node(content, first, last, external, domains)
+                    elif part == FUNCTION_ATTRIBUTE:
+                        _read_attribute(content, first, last, external, domains)
     except _CutOff as cut:
         if cut.wanted is None or cut.number > METADATA:
             raise WeightsError(f"{path} is not an ONNX file", hint="give the network as an .onnx file") from None
@@ -203,17 +205,24 @@ def _read_node(
         elif part == NODE_OUTPUT:
             results.append(_text(content, first, last))
         elif part == NODE_ATTRIBUTE:
-            for number, a, b in _fields(content, first, last):
-                if number in ATTRIBUTE_GRAPHS:
-                    if depth >= MOST_NESTED:
-                        raise ValueError(depth)
-                    _read_graph(content, a, b, external, domains, depth + 1)
-                elif number in ATTRIBUTE_TENSORS:
-                    _read_tensor(content, a, b, external)
-                elif number in ATTRIBUTE_SPARSE:
-                    _read_sparse(content, a, b, external)
+            _read_attribute(content, first, last, external, domains, depth)
     domains.add(domain)
     return dict.fromkeys(results, (kind, inputs[0] if inputs else ""))
+
+
+def _read_attribute(
+    content: mmap.mmap, start: int, end: int, external: dict[str, None], domains: set[str], depth: int = 0
+) -> None:
+    """Collect files and domains that an attribute names. Raises ValueError for graphs nested too deeply."""
+    for number, first, last in _fields(content, start, end):
+        if number in ATTRIBUTE_GRAPHS:
+            if depth >= MOST_NESTED:
+                raise ValueError(depth)
+            _read_graph(content, first, last, external, domains, depth + 1)
+        elif number in ATTRIBUTE_TENSORS:
+            _read_tensor(content, first, last, external)
+        elif number in ATTRIBUTE_SPARSE:
+            _read_sparse(content, first, last, external)
 
 
 def _read_tensor(content: mmap.mmap, start: int, end: int, external: dict[str, None]) -> None:

@@ -107,6 +107,53 @@ def test_a_file_that_reaches_out_of_its_folder_is_refused(tmp_path: Path, locati
     assert location in error.message and "refused" in error.message
 
 
+def outside() -> onnx.TensorProto:
+    """A tensor whose numbers lie in a file outside of the network's folder."""
+    tensor = onnx.TensorProto(dims=[1], data_type=onnx.TensorProto.FLOAT, data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="../secret.data")
+    return tensor
+
+
+def foreign() -> onnx.GraphProto:
+    return onnx.GraphProto(node=[node("Magic", "picture", "mask", domain="my.ops")])
+
+
+def holding(part: str, attribute: onnx.AttributeProto) -> onnx.ModelProto:
+    """A network with an attribute somewhere in it."""
+    operation = onnx.NodeProto(op_type="Constant", output=["mask"], attribute=[attribute])
+    model = onnx.ModelProto(ir_version=9)
+    if part == "node":
+        model.graph.node.append(operation)
+    elif part == "branch":
+        branch = onnx.GraphProto(node=[operation])
+        inner = onnx.AttributeProto(name="then_branch", type=onnx.AttributeProto.GRAPH, g=branch)
+        model.graph.node.append(onnx.NodeProto(op_type="If", output=["mask"], attribute=[inner]))
+    elif part == "function":
+        model.functions.append(onnx.FunctionProto(name="blur", node=[operation]))
+    else:
+        model.functions.append(onnx.FunctionProto(name="blur", attribute_proto=[attribute]))
+    model.graph.SetInParent()
+    return model
+
+
+@pytest.mark.parametrize("part", ["node", "branch", "function", "default of a function"])
+@pytest.mark.parametrize("kind", ["t", "tensors", "sparse_tensor", "g", "graphs"])
+def test_weights_from_elsewhere_are_found_wherever_a_network_has_them(tmp_path: Path, part: str, kind: str) -> None:
+    sparse, graph = onnx.SparseTensorProto(values=outside()), onnx.GraphProto(initializer=[outside()])
+    values = {"t": outside(), "tensors": [outside()], "sparse_tensor": sparse, "g": graph, "graphs": [graph]}
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(holding(part, onnx.AttributeProto(name="value", **{kind: values[kind]})).SerializeToString())
+    error = refused(path)
+    assert "../secret.data" in error.message and "refused" in error.message
+
+
+@pytest.mark.parametrize("part", ["node", "branch", "function", "default of a function"])
+def test_foreign_operations_are_found_wherever_a_network_has_them(tmp_path: Path, part: str) -> None:
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(holding(part, onnx.AttributeProto(name="body", g=foreign())).SerializeToString())
+    assert "my.ops" in refused(path).message
+
+
 def test_operations_of_somebody_elses_library_are_refused(tmp_path: Path) -> None:
     nodes = [node("Magic", "picture", "mask", domain="my.ops")]
     error = refused(save(tmp_path / "mine.onnx", nodes, domain="my.ops"))
