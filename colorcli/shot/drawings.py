@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 from colorcli.errors import FrameError
 from colorcli.images import MAX_PIXELS, picture_digest, read_picture, read_size
-from colorcli.shot.manifest import FrameRecord
+from colorcli.shot.manifest import FrameKey, FrameRecord
 from colorcli.shot.plan import FrameJob
 from colorcli.shot.stamps import look_at
-
-RecordKey = tuple[str, int | str]
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Drawings:
     """What is on each frame of a shot, read when first asked for. Any thread may ask."""
 
     def __init__(
-        self, known: Mapping[RecordKey, FrameRecord], max_pixels: int = MAX_PIXELS, trusts: bool = True
+        self, known: Mapping[FrameKey, FrameRecord], max_pixels: int = MAX_PIXELS, trusts: bool = True
     ) -> None:
         """known: records of earlier runs, which save reading the pictures that they know.
 
@@ -82,7 +80,7 @@ class Drawings:
         return None if drawing in self._failed else drawing
 
     def _read(self, job: FrameJob) -> Drawing:
-        known = self._known.get((job.sequence, job.number) if job.number is not None else ("", job.name))
+        known = self._known.get(job.key)
         files = look_at(job, known if self._trusts else None, self._max_pixels)
         size = job.size or read_size(job.source, self._max_pixels)
         pixels = known.pixels_sha256 if known is not None and known.source_sha256 == files.source else None

@@ -37,6 +37,7 @@ SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
 
 Status = Literal["written", "skipped", "held", "failed", "missing"]
 STATUSES: tuple[Status, ...] = ("written", "skipped", "held", "failed", "missing")
+FrameKey = tuple[str, int | str]  # sequence and number; of a picture without one "" and its name
 Stamp = tuple[int, int, int, int]  # of a file: bytes, time of writing and of the last change (ns since 1970), inode
 THERE: frozenset[Status] = frozenset({"written", "skipped", "held"})  # the picture lies in OUT
 
@@ -48,6 +49,11 @@ ASSUMPTIONS = (
     "PNG, TIFF, TGA and JPEG hold sRGB-encoded color with straight alpha",
     "EXR holds linear Rec.709 color, premultiplied with its alpha",
 )
+
+
+def frame_key(sequence: str, number: int | None, name: str) -> FrameKey:
+    """What tells one frame of a shot from another. name: its own, without extension; for those without a number."""
+    return ("", name) if number is None else (sequence, number)
 
 
 class Entry(BaseModel):
@@ -106,9 +112,9 @@ class FrameRecord(Entry):
     chosen: str = Field("", description="time of a newer record, which a merge found not to be of the picture in OUT")
 
     @property
-    def key(self) -> tuple[str, int | str]:
+    def key(self) -> FrameKey:
         """What tells one frame of a shot from another."""
-        return (self.sequence, self.number) if self.number is not None else ("", self.frame)
+        return frame_key(self.sequence, self.number, self.frame)
 
     @property
     def counts_from(self) -> str:
@@ -365,7 +371,7 @@ def place_in_shot(record: FrameRecord) -> tuple[str, int, str]:
 
 def merge_records(records: Iterable[FrameRecord]) -> list[FrameRecord]:
     """The newest record of each frame, by sequence and number; in whatever order the journals come."""
-    newest: dict[tuple[str, int | str], FrameRecord] = {}
+    newest: dict[FrameKey, FrameRecord] = {}
     for record in records:
         known = newest.get(record.key)
         if known is None or record_order(record) >= record_order(known):

@@ -25,6 +25,7 @@ from colorcli.shot.manifest import (
     THERE,
     Entry,
     FileEntry,
+    FrameKey,
     FrameRecord,
     Manifest,
     RunEntry,
@@ -50,8 +51,6 @@ from colorcli.shot.verify import holds_result, results_in
 from colorcli.whole_file import whole_file
 
 SECONDS_TO_AGREE = 10.0   # that a merge waits for a process that writes the manifest
-
-RecordKey = tuple[str, int | str]
 
 
 class Conflict(Entry):
@@ -173,9 +172,9 @@ def _manifests(out: Path, folders: Sequence[Path]) -> dict[Path, Manifest]:
     return found
 
 
-def _lines_of(folder: Path, notes: _Notes) -> dict[RecordKey, list[_Candidate]]:
+def _lines_of(folder: Path, notes: _Notes) -> dict[FrameKey, list[_Candidate]]:
     """Everything that the journals of a folder say, frame by frame."""
-    found: dict[RecordKey, list[_Candidate]] = {}
+    found: dict[FrameKey, list[_Candidate]] = {}
     for path in journal_paths(folder):
         for line in read_lines(path):
             if line.record is not None and line.fault is None:
@@ -211,13 +210,13 @@ def _digest(path: Path) -> str | None:
 
 
 def _best_of_folder(
-    lines: Mapping[RecordKey, Sequence[_Candidate]], notes: _Notes
-) -> dict[RecordKey, _Candidate]:
+    lines: Mapping[FrameKey, Sequence[_Candidate]], notes: _Notes
+) -> dict[FrameKey, _Candidate]:
     """The record of each frame in one folder: the newest, unless the file there is of another that should be the same.
 
     Two machines that color one frame at once write one file; the record that comes last may be the other's.
     """
-    best: dict[RecordKey, _Candidate] = {}
+    best: dict[FrameKey, _Candidate] = {}
     for key, several in lines.items():
         newest = max(several, key=lambda one: one.order)
         rivals = {one.record.output_sha256: one for one in sorted(several, key=lambda one: one.order)
@@ -296,9 +295,9 @@ def _copy(one: _Candidate, out: Path) -> list[str]:
     return copied
 
 
-def _write_journal(out: Path, chosen: Mapping[RecordKey, _Candidate]) -> None:
+def _write_journal(out: Path, chosen: Mapping[FrameKey, _Candidate]) -> None:
     """Write what counts into the merged journal, before what other journals of OUT say. Raises OutputError."""
-    staying: dict[RecordKey, list[FrameRecord]] = {}
+    staying: dict[FrameKey, list[FrameRecord]] = {}
     for path in journal_paths(out):
         for record in read_journal(path) if path.name != MERGED_JOURNAL else ():
             staying.setdefault(record.key, []).append(record)

@@ -32,6 +32,7 @@ from colorcli.shot.frames import (
     suffixes_text,
 )
 from colorcli.shot.layer_files import check_layers, layer_files
+from colorcli.shot.manifest import FrameKey, frame_key
 
 SHOT_FIELD = "{shot}"
 MOST_KEYS = 16             # of one character in a folder; more are somebody's frames
@@ -84,6 +85,11 @@ class FrameJob:
     def name(self) -> str:
         """The frame's name without its extension, walk.0001."""
         return self.source.stem
+
+    @property
+    def key(self) -> FrameKey:
+        """What its records are known by."""
+        return frame_key(self.sequence, self.number, self.name)
 
 
 @dataclass(frozen=True)

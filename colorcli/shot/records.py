@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from colorcli.shot.drawings import RecordKey
 from colorcli.shot.journal import Journal, later_than
 from colorcli.shot.layer_files import with_earlier_layers
-from colorcli.shot.manifest import THERE, FrameRecord
+from colorcli.shot.manifest import THERE, FrameKey, FrameRecord
 from colorcli.shot.plan import FrameJob
 
 
@@ -16,18 +15,18 @@ class Records:
     def __init__(self, out: Path, journal: Journal, known: Iterable[FrameRecord], overwrite: bool) -> None:
         """known: of earlier runs, one for each frame. overwrite: pictures of earlier runs are made anew."""
         self._out, self._journal, self._overwrite = out, journal, overwrite
-        self.known: dict[RecordKey, FrameRecord] = {record.key: record for record in known}
+        self.known: dict[FrameKey, FrameRecord] = {record.key: record for record in known}
         # By its fingerprint, a record of a picture that lies in OUT and need not be made anew.
         self.pictures: dict[str, FrameRecord] = {
             record.fingerprint: record
             for record in self.known.values()
             if record.fingerprint and record.status in THERE and not overwrite
         }
-        self._fresh: set[RecordKey] = set()   # frames that another process finished during this run
+        self._fresh: set[FrameKey] = set()   # frames that another process finished during this run
 
     def of(self, job: FrameJob) -> FrameRecord | None:
         """What is known of a frame."""
-        return self.known.get((job.sequence, job.number) if job.number is not None else ("", job.name))
+        return self.known.get(job.key)
 
     def counts(self, known: FrameRecord) -> bool:
         """Whether a picture may stay as it is if it is the one that is wanted."""

@@ -97,9 +97,7 @@ class RunManifest:
         if plan.range is not None or plan.chunk is not None:
             return merged
         # This process has seen the whole shot: records of drawings that were taken out since do not count.
-        there = {record.key for record in records} | {
-            (job.sequence, job.number) if job.number is not None else ("", job.name) for job in plan.jobs
-        }
+        there = {record.key for record in records} | {job.key for job in plan.jobs}
         return [record for record in merged if record.key in there]
 
     def _manifest(

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from colorcli.presets import Preset
-from colorcli.shot.drawings import Drawings, RecordKey
-from colorcli.shot.manifest import FrameRecord
+from colorcli.shot.drawings import Drawings
+from colorcli.shot.manifest import FrameKey, FrameRecord
 from colorcli.shot.plan import FrameJob, ShotPlan
 from colorcli.shot.steady import Neighbors
 from colorcli.shot.warm import Chains
@@ -38,7 +38,7 @@ class Ties:
         return leads + ([] if self.neighbors is None else self.neighbors.around(job))
 
 
-def ties_of(plan: ShotPlan, preset: Preset, settings: str, key: str, known: Mapping[RecordKey, FrameRecord]) -> Ties:
+def ties_of(plan: ShotPlan, preset: Preset, settings: str, key: str, known: Mapping[FrameKey, FrameRecord]) -> Ties:
     """Say what the frames of a shot have to do with each other. settings, key: digests. known: see `Drawings`."""
     warm_start, steady = preset.warm_start, preset.steady
     if not (warm_start.on or steady.on):

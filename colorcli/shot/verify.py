@@ -28,9 +28,11 @@ from colorcli.shot.manifest import (
     THERE,
     Entry,
     FileEntry,
+    FrameKey,
     FrameRecord,
     Manifest,
     SettingsEntry,
+    frame_key,
     is_as_written,
     is_file_name,
     is_inside,
@@ -512,9 +514,9 @@ def _listing(folder: Path) -> list[Path]:
         return []
 
 
-def _key_of(frame: FrameFile) -> tuple[str, int | str]:
+def _key_of(frame: FrameFile) -> FrameKey:
     """By what the records of a drawing are known."""
-    return ("", frame.stem) if frame.number is None else (frame.sequence, frame.number)
+    return frame_key(frame.sequence, frame.number, frame.stem)
 
 
 def _shows(path: Path, digest: str | None) -> bool:
