@@ -7,7 +7,6 @@ by the rule.
 
 import contextlib
 import shutil
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,10 +46,9 @@ from colorcli.shot.manifest import (
     write_atomically,
 )
 from colorcli.shot.plan import make_out_folder
+from colorcli.shot.sharing import SECONDS_TO_AGREE, alone
 from colorcli.shot.verify import holds_result, results_in
 from colorcli.whole_file import whole_file
-
-SECONDS_TO_AGREE = 10.0   # that a merge waits for a process that writes the manifest
 
 
 class Conflict(Entry):
@@ -341,10 +339,7 @@ def _write_manifest(out: Path, manifests: Mapping[Path, Manifest]) -> Manifest:
     def build(old: Manifest | None, records: Sequence[FrameRecord]) -> Manifest:
         return _joined(out, manifests if old is None else {**manifests, out: old}, records)
 
-    with Leases(out) as leases:
-        ends = time.monotonic() + SECONDS_TO_AGREE
-        while not leases.claim("manifest", from_silent=False) and time.monotonic() < ends:
-            time.sleep(0.05)
+    with Leases(out) as leases, alone(leases, "manifest", SECONDS_TO_AGREE):
         return update_manifest(out, build)
 
 

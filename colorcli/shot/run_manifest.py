@@ -24,10 +24,8 @@ from colorcli.shot.manifest import (
     update_manifest,
 )
 from colorcli.shot.plan import ShotPlan
-from colorcli.shot.sharing import alone
+from colorcli.shot.sharing import SECONDS_TO_AGREE, alone
 from colorcli.variants import METHOD_VERSION
-
-SECONDS_TO_AGREE = 10.0   # that a process waits for another to write the manifest
 
 
 @dataclass(frozen=True)

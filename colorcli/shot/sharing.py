@@ -18,6 +18,7 @@ from colorcli.shot.plan import FrameJob
 from colorcli.shot.records import Records
 
 JOURNAL_LEASE = "journal-"
+SECONDS_TO_AGREE = 10.0   # that a process waits for another to write the manifest
 LOOKS_IN_SILENCE = 4   # at frames in other hands, before it is told whose they are
 
 
@@ -121,8 +122,8 @@ class Sharing:
 
 def free_journal(leases: Leases, out: Path, usual: str) -> str:
     """Take a journal that no other process writes; gives its name. usual: the name that is tried first."""
-    for number in itertools.count(2):
-        name = usual if number == 2 else f"{usual.removesuffix('.jsonl')}.process{number - 1}.jsonl"
+    for number in itertools.count(1):
+        name = usual if number == 1 else f"{usual.removesuffix('.jsonl')}.process{number}.jsonl"
         path = out / name
         if path.exists() and not os.access(path, os.W_OK):
             continue   # another user's

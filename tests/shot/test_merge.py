@@ -232,7 +232,7 @@ def test_a_merged_line_changed_by_hand_is_not_merged_away(shot):
 
 def test_a_merge_waits_for_a_process_that_writes_the_manifest(shot, monkeypatch):
     """Whoever wrote last would else forget the run of the other."""
-    from colorcli.shot import merge as module
+    from colorcli.shot import sharing as module
     from colorcli.shot.leases import Leases
 
     for chunk in CHUNKS[:2]:
