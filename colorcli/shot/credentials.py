@@ -23,6 +23,7 @@ from colorcli.shot.manifest import (
     THERE,
     FrameRecord,
     Manifest,
+    ModelEntry,
     output_error,
     read_manifest,
     read_records,
@@ -135,7 +136,8 @@ def credentials(record: FrameRecord, manifest: Manifest) -> Mapping[str, Any]:
         "softwareAgent": tool,
         "description": "Colored by a trained model, from a drawing and a key picture",
     }
-    weights = [{"name": one.name, "sha256": one.sha256, "license": one.license} for one in manifest.models]
+    models = models_of(record, manifest) or ()
+    weights = [{"name": one.name, "sha256": one.sha256, "license": one.license} for one in models]
     frame = {"frame": record.frame, "fingerprint": record.fingerprint, "models": weights}
     return {
         "claim_generator_info": [{"name": "colorcli", "version": colorcli.__version__}],
@@ -145,6 +147,15 @@ def credentials(record: FrameRecord, manifest: Manifest) -> Mapping[str, Any]:
             {"label": "org.colorcli.frame", "data": frame},
         ],
     }
+
+
+def models_of(record: FrameRecord, manifest: Manifest) -> tuple[ModelEntry, ...] | None:
+    """The weights that a frame was colored with, which need not be those of the last run; None: nobody knows."""
+    # The first version recorded those of the last run only.
+    if record.settings_sha256 == manifest.settings_sha256 or not (record.settings_sha256 and manifest.settings_sha256):
+        return manifest.models
+    earlier = manifest.earlier_settings.get(record.settings_sha256)
+    return None if earlier is None else earlier.models
 
 
 def _sign(out: Path, record: FrameRecord, manifest: Manifest, signer: Signer) -> FrameRecord:
@@ -185,7 +196,10 @@ def _why_not(out: Path, record: FrameRecord, manifest: Manifest) -> str | None:
     container = CONTAINERS.get(Path(record.output).suffix.lower())
     if container not in MEDIA_TYPES:
         return "a file of this kind holds no credentials: PNG, TIFF and JPEG do"
-    if any(model.name == STAND_IN for model in manifest.models):
+    models = models_of(record, manifest)
+    if models is None:
+        return "the weights that colored it are not recorded: color it again, and sign it then"
+    if any(model.name == STAND_IN for model in models):
         return "no model has colored it, but the stand-in"
     try:
         if file_digest(out / record.output) != record.output_sha256:

@@ -17,10 +17,10 @@ from colorcli.images import read_picture
 from colorcli.presets import OutputSettings, Preset
 from colorcli.shot.credentials import open_signer, sign_frames
 from colorcli.shot.leases import Leases
-from colorcli.shot.manifest import read_records
+from colorcli.shot.manifest import ModelEntry, read_manifest, read_records, write_manifest
 from colorcli.shot.merge import merge
 from colorcli.shot.verify import verify
-from tests.shot.studio import color, draw_shot
+from tests.shot.studio import MODEL, color, draw_shot
 
 
 def name(text: str) -> x509.Name:
@@ -101,6 +101,48 @@ def test_a_signed_picture_says_that_a_model_had_a_part_in_it_and_its_pixels_stay
     assert by_label["org.colorcli.frame"]["models"][0]["license"] == "Apache-2.0"
     faults = {one["code"] for one in found.get("validation_status", [])}
     assert faults <= {"signingCredential.untrusted"}   # of an authority that nobody knows
+
+
+OTHER = ModelEntry(name="mini", sha256="cd" * 32, license="CC-BY-NC-4.0")
+
+
+def models_said(path: Path) -> list[dict]:
+    """The weights that the credentials of a picture name."""
+    found = said(path)
+    assertions = found["manifests"][found["active_manifest"]]["assertions"]
+    (frame,) = [one["data"] for one in assertions if one["label"] == "org.colorcli.frame"]
+    return frame["models"]
+
+
+def test_each_frame_is_signed_with_the_weights_that_colored_it(tmp_path: Path, studio: tuple[Path, Path]) -> None:
+    out = colored(tmp_path, frames="1", model=OTHER)
+    colored(tmp_path, frames="2")
+    sign_frames(out, open_signer(*studio))
+    for number, model in ((1, OTHER), (2, MODEL)):
+        wanted = {"name": "mini", "sha256": model.sha256, "license": model.license}
+        assert models_said(out / f"walk.000{number}.png") == [wanted]
+
+
+def test_what_the_stand_in_colored_is_not_signed_whoever_colored_the_rest(
+    tmp_path: Path, studio: tuple[Path, Path]
+) -> None:
+    shot = draw_shot(tmp_path / "walk", (1, 2))
+    asked = "--ref", str(tmp_path / "key.png"), "--engine", "stand-in", "--frames", "1", "-q"
+    assert main([str(shot), *asked]) == 0
+    out = colored(tmp_path, frames="2")
+    done = sign_frames(out, open_signer(*studio))
+    assert done.signed == ("walk.0002.png",)
+    assert [(name, "stand-in" in why) for name, why in done.left_out] == [("walk.0001.png", True)]
+
+
+def test_a_frame_of_which_nobody_knows_the_weights_is_not_signed(tmp_path: Path, studio: tuple[Path, Path]) -> None:
+    out = colored(tmp_path, frames="1", model=OTHER)
+    colored(tmp_path, frames="2")
+    # As after a run that was killed before it wrote what it colored by.
+    write_manifest(out, read_manifest(out).model_copy(update={"earlier_settings": {}}))
+    done = sign_frames(out, open_signer(*studio))
+    assert done.signed == ("walk.0002.png",)
+    assert [(name, "not recorded" in why) for name, why in done.left_out] == [("walk.0001.png", True)]
 
 
 def test_a_picture_that_was_changed_after_it_was_signed_is_told_by_its_credentials(
