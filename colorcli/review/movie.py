@@ -104,9 +104,12 @@ def _video_frame(pixels: Float, stream: Any) -> Any:
     padded = np.pad(pixels, ((0, down), (0, across), (0, 0)), mode="edge") if across or down else pixels
     levels = np.ascontiguousarray(np.rint(np.clip(padded, 0, 1) * 65535).astype(np.uint16))
     frame = av.VideoFrame.from_ndarray(levels, format="rgb48le")
-    return frame.reformat(
+    picture = frame.reformat(
         format=stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG", interpolation="LANCZOS"
     )
+    # ProRes says it in every picture, too, and some players believe that rather than the file.
+    picture.color_primaries = picture.color_trc = BT709
+    return picture
 
 
 def _pictures(

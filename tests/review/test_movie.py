@@ -73,6 +73,13 @@ def test_a_movie_says_what_its_numbers_mean(
             assert stream.codec_context.codec_tag == "ap4h"   # 4444
 
 
+def test_every_picture_of_a_prores_movie_says_what_its_numbers_mean(shot: ReviewedShot, tmp_path: Path) -> None:
+    write_movie(tmp_path / "a.mov", [shot], rate=24)
+    pictures = (tmp_path / "a.mov").read_bytes().split(b"icpf")[1:]
+    # SMPTE RDD 36: size, version, encoder, width, height, flags and rate lie before primaries, transfer and matrix.
+    assert [tuple(header[14:17]) for header in pictures] == [(1, 1, 1)] * 7   # Rec.709
+
+
 def test_side_by_side_the_drawing_is_on_the_left(shot: ReviewedShot, tmp_path: Path) -> None:
     write_movie(tmp_path / "a.mov", [shot], rate=24, side_by_side=True)
     frame = frames_of(tmp_path / "a.mov")[2]
