@@ -277,5 +277,3 @@ def _digest(text: str) -> str:
 
 def _asset(name: str) -> str:
     return ASSETS.joinpath(name).read_text(encoding="utf-8")
-
-

@@ -367,4 +367,3 @@ def test_a_narrow_window_scrolls_in_one_direction_only(open_page: Open, small: P
     screen.painted(0)
     screen.page.set_viewport_size({"width": 360, "height": 740})
     assert screen.page.evaluate("document.documentElement.scrollWidth") <= 360
-

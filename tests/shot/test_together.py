@@ -351,5 +351,3 @@ def test_real_processes_share_a_shot(walk, tmp_path):
     assert set(made(out).values()) == {1} and len(made(out)) == FRAMES
     assert not verify(out)
     assert not list(out.glob(".*"))
-
-

@@ -213,4 +213,3 @@ class Checkpoint:
     def _ends_in_a_newline(self) -> bool:
         path = self.folder / CURVE
         return not path.is_file() or not path.stat().st_size or path.read_bytes().endswith(b"\n")
-
