@@ -209,8 +209,7 @@ def sign(
     """Sign the pictures in OUT: content credentials (C2PA) that tell which model colored them."""
     from colorcli.errors import FrameError
     from colorcli.shot.credentials import open_signer, sign_frames
-    from colorcli.shot.manifest import read_manifest
-    from colorcli.shot.verify import results_in
+    from colorcli.shot.manifest import read_manifest, results_in
 
     signer = open_signer(certificate, private_key)
     problems: list[str] = []

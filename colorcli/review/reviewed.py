@@ -33,6 +33,7 @@ from colorcli.shot.manifest import (
     Status,
     read_manifest,
     read_records,
+    results_in,
 )
 
 Float = NDArray[np.float32]
@@ -152,11 +153,8 @@ def find_outs(folder: Path) -> list[Path]:
     """Find the folders that colorcli has written at or below a folder, by name. Raises ShotError if there is none."""
     if not folder.is_dir():
         raise ShotError(f"there is no folder {folder}", hint="give a folder that colorcli has written")
-    found = []
-    for where, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if MANIFEST_NAME in names:
-            found.append(Path(where))
+    # A process that was killed may have left a journal and no manifest: there is no telling how that was colored.
+    found = [out for out in results_in(folder) if (out / MANIFEST_NAME).is_file()]
     if not found:
         raise ShotError(f"{folder} holds no {MANIFEST_NAME}", hint="give a folder that colorcli has written")
     return found

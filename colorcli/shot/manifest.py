@@ -385,6 +385,23 @@ def read_records(out: Path) -> list[FrameRecord]:
     return merge_records(line.record for line in lines if line.record is not None and line.counts)
 
 
+def results_in(folder: Path) -> list[Path]:
+    """Every folder under (and with) this one that holds a result, in order of name."""
+    found = [folder] if holds_result(folder) else []
+    try:
+        with os.scandir(folder) as entries:
+            # A link may lead anywhere, also back up.
+            names = [each.name for each in entries if each.is_dir(follow_symlinks=False) and each.name[0] != "."]
+    except OSError:
+        names = []
+    return found + [result for name in sorted(names) for result in results_in(folder / name)]
+
+
+def holds_result(folder: Path) -> bool:
+    """Whether a folder itself has a manifest, or the journal of a process that was killed before it wrote one."""
+    return (folder / MANIFEST_NAME).is_file() or (folder.is_dir() and bool(journal_paths(folder)))
+
+
 def read_manifest(out: Path) -> Manifest:
     """Read OUT/manifest.json. Raises ShotError if there is none or it is damaged."""
     path = out / MANIFEST_NAME if out.is_dir() else out

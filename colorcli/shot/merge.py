@@ -30,6 +30,7 @@ from colorcli.shot.manifest import (
     RunEntry,
     SettingsEntry,
     Totals,
+    holds_result,
     journal_paths,
     manifest_text,
     output_error,
@@ -42,12 +43,12 @@ from colorcli.shot.manifest import (
     record_order,
     refuse_newer,
     relative_posix,
+    results_in,
     update_manifest,
     write_atomically,
 )
 from colorcli.shot.plan import make_out_folder
 from colorcli.shot.sharing import SECONDS_TO_AGREE, alone
-from colorcli.shot.verify import holds_result, results_in
 from colorcli.whole_file import whole_file
 
 

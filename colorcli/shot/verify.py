@@ -6,7 +6,6 @@ and all, is not found.
 
 import contextlib
 import functools
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +40,7 @@ from colorcli.shot.manifest import (
     read_journal,
     read_lines,
     read_manifest,
+    results_in,
     schema_version,
 )
 from colorcli.variants import METHOD_VERSION
@@ -128,23 +128,6 @@ def verify_all(outs: Sequence[Path], expected: Expected | None = None) -> Iterat
             if len(known) == 1:
                 raise
             yield Report(out=str(result), findings=(Finding(kind="manifest", frame="", message=error.message),))
-
-
-def results_in(folder: Path) -> list[Path]:
-    """Every folder under (and with) this one that holds a result, in order of name."""
-    found = [folder] if holds_result(folder) else []
-    try:
-        with os.scandir(folder) as entries:
-            # A link may lead anywhere, also back up.
-            names = [each.name for each in entries if each.is_dir(follow_symlinks=False) and each.name[0] != "."]
-    except OSError:
-        names = []
-    return found + [result for name in sorted(names) for result in results_in(folder / name)]
-
-
-def holds_result(folder: Path) -> bool:
-    """Whether a folder itself has a manifest, or the journal of a process that was killed before it wrote one."""
-    return (folder / MANIFEST_NAME).is_file() or (folder.is_dir() and bool(journal_paths(folder)))
 
 
 @dataclass(frozen=True)
