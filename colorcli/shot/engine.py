@@ -1,6 +1,7 @@
 """The engine that colors, as the runner sees it: what it must do, how it is loaded, and what identifies its results."""
 
 import contextlib
+import copy
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -204,15 +205,20 @@ def settings_digest(preset: Preset, model: ModelEntry, networks: Sequence[ModelE
 
 def recorded_settings(preset: Preset, out: Path) -> dict[str, Any]:
     """Every effective setting as the manifest in `out` records it: paths are relative to there, and POSIX."""
-    settings = preset.model_dump(mode="json")
-    for path in PATH_KEYS:
-        group, name = path.split(".")
-        if settings[group][name] is not None:
-            settings[group][name] = relative_posix(Path(settings[group][name]), out)
+    return with_paths(preset.model_dump(mode="json"), lambda path: relative_posix(Path(path), out))
+
+
+def with_paths(settings: Mapping[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
+    """Recorded settings with `place(path)` for each path in them; somebody may have changed them by hand."""
+    placed = copy.deepcopy(dict(settings))
+    groups = [(placed.get(group), name) for group, name in (path.split(".") for path in PATH_KEYS)]
     for path, name in PATH_ENTRIES.items():
-        for entry in settings[path]:
-            entry[name] = relative_posix(Path(entry[name]), out)
-    return settings
+        entries = placed.get(path)
+        groups += [(entry, name) for entry in entries] if isinstance(entries, list) else []
+    for group, name in groups:
+        if isinstance(group, dict) and isinstance(group.get(name), str):
+            group[name] = place(group[name])
+    return placed
 
 
 def fingerprint(

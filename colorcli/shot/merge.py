@@ -15,6 +15,7 @@ from pydantic import Field
 
 from colorcli.errors import FrameError, ShotError
 from colorcli.files import file_digest
+from colorcli.shot.engine import with_paths
 from colorcli.shot.layer_files import refuse_links
 from colorcli.shot.leases import Leases
 from colorcli.shot.manifest import (
@@ -346,12 +347,13 @@ def _write_manifest(out: Path, manifests: Mapping[Path, Manifest]) -> Manifest:
 
 def _joined(out: Path, manifests: Mapping[Path, Manifest], records: Sequence[FrameRecord]) -> Manifest:
     """One manifest of several: what the newest says, with the runs and the settings of all."""
-    newest = max(manifests, key=lambda folder: _newness(manifests[folder]))
-    manifest = manifests[newest] if newest == out else _moved(manifests[newest], newest, out)
+    by_age = sorted(manifests, key=lambda folder: _newness(manifests[folder]))
+    moved = [manifests[folder] if folder == out else _moved(manifests[folder], folder, out) for folder in by_age]
+    manifest = moved[-1]
     used = {record.settings_sha256 for record in records}
     settings: dict[str, SettingsEntry] = {}
     runs: dict[tuple[str, str], RunEntry] = {}
-    for one in sorted(manifests.values(), key=_newness):
+    for one in moved:
         mine = SettingsEntry(tool=one.tool, method=one.method, settings=one.settings, models=one.models)
         settings |= {**one.earlier_settings, **({one.settings_sha256: mine} if one.settings_sha256 else {})}
         runs |= {(run.started, run.journal): run for run in one.runs}
@@ -381,8 +383,11 @@ def _moved(manifest: Manifest, folder: Path, out: Path) -> Manifest:
     """A manifest from another folder, with its paths as seen from OUT, where they lead to something."""
 
     def path(text: str) -> str:
-        real = (folder / text).resolve()
-        return relative_posix(real, out.resolve()) if real.exists() else text
+        try:
+            real = (folder / text).resolve()
+            return relative_posix(real, out.resolve()) if real.exists() else text
+        except (OSError, ValueError):   # no file can have this name
+            return text
 
     def entry(one: FileEntry) -> FileEntry:
         return one.model_copy(update={"path": path(one.path)})
@@ -393,6 +398,12 @@ def _moved(manifest: Manifest, folder: Path, out: Path) -> Manifest:
             "shot": path(manifest.shot),
             "keys": tuple(entry(one) for one in manifest.keys),
             "background": entry(manifest.background) if manifest.background else None,
+            "palette": entry(manifest.palette) if manifest.palette else None,
+            "settings": with_paths(manifest.settings, path),
+            "earlier_settings": {
+                digest: one.model_copy(update={"settings": with_paths(one.settings, path)})
+                for digest, one in manifest.earlier_settings.items()
+            },
             "request": request.model_copy(
                 update={"refs": tuple(map(path, request.refs)), "masks": tuple(map(path, request.masks))}
             ),

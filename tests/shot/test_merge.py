@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from colorcli.errors import FrameError, ShotError
-from colorcli.presets import Preset, SamplingSettings
+from colorcli.presets import BackgroundSettings, FinishSettings, LoraSettings, Preset, SamplingSettings
 from colorcli.shot.manifest import FrameRecord, Totals, read_manifest, read_records, record_line, write_manifest
 from colorcli.shot.merge import merge, merge_trees
 from colorcli.shot.verify import verify
+from tests.model.lora_made import lora_file
 from tests.shot.studio import FakeColorizer, cannot_color, color, draw, draw_key, draw_shot
 
 SEED_9 = Preset(sampling=SamplingSettings(seed=9))
@@ -249,6 +250,45 @@ def test_a_merge_waits_for_a_process_that_writes_the_manifest(shot, monkeypatch)
         monkeypatch.setattr(module.time, "sleep", end)
         assert merge(out).manifest.runs == (late,)
     assert not (out / ".leases").exists()
+
+
+def test_files_that_settings_name_are_found_from_the_merged_result_too(shot, tmp_path):
+    """The node lies two folders deeper than OUT, so every relative path of it is another one from there."""
+    paper, palette = draw_key(tmp_path / "art" / "paper.png", (1.0, 1.0, 1.0)), tmp_path / "art" / "show.gpl"
+    palette.write_text("GIMP Palette\n10 20 30\n")
+    style = lora_file(tmp_path / "art" / "style.safetensors")
+
+    def preset(seed: int) -> Preset:
+        return Preset(
+            sampling=SamplingSettings(seed=seed),
+            background=BackgroundSettings(image=str(paper)),
+            finish=FinishSettings(palette_file=str(palette)),
+            lora=(LoraSettings(file=str(style)),),
+        )
+
+    node = tmp_path / "far" / "away" / "walk_color"
+    color(shot, out=node, frames="1", preset=preset(9))
+    color(shot, out=node, frames="2-7", preset=preset(7))
+    out = tmp_path / "walk_color"
+    manifest = merge(out, [node]).manifest
+    (earlier,) = manifest.earlier_settings.values()
+    for settings, seed in ((manifest.settings, 7), (earlier.settings, 9)):
+        assert settings["sampling"]["seed"] == seed
+        assert settings["background"]["image"] == "../art/paper.png"
+        assert settings["finish"]["palette_file"] == "../art/show.gpl"
+        assert [entry["file"] for entry in settings["lora"]] == ["../art/style.safetensors"]
+        assert settings["masks"]["network"] is None
+    assert manifest.palette is not None and manifest.palette.path == "../art/show.gpl"
+    assert manifest.background is not None and manifest.background.path == "../art/paper.png"
+    assert [finding.kind for finding in verify(out)] == ["settings"]   # and key and background are there
+    assert merge(out, [node]).manifest == manifest
+
+
+def test_settings_that_somebody_changed_by_hand_are_merged_as_they_are(shot, nodes, tmp_path):
+    faulty = {"background": {"image": "a\0b"}, "masks": 3, "lines": {"network": ["x"]}, "lora": [{"file": 7}, "y", {}]}
+    manifest = read_manifest(nodes[0])
+    write_manifest(nodes[0], manifest.model_copy(update={"settings": faulty, "updated": "9999"}))
+    assert merge(tmp_path / "walk_color", nodes[:1]).manifest.settings == faulty
 
 
 def test_another_shot_is_refused(shot, nodes, tmp_path):
