@@ -180,7 +180,7 @@ class Worker:
             make_out_folder(plan.out)
         _require_probe(plan.out, order.probe)
         hand = Hand(plan, self._engine, self._done, self._warn, self._more)
-        if hand.key_digest != order.key or hand.settings != order.settings:
+        if hand.key_digest != order.key or self._engine.settings != order.settings:
             what = "key" if hand.key_digest != order.key else "settings"
             hand.close()
             raise ShotError(

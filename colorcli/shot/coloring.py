@@ -44,15 +44,14 @@ class Coloring:
         self,
         plan: ShotPlan,
         engine: Engine,
-        settings: str,
         key: ShotKey,
         ties: Ties,
         looker: Looker,
         threads: Executor,
         warn: Callable[[str], None],
     ) -> None:
-        """settings: their digest. threads: in which frames are made ready. warn: is told what stops nothing."""
-        self._engine, self._settings, self._key = engine, settings, key
+        """threads: in which frames are made ready. warn: is told what stops nothing."""
+        self._engine, self._key = engine, key
         self._palette_file = plan.palette_file
         self._threads, self._warn = threads, warn
         self._prepared_key: Future[PreparedKey] | None = None
@@ -151,7 +150,7 @@ class Coloring:
         layer, before = warm.color(job, ready.prepared, self._engine.loader.get(), reference, self._engine.preset)
         assert record.pixels_sha256 is not None and record.format is not None
         print_ = fingerprint(
-            self._settings, self._key.digest, record.pixels_sha256, record.masks_sha256, record.format, before
+            self._engine.settings, self._key.digest, record.pixels_sha256, record.masks_sha256, record.format, before
         )
         record = record.model_copy(update={"fingerprint": print_, "before_sha256": before})
         return [layer], [replace(ready, look=replace(ready.look, record=record))]

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -154,6 +155,11 @@ class Engine:
     references: dict[str, Any] = field(default_factory=dict)  # digest of a key -> what the colorizer made of it
     networks: OnnxNetworks | None = None                      # that find masks and lines; loaded when first asked
     network_entries: tuple[ModelEntry, ...] = ()              # of those, and of the LoRA files
+
+    @cached_property
+    def settings(self) -> str:
+        """Digest of what is the same for all frames; see `settings_digest`."""
+        return settings_digest(self.preset, self.model, self.network_entries)
 
 
 def model_entry(name: str) -> ModelEntry:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from colorcli.shot.drawings import Drawing
-from colorcli.shot.engine import Engine, settings_digest
+from colorcli.shot.engine import Engine
 from colorcli.shot.journal import Journal, JournalReader
 from colorcli.shot.keys import read_key
 from colorcli.shot.leases import Leases
@@ -39,13 +39,13 @@ class Hand(Stages):
         """
         jobs = in_a_chain(plan.jobs, plan.sequences) if engine.preset.warm_start.on else plan.jobs
         plan = replace(plan, jobs=tuple(jobs), missing=(), problems=(), request=replace(plan.request, overwrite=True))
-        key, settings = read_key(plan), settings_digest(engine.preset, engine.model, engine.network_entries)
+        key = read_key(plan)
         journals = JournalReader(plan.out)
         records = Records(plan.out, _NoJournal(tell), merge_records(journals.read(())), plan.request.overwrite)
         sharing = _HandedOut(Leases(plan.out), journals, records, "", warn)
         account = Account(_Teller(warn), 0, len(jobs))
         # Which frames look the same is known where they are handed out.
-        super().__init__(plan, engine, settings, key, records, sharing, account, threads, finds_copies=False)
+        super().__init__(plan, engine, key, records, sharing, account, threads, finds_copies=False)
         self.key_digest = key.digest
         self._waiting_jobs.clear()
         self._more = more

@@ -56,15 +56,14 @@ class Looker:
         self,
         plan: ShotPlan,
         engine: Engine,
-        settings: str,
         key: str,
         records: Records,
         ties: Ties,
         *,
         finds_copies: bool = True,
     ) -> None:
-        """settings, key: digests. finds_copies: a file that is like an earlier frame's is not decoded again."""
-        self._plan, self._engine, self._settings, self._key = plan, engine, settings, key
+        """key: its digest. finds_copies: a file that is like an earlier frame's is not decoded again."""
+        self._plan, self._engine, self._key = plan, engine, key
         self._records, self._ties, self._finds_copies = records, ties, finds_copies
         self._places = {job.output: place for place, job in enumerate(plan.jobs)}
         self._decoded: dict[tuple[str, ...], FrameRecord] = {}  # file and masks -> the record of its first frame
@@ -132,7 +131,7 @@ class Looker:
             source=job.source.name,
             output=job.output.name,
             tool=colorcli.__version__,
-            settings_sha256=self._settings,
+            settings_sha256=self._engine.settings,
             key_sha256=self._key,
             seed=self._engine.preset.sampling.seed,
         )
@@ -174,12 +173,13 @@ class Looker:
         if there is None or there[0] != known.output_sha256 or layers is None:
             return None
         # Records of the first version, or changed by hand, do not say all of what the fingerprint holds.
-        of_run = {"settings_sha256": self._settings, "key_sha256": self._key}
+        of_run = {"settings_sha256": self._engine.settings, "key_sha256": self._key}
         said = {**files.recorded, "output_stamp": there[1], **layers, **of_run}
         return known.model_copy(update={"status": "skipped", "chosen": "", **said, **self._ties.digests(job)})
 
     def _fingerprint(self, job: FrameJob, pixels: str, masks: Sequence[str], file_format: str) -> str:
-        return fingerprint(self._settings, self._key, pixels, masks, file_format, *self._ties.digests(job).values())
+        ties = self._ties.digests(job).values()
+        return fingerprint(self._engine.settings, self._key, pixels, masks, file_format, *ties)
 
     def _layers_there(self, record: FrameRecord) -> dict[str, Any] | None:
         """The stamps of the layers that are wanted beside a frame, for its record; None: not all are as recorded."""

@@ -34,9 +34,8 @@ class RunManifest:
 
     plan: ShotPlan
     engine: Engine
-    settings: str                                                # digest
     started: str = field(default_factory=now)
-    clock: float = field(default_factory=time.monotonic)         # when it was started, by this process's own clock
+    clock: float = field(default_factory=time.monotonic)   # when it was started, by this process's own clock
 
     @property
     def seconds(self) -> float:
@@ -122,13 +121,13 @@ class RunManifest:
                 preset=request.preset_name,
             ),
             settings=recorded_settings(engine.preset, plan.out),
-            settings_sha256=self.settings,
+            settings_sha256=engine.settings,
             method=METHOD_VERSION,
             models=(engine.model, *engine.network_entries),
             earlier_settings={
                 digest: entry
                 for digest, entry in (_settings_of(old) if old else {}).items()
-                if digest in used and digest != self.settings
+                if digest in used and digest != engine.settings
             },
             keys=key.entries if key else old.keys if old else (),
             key_sha256=key.digest if key else old.key_sha256 if old else "",

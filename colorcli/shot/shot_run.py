@@ -5,7 +5,7 @@ import sys
 
 from colorcli.errors import ColorcliError, FrameError, OutputError
 from colorcli.shot.crew import Crew, begin_to_load
-from colorcli.shot.engine import Engine, settings_digest
+from colorcli.shot.engine import Engine
 from colorcli.shot.journal import Journal, JournalReader, shorten
 from colorcli.shot.keys import ShotKey, read_key
 from colorcli.shot.leases import Leases, LeaseTimes
@@ -43,7 +43,7 @@ class ShotRun:
         self._engine, self._threads, self._crew = engine, threads, crew
         self._leases = Leases(plan.out, lease_times)
         self._account = Account(reporter, done, total)
-        self._manifest = RunManifest(plan, engine, settings_digest(engine.preset, engine.model, engine.network_entries))
+        self._manifest = RunManifest(plan, engine)
 
     def totals(self) -> Totals:
         """What became of the frames of this shot, in this run."""
@@ -113,8 +113,7 @@ class ShotRun:
         journals = JournalReader(plan.out)
         records = Records(plan.out, journal, merge_records(journals.read(())), plan.request.overwrite)
         sharing = Sharing(self._leases, journals, records, journal.path.name, self._account.warn)
-        settings = self._manifest.settings
-        return Stages(plan, self._engine, settings, key, records, sharing, self._account, self._threads, self._crew)
+        return Stages(plan, self._engine, key, records, sharing, self._account, self._threads, self._crew)
 
     def _is_sure_to_color(self) -> bool:
         """Whether a look at names is enough to know that the model is needed."""

@@ -39,7 +39,6 @@ class Stages:
         self,
         plan: ShotPlan,
         engine: Engine,
-        settings: str,
         key: ShotKey,
         records: Records,
         sharing: Sharing,
@@ -49,18 +48,18 @@ class Stages:
         *,
         finds_copies: bool = True,
     ) -> None:
-        """settings: their digest. threads: for reading, and as many for writing. crew: who colors, None: this process.
+        """threads: for reading, and as many for writing. crew: who colors, None: this process.
 
         finds_copies: see `Looker`.
         """
-        self.plan, self.settings = plan, settings
+        self.plan = plan
         self._engine, self._key, self._crew = engine, key, crew
         self._records, self._sharing, self._account = records, sharing, account
         self._reading = ThreadPoolExecutor(threads, thread_name_prefix="read")
         self._writing = ThreadPoolExecutor(threads, thread_name_prefix="write")
-        self._ties = ties_of(plan, engine.preset, settings, key.digest, records.known)
-        self._looker = Looker(plan, engine, settings, key.digest, records, self._ties, finds_copies=finds_copies)
-        self._coloring = Coloring(plan, engine, settings, key, self._ties, self._looker, self._reading, account.warn)
+        self._ties = ties_of(plan, engine, key.digest, records.known)
+        self._looker = Looker(plan, engine, key.digest, records, self._ties, finds_copies=finds_copies)
+        self._coloring = Coloring(plan, engine, key, self._ties, self._looker, self._reading, account.warn)
         self._finisher = Finisher(plan.out, engine, records, self._coloring.prepared_key)
         large = max((job.size[0] * job.size[1] for job in plan.jobs if job.size), default=0) > LARGE_FRAME
         self._least_ahead = 1 if large else 2 * threads
@@ -85,7 +84,7 @@ class Stages:
     def run(self) -> None:
         """Take every frame through. Raises KeyImageError, OutputError, DeviceError, WeightsError."""
         if self._crew is not None:
-            self._crew.begin(self.plan, self.settings, self._key.digest, self._ties.drawings)
+            self._crew.begin(self.plan, self._engine.settings, self._key.digest, self._ties.drawings)
         for missing in self.plan.missing[:MOST_MISSING_RECORDS]:
             self._keep(_missing_record(missing))
         self._take_through()

@@ -6,8 +6,8 @@ Which they are is read from names and pixels: see `warm` and `steady`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from colorcli.presets import Preset
 from colorcli.shot.drawings import Drawings
+from colorcli.shot.engine import Engine
 from colorcli.shot.manifest import FrameKey, FrameRecord
 from colorcli.shot.plan import FrameJob, ShotPlan
 from colorcli.shot.steady import Neighbors
@@ -38,15 +38,15 @@ class Ties:
         return leads + ([] if self.neighbors is None else self.neighbors.around(job))
 
 
-def ties_of(plan: ShotPlan, preset: Preset, settings: str, key: str, known: Mapping[FrameKey, FrameRecord]) -> Ties:
-    """Say what the frames of a shot have to do with each other. settings, key: digests. known: see `Drawings`."""
-    warm_start, steady = preset.warm_start, preset.steady
+def ties_of(plan: ShotPlan, engine: Engine, key: str, known: Mapping[FrameKey, FrameRecord]) -> Ties:
+    """Say what the frames of a shot have to do with each other. key: its digest. known: see `Drawings`."""
+    warm_start, steady = engine.preset.warm_start, engine.preset.steady
     if not (warm_start.on or steady.on):
         return Ties(None, None, None, None)
     drawings = Drawings(known, plan.request.max_pixels, not plan.request.thorough)
     return Ties(
         drawings,
         Neighbors(plan.sequences, drawings, steady.reach) if steady.on else None,
-        Chains(settings, key, warm_start.every, drawings) if warm_start.on else None,
+        Chains(engine.settings, key, warm_start.every, drawings) if warm_start.on else None,
         warm_start.every if warm_start.on else STRETCH,
     )
