@@ -84,7 +84,7 @@ class Report(Entry):
     out: str
     shot: str = ""
     frames: int = Field(0, description="with a drawing, as far as records tell")
-    checked: int = Field(0, description="files whose bytes were compared")
+    checked: int = Field(0, description="files of frames whose bytes were compared")
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -214,7 +214,7 @@ class _Result:
         for record in self.records:
             if record.output_sha256 and record.status in THERE:
                 self.pictures.setdefault(record.output_sha256, record)
-        self.checked = 0
+        self.compared: list[str] = []   # files of frames; the reading threads only append
 
     def report(self) -> Report:
         """Everything that is not as recorded."""
@@ -227,13 +227,12 @@ class _Result:
                          for one in found]
         owners = self.elsewhere.owners(self.out, {one.digest for one in looked_at if isinstance(one, _Doubt)})
         findings += [self._settled(one, owners) if isinstance(one, _Doubt) else one for one in looked_at]
-        self.checked = sum(1 + len(record.outputs) for record in self.records if record.status in THERE)
         findings += [*self._of_doubles(), *self._uncolored(shot), *self._strays()]
         return Report(
             out=str(self.out),
             shot=self.manifest.name,
             frames=sum(record.status != "missing" for record in self.records),
-            checked=self.checked,
+            checked=len(self.compared),
             findings=tuple(findings),
         )
 
@@ -320,22 +319,26 @@ class _Result:
         found = functools.partial(Finding, frame=record.frame)
         if record.status == "missing":
             return [found(kind="gap", message=f"{record.frame} has no drawing", fatal=False)]
-        if not shot.holds(record):
-            if record.status == "failed":
-                return []
-            return [found(kind="changed", message=f"the drawing of {record.output} is not there any more", fatal=False)]
+        is_drawn = shot.holds(record)
+        if record.status == "failed" and not is_drawn:
+            return []
         if record.status == "failed":
             reason = record.error.message if record.error else "no reason recorded"
             return [found(kind="failed", message=f"{record.frame} failed: {reason}")]
         if record.output is None:
             return [found(kind="edited", message=f"{record.frame} is recorded as done, but without a file")]
-        findings = [*self._of_file(record, record.output, record.output_sha256)]
-        for path, digest in record.outputs.items():
-            findings += self._of_file(record, path, digest)
+        # Whoever takes a drawing out of the shot takes its picture as well.
+        files = [(record.output, record.output_sha256), *record.outputs.items()]
+        findings = [one for name, digest in files for one in self._of_file(record, name, digest, is_drawn)]
+        if not is_drawn:
+            gone = f"the drawing of {record.output} is not there any more"
+            return [found(kind="changed", message=gone, fatal=False), *findings]
         return findings or [*self._of_making(record), *self._of_drawing(shot, record)]
 
-    def _of_file(self, record: FrameRecord, name: str, digest: str | None) -> Iterator[Finding | _Doubt]:
-        """Whether a file is the one that was written."""
+    def _of_file(
+        self, record: FrameRecord, name: str, digest: str | None, is_needed: bool
+    ) -> Iterator[Finding | _Doubt]:
+        """Whether a file is the one that was written. is_needed: it has to be there."""
         path = self.out / name
         try:
             there = file_digest(path) if path.is_file() else None
@@ -343,10 +346,12 @@ class _Result:
             reason = error.strerror or str(error)
             yield Finding(kind="missing", frame=record.frame, message=f"{name} cannot be read: {reason}")
             return
-        if there == digest and there is not None:
-            return
         if there is None:
-            yield Finding(kind="missing", frame=record.frame, message=f"{name} is recorded, but not there")
+            yield Finding(kind="missing", frame=record.frame, message=f"{name} is recorded, but not there",
+                          fatal=is_needed)
+            return
+        self.compared.append(name)
+        if there == digest:
             return
         mine = self.pictures.get(there)
         if mine is not None and mine.output is not None:

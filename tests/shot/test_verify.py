@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from colorcli.errors import ShotError
-from colorcli.presets import Preset, SamplingSettings
+from colorcli.presets import LayerSettings, Preset, SamplingSettings
 from colorcli.shot.frames import FrameRange
 from colorcli.shot.manifest import FrameRecord, read_manifest, read_records, record_line, write_manifest
 from colorcli.shot.verify import Expected, Finding, verify, verify_all
@@ -186,6 +186,31 @@ def test_drawings_and_keys_that_changed_are_noted(tmp_path):
     assert found(findings) == {("changed", "walk.0002", False), ("changed", "walk.0003", False), ("changed", "", False)}
     assert any("the key ../key.png" in finding.message for finding in findings)
     assert verify(out, Expected(drawings=False)) == []
+
+
+def test_a_drawing_that_is_gone_does_not_hide_what_happened_to_its_picture(tmp_path):
+    shot = draw_shot(tmp_path / "walk")
+    out = color(shot).plans[0].out
+    for number in (1, 2, 3):
+        (shot / f"walk.000{number}.png").unlink()
+    draw(out / "walk.0002.png", 9)
+    (out / "walk.0003.png").unlink()   # who takes a drawing out of a shot takes its picture as well
+    assert found(verify(out)) == {
+        ("changed", "walk.0001", False),
+        ("changed", "walk.0002", False), ("altered", "walk.0002", True),
+        ("changed", "walk.0003", False), ("missing", "walk.0003", False),
+    }
+
+
+def test_files_are_counted_that_were_compared(tmp_path):
+    preset = Preset(layers=LayerSettings(names=("flat",)))
+    shot = draw_shot(tmp_path / "walk", (1, 2, 3))
+    out = color(shot, preset=preset).plans[0].out
+    assert [report.checked for report in verify_all([out])] == [6]
+    (out / "walk.0001.png").unlink()
+    (out / "layers/flat/walk.0002.png").write_bytes(b"painted over")
+    (shot / "walk.0003.png").unlink()
+    assert [report.checked for report in verify_all([out])] == [5]
 
 
 def test_a_drawing_or_key_that_cannot_be_read_any_more_is_noted_with_the_reason(tmp_path):
