@@ -454,6 +454,15 @@ def _range_in_words(schema: Mapping[str, Any], whole: bool) -> str:
     return "".join(f", {bound}" for bound in bounds if bound)
 
 
+def flattened(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted paths: {"sampling.steps": 12, ...}; a list is one value."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        path = f"{before}{name}"
+        found |= flattened(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return found
+
+
 def shown(value: Any) -> str:
     """A value as it would stand in YAML, short enough for a message."""
     text = json.dumps(value, ensure_ascii=False, default=str)

@@ -13,6 +13,7 @@ import jinja2
 from colorcli.prepare.palette_file import hex_color
 from colorcli.review.pictures import Album
 from colorcli.review.reviewed import ReviewedFrame, ReviewedShot
+from colorcli.settings import flattened
 from colorcli.shot.manifest import Manifest
 from colorcli.whole_file import whole_file
 
@@ -161,7 +162,7 @@ def _shot_for_page(shot: ReviewedShot) -> Mapping[str, Any]:
         "repainted": None if shot.repainted is None else 100 * shot.repainted,
         "first": [(place, shot.frames[place]) for place in shot.first],
         "failures": [(place, frame) for place, frame in enumerate(shot.frames) if frame.record.status == "failed"],
-        "settings": list(_flattened(shot.manifest.settings)),
+        "settings": [(path, _value(value)) for path, value in flattened(shot.manifest.settings).items()],
         "facts": list(_facts(shot.manifest)),
         "foreign": _foreign(shot),
     }
@@ -208,15 +209,6 @@ def _foreign(shot: ReviewedShot) -> list[tuple[str, float, int]]:
             if share > found.get(color, (0.0, 0))[0]:
                 found[color] = (share, place)
     return sorted(((color, share, place) for color, (share, place) in found.items()), key=lambda one: -one[1])[:12]
-
-
-def _flattened(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """The settings as lines, group.key and value."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flattened(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", _value(value)
 
 
 def _value(value: Any) -> str:

@@ -18,6 +18,7 @@ from pydantic import Field
 from colorcli.errors import ColorcliError, FrameError, ShotError, UsageError
 from colorcli.files import file_digest
 from colorcli.images import picture_digest, read_picture
+from colorcli.settings import flattened
 from colorcli.shot.engine import fingerprint
 from colorcli.shot.frames import FrameFile, FrameRange, find_frames, find_shots
 from colorcli.shot.manifest import (
@@ -529,18 +530,8 @@ def _difference(manifest: Manifest, other: SettingsEntry | None) -> tuple[Findin
         if (there and there.sha256) != (here and here.sha256):
             named = [f"{model.name} {model.sha256[:12]}" if model else "none" for model in (there, here)]
             return "weights", f"with other weights for {used_for}: {named[0]}, not {named[1]}"
-    before, after = _flat(other.settings), _flat(manifest.settings)
+    before, after = flattened(other.settings), flattened(manifest.settings)
     names = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
     told = [f"{name} {before.get(name)}, not {after.get(name)}" for name in names[:DIFFERENCES_TOLD]]
     more = [f"and {len(names) - DIFFERENCES_TOLD} more"] if len(names) > DIFFERENCES_TOLD else []
     return "settings", "with other settings" + (": " + "; ".join([*told, *more]) if told else "")
-
-
-def _flat(values: Any, start: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names."""
-    if not isinstance(values, Mapping):
-        return {start: values}
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _flat(value, f"{start}.{name}" if start else str(name))
-    return found

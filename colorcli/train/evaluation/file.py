@@ -13,6 +13,7 @@ import numpy as np
 
 from colorcli.errors import UsageError
 from colorcli.presets import Preset
+from colorcli.settings import flattened
 from colorcli.shot.engine import Colorizer, library_versions
 from colorcli.shot.manifest import ModelEntry
 from colorcli.train.evaluation.evaluate import Evaluation, Plan, notes_on
@@ -232,7 +233,7 @@ def _notes(evaluations: Sequence[SavedEvaluation]) -> list[str]:
         if _at(each, "similarity") != _at(base, "similarity"):
             notes.append(f"image similarity is by {_at(base, 'similarity')} in {base.name}, "
                          f"by {_at(each, 'similarity')} in {each.name}")
-        ours, theirs = (_flat(_at(one, "preset", "settings") or {}) for one in (base, each))
+        ours, theirs = (flattened(_at(one, "preset", "settings") or {}) for one in (base, each))
         other = [
             f"{path} {ours.get(path)} / {theirs.get(path)}"
             for path in sorted(ours.keys() | theirs.keys()) if path != "model" and ours.get(path) != theirs.get(path)
@@ -251,11 +252,3 @@ def _at(evaluation: SavedEvaluation, *path: str) -> Any:
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
-
-
-def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested settings by dotted paths."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        found |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {before + name: value}
-    return found
