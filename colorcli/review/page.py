@@ -50,7 +50,7 @@ class Curve:
     @property
     def highest(self) -> int:
         """The place of the highest value."""
-        return max(range(len(self.values)), key=lambda place: self.values[place] or 0.0)
+        return max(range(len(self.values)), key=lambda place: -1.0 if (value := self.values[place]) is None else value)
 
     def x(self, place: int) -> float:
         """Where a frame stands, 0..CHART_WIDTH: in the middle of its share of the width."""

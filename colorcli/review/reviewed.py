@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -465,12 +465,22 @@ def _slim(look: Look) -> Look:
 
 
 def _ticks(records: Sequence[FrameRecord]) -> list[int]:
-    """For how many numbers each frame is shown: until the next one of its sequence, which may be drawn on twos."""
-    ticks = [1] * len(records)
-    for place, (record, following) in enumerate(pairwise(records)):
-        step = (following.number or 0) - (record.number or 0)
-        if following.sequence == record.sequence and 1 <= step <= LONGEST_HOLD:
-            ticks[place] = step
+    """For how many numbers each frame is shown: until the next one of its sequence, which may be drawn on twos.
+
+    The last one, with nothing behind it, is shown for the step by which the numbers before it go, as in a timeline.
+    """
+    ticks: list[int] = []
+    steps: list[int] = []   # of the numbers that follow one another, up to this frame
+    for record, following in zip(records, [*records[1:], None], strict=False):
+        step = 0
+        if following is not None and following.sequence == record.sequence:
+            step = (following.number or 0) - (record.number or 0)
+        if 1 <= step <= LONGEST_HOLD:
+            steps.append(step)
+            ticks.append(step)
+        else:
+            ticks.append(gcd(*steps) or 1)
+            steps = []
     return ticks
 
 

@@ -48,7 +48,7 @@ def test_a_movie_shows_each_drawing_as_long_as_the_shot_does_in_its_color(
 ) -> None:
     write_movie(tmp_path / name, [shot], rate=24)
     frames = frames_of(tmp_path / name)
-    assert len(frames) == 7   # three drawings on twos and the last one
+    assert len(frames) == 8   # four drawings on twos
     assert frames[0].shape == (64, 96, 3)
     for place, fill in ((0, RED), (1, RED), (2, BLUE), (3, BLUE), (6, RED)):
         assert np.abs(frames[place][30, 40] - levels(fill)).max() <= near
@@ -77,7 +77,7 @@ def test_every_picture_of_a_prores_movie_says_what_its_numbers_mean(shot: Review
     write_movie(tmp_path / "a.mov", [shot], rate=24)
     pictures = (tmp_path / "a.mov").read_bytes().split(b"icpf")[1:]
     # SMPTE RDD 36: size, version, encoder, width, height, flags and rate lie before primaries, transfer and matrix.
-    assert [tuple(header[14:17]) for header in pictures] == [(1, 1, 1)] * 7   # Rec.709
+    assert [tuple(header[14:17]) for header in pictures] == [(1, 1, 1)] * 8   # Rec.709
 
 
 def test_side_by_side_the_drawing_is_on_the_left(shot: ReviewedShot, tmp_path: Path) -> None:

@@ -133,8 +133,13 @@ def test_a_shot_on_twos_is_shown_on_twos(tmp_path: Path) -> None:
     out = colored_shot(tmp_path, [RED] * 4, numbers=[1, 3, 5, 9])
     frames = Page(page_of(out, tmp_path / "a.html")[0]).data["shots"][0]["frames"]
     told = {frame["name"]: frame["ticks"] for frame in frames}
-    # 7 is missing: it has a place of its own.
-    assert told == {"sc.0001": 2, "sc.0003": 2, "sc.0005": 2, "sc.7": 2, "sc.0009": 1}
+    # 7 is missing: it has a place of its own. The last drawing is shown as long as the others, as in a timeline.
+    assert told == {"sc.0001": 2, "sc.0003": 2, "sc.0005": 2, "sc.7": 2, "sc.0009": 2}
+
+
+def test_where_nothing_changes_the_highest_flicker_is_a_number_and_not_that_of_the_first_frame(tmp_path: Path) -> None:
+    text, _ = page_of(colored_shot(tmp_path, [RED] * 3), tmp_path / "a.html")
+    assert "Highest 0.00 at sc.0002" in text
 
 
 def test_without_the_drawings_there_are_the_results_and_a_word_about_it(tmp_path: Path) -> None:
