@@ -44,10 +44,10 @@ JPEG_BEGINS, JPEG_PIXELS = b"\xff\xd8", b"\xda"
 JPEG_BARE = frozenset(bytes([mark]) for mark in (0x00, 0x01, *range(0xD0, 0xD9)))
 JPEG_FRAMES = frozenset(bytes([mark]) for mark in range(0xC0, 0xD0) if mark not in (0xC4, 0xC8, 0xCC))
 
-# How the files begin that are read, and only these: what a library makes of other ones is its own affair.
+# How the files begin that are read, and which of the library's readers is theirs.
 BEGINNINGS = {
-    PNG_BEGINS: "PNG", JPEG_BEGINS: "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF",
-    b"v/1\x01": "EXR",
+    PNG_BEGINS: "png", JPEG_BEGINS: "jpeg", b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff", b"MM\0+": "tiff",
+    b"v/1\x01": "openexr",
 }
 TGA_KINDS, TGA_DEPTHS = (1, 2, 3, 9, 10, 11), (8, 15, 16, 24, 32)
 
@@ -184,7 +184,8 @@ def _opened(path: Path, max_pixels: int, only_header: bool = False) -> Iterator[
         raise FrameError(f"{path.name} is empty (0 bytes)", hint="save or copy it again; the last copy did not finish")
     if fault:
         raise FrameError(f"{path.name} is damaged: {fault}", hint="save or copy it again")
-    if not begin.startswith(tuple(BEGINNINGS)) and not _begins_a_tga(begin):
+    reader = _reader_for(begin)
+    if reader is None:
         raise FrameError(f"{path.name} is no picture that can be read", hint=READABLE)
     if size is not None:
         # Opening a progressive JPEG decodes it as a whole: 15 GB for a file of some hundred bytes.
@@ -198,6 +199,9 @@ def _opened(path: Path, max_pixels: int, only_header: bool = False) -> Iterator[
             f"{path.name} is no picture that can be read" + (f": {reason}" if reason else ""), hint=READABLE
         )
     try:
+        # What its reader refuses, the library gives to all of its others. Nothing is decoded by one of those.
+        if source.format_name() != reader:
+            raise FrameError(f"{path.name} is no picture that can be read", hint=READABLE)
         _refuse_bombs(path, source.spec(), max_pixels)
         yield source
     finally:
@@ -251,9 +255,14 @@ def _jpeg_size(stream: BinaryIO) -> tuple[int, int] | None:
             return int.from_bytes(piece[3:5], "big"), int.from_bytes(piece[1:3], "big")
 
 
-def _begins_a_tga(begin: bytes) -> bool:
-    """Whether the first 18 bytes may be those of a TGA, which has no mark of its own."""
-    return len(begin) == 18 and begin[1] in (0, 1) and begin[2] in TGA_KINDS and begin[16] in TGA_DEPTHS
+def _reader_for(begin: bytes) -> str | None:
+    """Which reader of the library a file is for, by its first 18 bytes; None: it is no picture that is read."""
+    for mark, reader in BEGINNINGS.items():
+        if begin.startswith(mark):
+            return reader
+    # A TGA has no mark of its own.
+    is_tga = len(begin) == 18 and begin[1] in (0, 1) and begin[2] in TGA_KINDS and begin[16] in TGA_DEPTHS
+    return "targa" if is_tga else None
 
 
 def _png_fault(stream: BinaryIO, only_header: bool) -> str | None:
