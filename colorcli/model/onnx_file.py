@@ -158,7 +158,7 @@ def _read(path: Path, content: mmap.mmap) -> OnnxFile:
     foreign = sorted(domains - set(STANDARD_DOMAINS))
     if foreign:
         raise WeightsError(
-            f"{path} needs operations of {', '.join(foreign)}, and colorcli runs only those of ONNX itself",
+            f"{path} needs operations of {', '.join(foreign)}, and colorcli runs only those of ONNX and onnxruntime",
             hint="export the network again without custom operations",
         )
     return OnnxFile(path, _beside(path, external), metadata, endings, known_file(path.name))

@@ -1,6 +1,7 @@
 """Networks that the user brings as ONNX files: they find characters and lines, through onnxruntime.
 
-Only the operations of ONNX itself are run, on the CPU or through CUDA; a file's own libraries and code never are.
+Only the operations of ONNX and onnxruntime are run, on the CPU or through CUDA; a file's own libraries and code never
+are.
 """
 
 import importlib.util

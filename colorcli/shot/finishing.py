@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colorcli.files import open_plain
 from colorcli.finish.finish import finish_frame
 from colorcli.finish.layers import layered_frame
 from colorcli.images import format_named, write_picture
@@ -72,7 +73,8 @@ class Finisher:
         assert leader.output is not None
         source = self._out / leader.output
         try:
-            data = source.read_bytes()
+            with open_plain(source) as file:
+                data = file.read()
         except OSError as error:
             raise output_error(source, error) from error
         copy_layers(self._out, leader.output, look.job.output.name, self._engine.preset)

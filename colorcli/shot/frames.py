@@ -466,6 +466,7 @@ def _folders(root: Path, leave_out: set[Path], passed_over: list[str]) -> Iterat
         for entry in sorted(below, reverse=True):
             is_link = entry.is_symlink()
             if is_link and (behind_link or top.is_relative_to(entry.resolve())):
-                log.warning("%s is passed over: the link leads out of the tree", entry)
+                why = "lies behind another link" if behind_link else "leads back up"
+                log.warning("%s is passed over: the link %s", entry, why)
             else:
                 waiting.append((entry, behind_link or is_link))

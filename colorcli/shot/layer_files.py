@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.errors import OutputError
+from colorcli.files import open_plain
 from colorcli.finish.layers import Layer, LayeredFrame
 from colorcli.finish.multipart import Part, write_parts
 from colorcli.finish.psd import PsdGroup, PsdLayer, require_psd_tools, write_psd
@@ -142,7 +143,8 @@ def copy_layers(out: Path, leader: str, output: str, preset: Preset) -> None:
     for source, target in zip(layer_files(leader, preset), layer_files(output, preset), strict=True):
         _make_folder(out, target.path)
         try:
-            data = (out / source.path).read_bytes()
+            with open_plain(out / source.path) as file:
+                data = file.read()
         except OSError as error:
             raise output_error(out / source.path, error) from error
         write_atomically(out / target.path, data)

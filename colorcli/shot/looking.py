@@ -34,7 +34,7 @@ class Look:
 
     job: FrameJob
     record: FrameRecord             # what is known of it so far
-    picture: Picture | None = None  # None: up to date, a copy, or it cannot be read
+    picture: Picture | None = None  # None: up to date, a copy, or not needed any more
     masks: tuple[Float, ...] = ()
     copy: bool = False              # the file of an earlier frame, byte for byte: it was not decoded again
     known: FrameRecord | None = None  # what was recorded of it when it was read

@@ -8,6 +8,7 @@ import pytest
 
 from colorcli.errors import OutputError
 from colorcli.presets import LayerSettings, Preset
+from colorcli.shot.layer_files import copy_layers
 from colorcli.shot.merge import merge
 from tests.shot.studio import Outcome, color, draw, draw_shot
 
@@ -120,6 +121,13 @@ def test_layers_are_not_merged_behind_a_link(walk, elsewhere, name):
         merge(out, [node])
     assert caught.value.message.startswith(str(out / name))
     assert contents(elsewhere) == {}
+
+
+def test_a_pipe_in_the_place_of_a_layer_is_not_waited_for(tmp_path):
+    (tmp_path / "layers" / "flat").mkdir(parents=True)
+    os.mkfifo(tmp_path / "layers" / "flat" / "walk.0001.png")
+    with pytest.raises(OutputError, match="it is a pipe, not a file"):
+        copy_layers(tmp_path, "walk.0001.png", "walk.0002.png", FLAT)
 
 
 def test_nothing_is_swept_behind_a_link(walk, elsewhere):

@@ -74,7 +74,7 @@ def write_held_shot(folder: Path, frames: int, held: int) -> Path:
 
 @pytest.fixture
 def pictures(monkeypatch: pytest.MonkeyPatch) -> Census:
-    """All pictures that the shot's stages read."""
+    """Every frame that a `Looker` decodes; keys are read elsewhere."""
     census, read = Census(), looking.read_picture
 
     def counted(path: Path, *limits: int) -> Picture:
