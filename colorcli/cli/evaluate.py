@@ -63,8 +63,13 @@ def evaluate(
     characters: Annotated[
         int,
         typer.Option("--characters", metavar="N", min=1, max=5000, rich_help_panel=WHAT,
-                     help="How many characters are drawn for generated and moving, two frames of each."),
+                     help="How many characters are drawn for generated and moving."),
     ] = GENERATED_SHOTS,
+    frames: Annotated[
+        int,
+        typer.Option("--frames", metavar="N", min=1, max=1000, rich_help_panel=WHAT,
+                     help="How many frames of each drawn character; flicker is best told by ten and more of moving."),
+    ] = GENERATED_FRAMES,
     metrics: Annotated[
         str | None,
         typer.Option("--metrics", metavar="NAMES", show_default=False, rich_help_panel=NUMBERS,
@@ -155,9 +160,9 @@ def evaluate(
     told: dict[str, Any] = {"kind": "training set" if of_set else "shots", "name": source.name, "limit": limit}
     with contextlib.ExitStack() as stack:
         if drawn:
-            told |= {"kind": str(source), "characters": drawn_characters(characters, limit)}
+            told |= {"kind": str(source), "characters": drawn_characters(characters, frames, limit), "frames": frames}
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            known = draw_shots(folder, told["characters"], GENERATED[source])
+            known = draw_shots(folder, told["characters"], frames, moving=GENERATED[source])
         else:
             told["path"] = str(source)
             known = find_known(source, limit, of_set=of_set)
@@ -243,17 +248,17 @@ def default_metrics(of_set: bool) -> tuple[str, ...]:
     return OF_SETS if of_set else DEFAULT
 
 
-def drawn_characters(asked: int, limit: int | None) -> int:
-    """How many characters are drawn, two frames of each."""
-    return asked if limit is None else max(1, min(asked, limit // GENERATED_FRAMES))
+def drawn_characters(asked: int, frames: int, limit: int | None) -> int:
+    """How many characters are drawn, some frames of each, where no more than `limit` frames are wanted."""
+    return asked if limit is None else max(1, min(asked, limit // frames))
 
 
-def draw_shots(folder: Path, count: int, moving: bool) -> "Sequence[Known]":
+def draw_shots(folder: Path, count: int, frames: int, *, moving: bool) -> "Sequence[Known]":
     """Draw characters of styles never trained on."""
     from colorcli.train.data.validation import write_validation_shots
     from colorcli.train.evaluation.truths import find_known_shots
 
-    write_validation_shots(folder, count, frames=GENERATED_FRAMES, moving=moving)
+    write_validation_shots(folder, count, frames, moving=moving)
     return find_known_shots(folder)
 
 

@@ -105,6 +105,14 @@ def test_a_limit_and_kept_frames(capsys, engine, model, shots, tmp_path):
     assert sorted(path.name for path in (tmp_path / "kept").rglob("*.png")) == ["0001.png", "0001.png"]
 
 
+def test_drawn_characters_have_as_many_frames_as_asked(capsys, engine, model):
+    *rows, end = map(json.loads, printed(
+        capsys, "moving", "--model", model, "--characters", 5, "--frames", 3, "--limit", 7, "--json"
+    ).out.splitlines())
+    assert [row["frames"] for row in rows] == [3, 3]
+    assert (end["summary"]["data"]["characters"], end["summary"]["data"]["frames"]) == (2, 3)
+
+
 def test_a_line_holds_no_more_columns_than_fit():
     everything = columns_of(METRICS)
     kept = that_fit(everything)
