@@ -282,9 +282,14 @@ class FinishSettings(Group):
     palette_reach: float = Field(
         12.0, ge=0.0, le=100.0, description="largest CIEDE2000 distance over which a color is snapped"
     )
+    palette_margin: float = Field(
+        2.5, ge=0.0, le=100.0, description="two colors of the key are about equally near if their CIEDE2000 distances "
+        "differ by no more: then tones of one surface stay together, or the neighbors decide"
+    )
     palette_file: str | None = Field(
         None, min_length=1, description="a .ase, .gpl or .json file of the production's colors, or one a shot as "
-        "palettes/{shot}.gpl: what has a color of the key gets the nearest of these, if that is within palette_reach"
+        "palettes/{shot}.gpl: what has a color of the key gets the nearest of these, if that is within palette_reach; "
+        "shadows go with their colors. A .json of old colors and new ones, {\"#f3c8a0\": \"#7a6f9e\"}, swaps them"
     )
     lines: Literal["original", "none"] = Field(
         "original", description="original: the frame's own lines are laid over the color"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-METHOD_VERSION = "3"  # part of every frame's fingerprint: raise it when the same settings give another picture
+METHOD_VERSION = "4"  # part of every frame's fingerprint: raise it when the same settings give another picture
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,23 @@
 """The last step of a frame: the model's small layer of color becomes the picture that is delivered."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.finish.lines import NO_LINES, STROKE_REACH_PX, LineLayer, lift_lines, lines_of_alpha
-from colorcli.finish.regions import (
-    region_colors,
-    shade_regions,
-    snap_to_palette,
-    soften_borders,
-    split_by_color,
-    to_swatches,
-)
+from colorcli.finish.regions import region_colors, shade_regions, soften_borders, split_by_color
+from colorcli.finish.repaint import repaint
 from colorcli.finish.separation import separation_lines
+from colorcli.finish.snapping import NONE, Pieces, SnapRule, borders_of, snap
 from colorcli.images import over_paper
 from colorcli.prepare.canvas import Box, Canvas, bounds, from_canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.lineart import LineArt, alpha_is_lines
 from colorcli.prepare.regions import PAPER_BELOW, Labels, Regions, nearest_labelled
-from colorcli.presets import Preset
+from colorcli.presets import FinishSettings, Preset
 
 Float = NDArray[np.float32]
 
@@ -45,7 +41,9 @@ class Fill:
     colors: Float | None = None   # (count + 1, 3) the color of each piece; None: each pixel has its own
     whole: Labels | None = None   # (H, W) closed regions, 0 on lines; where pieces meet in one, `color` is softened;
                                   # None: it is not
-    lit: Float | None = None      # (count + 1, 3) the color that each of `colors` is a shadow of in the key, or itself
+    lit: Float | None = None      # (count + 1, 3) the color that each of `colors` is a shadow of in the key, or itself;
+                                  # no channel of it is darker
+    unsure: tuple[int, ...] = ()  # pieces whose color is a guess: another surface's is about as near, or none is near
 
 
 @dataclass(frozen=True)
@@ -147,20 +145,49 @@ def fill_character(
         return Fill(shaded.reshape(-1, 3)[nearest], regions.labels.reshape(-1)[nearest])
     whole, regions = regions, split_by_color(full, regions, blur_px)
     colors = region_colors(full, regions, blur_px)
-    lit = None
-    if settings.palette == "key":
-        palette, reach, seen = key.palette.colors, settings.palette_reach, colors[1:].copy()
-        becomes = palette if key.swatches is None else to_swatches(palette, key.swatches, reach)
-        colors[1:] = snap_to_palette(seen, palette, reach, becomes)
-        if preset.layers.names:
-            lit = colors.copy()
-            lit[1:] = snap_to_palette(seen, palette, reach, becomes[key.shadows])
     labels = regions.labels.reshape(-1)[nearest_labelled(regions.labels)]
+    lit: Float | None = None
+    unsure: tuple[int, ...] = ()
+    if settings.palette == "key":
+        pieces = Pieces(
+            colors[1:], _regions_of_pieces(regions, whole), regions.areas[1:], partial(borders_of, labels)
+        )
+        colors, lit, unsure = _in_palette(colors, pieces, key, settings)
     filled = np.take(colors, labels, axis=0)
     if frame.gap_px == 0 and regions is whole and unseen is None:
-        return Fill(filled, labels, colors, None, lit)
+        return Fill(filled, labels, colors, None, lit, unsure)
     closed = whole.labels if unseen is None else np.where(unseen, labels, whole.labels)
-    return Fill(soften_borders(filled, labels, closed), labels, colors, closed, lit)
+    return Fill(soften_borders(filled, labels, closed), labels, colors, closed, lit, unsure)
+
+
+def _in_palette(
+    measured: Float, pieces: Pieces, key: PreparedKey, settings: FinishSettings
+) -> tuple[Float, Float, tuple[int, ...]]:
+    """Give pieces colors of the key's palette or the production's: `Fill`'s colors, lit and unsure.
+
+    measured: (count + 1, 3).
+    """
+    palette, shadows, reach = key.palette.colors, key.shadows, settings.palette_reach
+    snapped = snap(pieces, palette, shadows, SnapRule(reach, settings.palette_margin))
+    painted = repaint(palette, shadows, key.swatches, reach).colors
+    # By the file's own word a shadow may be lighter than its color somewhere; then it is a surface of its own.
+    darker = (painted <= painted[shadows]).all(axis=1, keepdims=True)
+    surfaces = np.where(darker, painted[shadows], painted)
+    colors = measured.copy()
+    near = np.flatnonzero(snapped.numbers != NONE)
+    colors[near + 1] = painted[snapped.numbers[near]]
+    lit = colors.copy()
+    lit[near + 1] = surfaces[snapped.numbers[near]]
+    return colors, lit, tuple(int(piece) + 1 for piece in np.flatnonzero(snapped.unsure))
+
+
+def _regions_of_pieces(pieces: Regions, whole: Regions) -> NDArray[np.int64]:
+    """Give the closed region that each piece is in, (count,)."""
+    found = np.arange(pieces.count + 1)
+    if pieces is not whole:
+        inside = pieces.labels > whole.count   # the other pieces have kept the numbers of their regions
+        found[pieces.labels[inside]] = whole.labels[inside]
+    return found[1:]
 
 
 def regions_of(frame: PreparedFrame, preset: Preset, rows: slice, columns: slice) -> Regions:

@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from colorcli.finish.difference import ciede2000, lab_of
 from colorcli.prepare.palette import lab
 from colorcli.prepare.regions import Labels, Regions, nearest_labelled, pixels_of_regions
 
@@ -33,34 +32,6 @@ def region_colors(layer: Float, regions: Regions, blur_px: float) -> Float:
         core = some[here >= min(blur_px, 0.6 * float(here.max()))]
         colors[number] = np.median(pixels[core], axis=0)
     return colors
-
-
-def snap_to_palette(colors: Float, palette: Float, reach: float, becomes: Float | None = None) -> Float:
-    """Replace each color (N, 3) by the palette color (K, 3) that looks nearest, if it is within `reach` (CIEDE2000).
-
-    becomes: (K, 3) what is given instead of each palette color, None: itself.
-    """
-    if not len(palette) or not len(colors):
-        return colors
-    distance = ciede2000(lab_of(colors)[:, None], lab_of(palette)[None])  # (N, K)
-    nearest = distance.argmin(axis=1)
-    near = distance[np.arange(len(colors)), nearest] <= reach
-    given = palette if becomes is None else becomes
-    return np.where(near[:, None], given[nearest], colors).astype(np.float32)
-
-
-def to_swatches(palette: Float, swatches: Float, reach: float) -> Float:
-    """Give for each color of a key's palette (K, 3) the swatch (S, 3) nearest to it, or itself if none is within reach.
-
-    reach: the largest CIEDE2000 distance.
-    """
-    return snap_to_palette(palette, swatches, reach)
-
-
-def without_swatch(palette: Float, swatches: Float, reach: float) -> list[int]:
-    """Give the numbers of a key's palette colors (K, 3) that no swatch (S, 3) is within `reach` (CIEDE2000) of."""
-    distance = ciede2000(lab_of(palette)[:, None], lab_of(swatches)[None])  # (K, S)
-    return [int(number) for number in np.flatnonzero(distance.min(axis=1) > reach)]
 
 
 def split_by_color(layer: Float, regions: Regions, blur_px: float) -> Regions:

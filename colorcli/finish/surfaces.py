@@ -55,10 +55,7 @@ def _surfaces(fill: Fill, colors: Float, labels: Labels) -> Float:
 
     That is what the key says; and of the pieces of one closed region, the lighter one.
     """
-    result = colors.copy()
-    for number in range(1, len(colors) if fill.lit is not None else 0):
-        if fill.lit is not None and is_shadow(colors[number], fill.lit[number]):
-            result[number] = fill.lit[number]
+    result = colors.copy() if fill.lit is None else fill.lit.copy()
     if fill.whole is None:
         return result
     region = np.zeros(len(colors), np.int64)

@@ -15,6 +15,7 @@ from colorcli.prepare.lineart import lines_of_color
 from colorcli.prepare.masks import MARGIN, character_mask, dilate, snap_to_lines
 from colorcli.prepare.networks import Networks, asked_of
 from colorcli.prepare.palette import Palette, find_palette, shadows_of
+from colorcli.prepare.palette_file import Swatches
 from colorcli.presets import Preset
 from colorcli.variants import Variant
 
@@ -36,7 +37,7 @@ class PreparedKey:
     grown: Float | None = None            # (H, W) the mask with a margin, if a network found it; see `bleach_mask`
     background: Background | None = None  # the picture that takes the place of the bleached key, if there is one
     each: tuple["PreparedKey", ...] = ()  # of several keys on one sheet each by itself, for runs that match regions
-    swatches: Float | None = None         # (K, 3) sRGB-encoded colors of the production's palette, if there is one
+    swatches: Swatches | None = None      # of the production's palette, if there is one
 
     @property
     def bleach_mask(self) -> Float:
@@ -67,14 +68,14 @@ def prepare_key(
     networks: Networks | None = None,
     background: Picture | None = None,
     background_masks: Sequence[Float] = (),
-    swatches: Float | None = None,
+    swatches: Swatches | None = None,
     each: Sequence[Picture] = (),
 ) -> PreparedKey:
     """Find the key's character and outlines, and lay all on the canvas.
 
     given_masks: (H, W) masks from files, source size, one for each character. networks: those that the preset names
     files for. background: a picture of its own for what lies outside the character, background_masks: (H, W) masks of
-    a character in it. swatches: (K, 3) colors of the production. each: the several keys of which `picture` is the
+    a character in it. swatches: those of the production. each: the several keys of which `picture` is the
     sheet, if it is one. Raises PresetError if the preset names networks and none are given.
     """
     alone: tuple[PreparedKey, ...] = ()

@@ -1,8 +1,14 @@
-"""Palettes that a studio keeps in files: Adobe swatches (.ase), GIMP's palettes (.gpl), and JSON."""
+"""Palettes that a studio keeps in files: Adobe swatches (.ase), GIMP's palettes (.gpl), and JSON.
 
+A swatch may be the shadow of another: a name that ends in shadow, shade, sh or dark ("skin shadow", "skin_sh",
+"Skin (dark)", "skin shadow 2") and is "skin" without it. In an Adobe file a group may have the name instead: the swatch
+"shadow" of the group "skin" is the shadow of the group's first other swatch. Names of one group go together first.
+"""
+
+import hashlib
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,18 +27,45 @@ MOST_SWATCHES = 4096
 
 ASE_BEGINS = b"ASEF"
 ASE_COLOR = 0x0001
+ASE_GROUP = 0xC001
+ASE_GROUP_ENDS = 0xC002
 ASE_CHANNELS = {"RGB ": 3, "LAB ": 3, "Gray": 1, "CMYK": 4}
 
 HEX_COLOR = re.compile(r"#?([0-9a-fA-F]{6})")
+OLD_COLOR = re.compile(r"\s*#[0-9a-fA-F]{6}\s*")   # a name in a palette swap; without # it may be a word: "facade"
+SHADOW_WORDS = {"shadow", "shade", "sh", "dark"}   # with a number behind them, too
 GPL_LINE = re.compile(r"\s*(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})(?:\s+(.*))?")
+
+Color = tuple[float, float, float]
+Words = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Swatch:
-    """A color with a name."""
+    """A color with a name; colors are sRGB-encoded, 0..1."""
 
-    name: str                          # may be empty
-    color: tuple[float, float, float]  # sRGB-encoded, 0..1
+    name: str                     # may be empty
+    color: Color
+    group: str = ""               # the name of the group that it is in
+    becomes: Color | None = None  # in a palette swap: the color that takes its place
+
+
+@dataclass(frozen=True)
+class Swatches:
+    """The colors of a production, sRGB-encoded in 0..1."""
+
+    colors: Floats                             # (S, 3)
+    pairs: tuple[tuple[int, int], ...] = ()    # the numbers of a color and of one that is its shadow by name
+    swapped: Floats | None = None              # (S, 3) what takes the place of each, in a palette swap
+
+    def digest(self) -> str:
+        """SHA-256 over all that a picture can depend on; that of the colors alone where there is nothing else."""
+        digest = hashlib.sha256(self.colors.tobytes())
+        if self.pairs:
+            digest.update(b"pairs" + repr(self.pairs).encode())
+        if self.swapped is not None:
+            digest.update(b"swapped" + self.swapped.tobytes())
+        return digest.hexdigest()
 
 
 class _Fault(ValueError):
@@ -40,7 +73,7 @@ class _Fault(ValueError):
 
 
 def read_swatches(path: Path) -> tuple[Swatch, ...]:
-    """Read the swatches of a .ase, .gpl or .json file, in its order; doubles are left out.
+    """Read the swatches of a .ase, .gpl or .json file, in its order; doubles without a name of their own are left out.
 
     Raises PresetError if it is missing, of another kind, damaged, or holds no color that a screen has.
     """
@@ -55,21 +88,71 @@ def read_swatches(path: Path) -> tuple[Swatch, ...]:
     try:
         if len(data) > LARGEST_FILE:
             raise _Fault(f"is larger than {LARGEST_FILE:,} bytes")
-        found: dict[tuple[float, float, float], Swatch] = {}
+        found: list[Swatch] = []
+        names: dict[Color, set[tuple[str, str]]] = {}
         for swatch in read(data):
-            found.setdefault(swatch.color, swatch)
+            named = names.setdefault(swatch.color, set())
+            if not named or (swatch.name and (swatch.group, swatch.name) not in named):
+                found.append(swatch)
+            named.add((swatch.group, swatch.name))
         if not found:
             raise _Fault("holds no color")
         if len(found) > MOST_SWATCHES:
             raise _Fault(f"holds {len(found)} colors, and {MOST_SWATCHES} are the most")
     except _Fault as fault:
         raise PresetError(f"the palette {path} {fault}", hint="save it again, as RGB swatches") from None
-    return tuple(found.values())
+    return tuple(found)
 
 
-def swatch_colors(swatches: tuple[Swatch, ...]) -> Floats:
-    """Give the colors of swatches, (K, 3) sRGB-encoded in 0..1."""
-    return np.array([swatch.color for swatch in swatches], np.float32).reshape(-1, 3)
+def swatches_of(swatches: Sequence[Swatch]) -> Swatches:
+    """Give the colors of swatches, each once, and which of them are pairs by their names."""
+    number = {color: place for place, color in enumerate(dict.fromkeys(swatch.color for swatch in swatches))}
+    first = {swatch.color: swatch for swatch in reversed(swatches)}
+    swapped = [first[color].becomes for color in number]
+    pairs = dict.fromkeys(
+        (number[lit.color], number[dark.color]) for lit, dark in _named_pairs(swatches) if lit.color != dark.color
+    )
+    return Swatches(
+        np.array(list(number), np.float32).reshape(-1, 3),
+        tuple(pairs),
+        None if None in swapped else np.array(swapped, np.float32).reshape(-1, 3),
+    )
+
+
+def _named_pairs(swatches: Sequence[Swatch]) -> Iterator[tuple[Swatch, Swatch]]:
+    """Give each color that has a shadow by name, and the shadow."""
+    lit: dict[tuple[Words, Words], Swatch] = {}   # by group and name
+    alone: dict[Words, Swatch] = {}                # by name, in whatever group
+    first: dict[Words, Swatch] = {}                # of each group
+    dark: list[tuple[Swatch, Words]] = []
+    for swatch in swatches:
+        group, name = _words(swatch.group), _words(swatch.name)
+        base = _base(name)
+        if base is not None:
+            dark.append((swatch, base))
+            continue
+        lit.setdefault((group, name), swatch)
+        alone.setdefault(name, swatch)
+        if group:
+            first.setdefault(group, swatch)
+    for shadow, base in dark:
+        group = _words(shadow.group)
+        found = (lit.get((group, base)) or alone.get(base)) if base else first.get(group)
+        if found is not None:
+            yield found, shadow
+
+
+def _words(name: str) -> Words:
+    """A name as it is compared: its words in small letters."""
+    return tuple(word for word in re.split(r"[\s_./:,()-]", name.casefold()) if word)
+
+
+def _base(name: Words) -> Words | None:
+    """What a name is the shadow of, in words; none of them if it is only called a shadow; None: it is no shadow."""
+    words = name[:-1] if len(name) > 1 and name[-1].isdigit() else name
+    if words and words[-1].rstrip("0123456789") in SHADOW_WORDS:
+        return words[:-1]
+    return None
 
 
 def hex_color(color: Floats) -> str:
@@ -96,7 +179,7 @@ def _read_ase(data: bytes) -> Iterator[Swatch]:
     if data[:4] != ASE_BEGINS or len(data) < 12:
         raise _Fault("does not begin as an Adobe swatch file does")
     (count,) = struct.unpack_from(">I", data, 8)
-    at = 12
+    at, group = 12, ""
     for _ in range(count):
         kind, length = _unpacked(">HI", data, at)
         at += 6
@@ -104,14 +187,23 @@ def _read_ase(data: bytes) -> Iterator[Swatch]:
         if len(body) < length:
             raise _Fault("ends too early")
         at += length
-        if kind == ASE_COLOR:
-            yield _ase_color(body)
+        if kind == ASE_GROUP:
+            group, _ = _ase_name(body)
+        elif kind == ASE_GROUP_ENDS:
+            group = ""
+        elif kind == ASE_COLOR:
+            yield _ase_color(body, group)
 
 
-def _ase_color(body: bytes) -> Swatch:
+def _ase_name(body: bytes) -> tuple[str, int]:
+    """The name at the start of a block, and where it ends."""
     (letters,) = _unpacked(">H", body, 0)
-    name = body[2 : 2 + 2 * letters].decode("utf-16-be", errors="replace").rstrip("\0")
-    at = 2 + 2 * letters
+    end = 2 + 2 * letters
+    return body[2:end].decode("utf-16-be", errors="replace").rstrip("\0"), end
+
+
+def _ase_color(body: bytes, group: str) -> Swatch:
+    name, at = _ase_name(body)
     model = body[at : at + 4].decode("ascii", errors="replace")
     if model not in ASE_CHANNELS:
         raise _Fault(f"has a swatch {name!r} of an unknown color model {model!r}")
@@ -125,7 +217,7 @@ def _ase_color(body: bytes) -> Swatch:
         lab = np.array([[[100 * values[0], values[1], values[2]]]], np.float32)
         values = tuple(float(value) for value in cv2.cvtColor(lab, cv2.COLOR_Lab2RGB)[0, 0])
     red, green, blue = (min(max(float(value), 0.0), 1.0) for value in (values * 3 if model == "Gray" else values))
-    return Swatch(name, (red, green, blue))
+    return Swatch(name, (red, green, blue), group)
 
 
 def _unpacked(form: str, data: bytes, at: int) -> tuple[Any, ...]:
@@ -136,7 +228,10 @@ def _unpacked(form: str, data: bytes, at: int) -> tuple[Any, ...]:
 
 
 def _read_json(data: bytes) -> Iterator[Swatch]:
-    """A list of colors, or of {"name", "color"}; or {"name": color}; either also under "swatches" or "colors"."""
+    """A list of colors, or of {"name", "color"}; or {"name": color}; either also under "swatches" or "colors".
+
+    {"#f3c8a0": "#7a6f9e"}, where every name is a color, is a palette swap: old and new.
+    """
     try:
         content = parse_json(data)
     except (ValueError, RecursionError):
@@ -145,6 +240,9 @@ def _read_json(data: bytes) -> Iterator[Swatch]:
         inner = content.get("swatches", content.get("colors"))
         content = inner if isinstance(inner, list | dict) else content
     if isinstance(content, dict):
+        if content and all(OLD_COLOR.fullmatch(name) for name in content):
+            yield from _swap(content)
+            return
         content = [{"name": name, "color": color} for name, color in content.items()]
     if not isinstance(content, list):
         raise _Fault("holds no list of colors")
@@ -153,7 +251,16 @@ def _read_json(data: bytes) -> Iterator[Swatch]:
         yield Swatch(str(given.get("name", "")), _of_json(given.get("color"), number))
 
 
-def _of_json(value: Any, number: int) -> tuple[float, float, float]:
+def _swap(content: dict[str, Any]) -> Iterator[Swatch]:
+    given: dict[Color, Color] = {}
+    for number, (old, new) in enumerate(content.items(), start=1):
+        color, becomes = _of_json(old, number), _of_json(new, number)
+        if given.setdefault(color, becomes) != becomes:
+            raise _Fault(f"gives {old} two new colors")
+        yield Swatch("", color, becomes=becomes)
+
+
+def _of_json(value: Any, number: int) -> Color:
     if isinstance(value, str) and (match := HEX_COLOR.fullmatch(value.strip())):
         return _of_levels(*bytes.fromhex(match[1]))
     is_level = [isinstance(level, int) and not isinstance(level, bool) for level in value] if _is_triple(value) else []
@@ -166,7 +273,7 @@ def _is_triple(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3
 
 
-def _of_levels(red: int, green: int, blue: int) -> tuple[float, float, float]:
+def _of_levels(red: int, green: int, blue: int) -> Color:
     return red / 255, green / 255, blue / 255
 
 

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from colorcli.errors import ColorcliError, FrameError, ShotError
 from colorcli.files import file_digest
-from colorcli.finish.regions import to_swatches
+from colorcli.finish.repaint import repaint
 from colorcli.images import Picture, picture_digest, read_picture
-from colorcli.prepare.palette import Palette
-from colorcli.prepare.palette_file import read_swatches, swatch_colors
+from colorcli.prepare.palette import Palette, shadows_of
+from colorcli.prepare.palette_file import read_swatches, swatches_of
 from colorcli.presets import Preset
 from colorcli.review.measure import Change, Look, change_between, key_palette, look_at
 from colorcli.review.pictures import Album, Copy, page_copy, thumbnail
@@ -432,11 +432,11 @@ def _read_key(
     if manifest.palette is None:
         return number, palette, None
     try:
-        swatches = swatch_colors(read_swatches(out / manifest.palette.path))
+        swatches = swatches_of(read_swatches(out / manifest.palette.path))
     except (OSError, ValueError, ColorcliError) as error:
         notes.append(f"the palette cannot be read: {_words(error)}")
         return number, palette, None
-    return number, palette, to_swatches(palette.colors, swatches, preset.finish.palette_reach)
+    return number, palette, repaint(palette.colors, shadows_of(palette), swatches, preset.finish.palette_reach).colors
 
 
 def _palette_used(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.errors import DeviceError, FrameError, KeyImageError
-from colorcli.finish.regions import without_swatch
+from colorcli.finish.repaint import repaint
 from colorcli.model.machine import more_room, out_of_memory, too_large
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
@@ -192,15 +192,24 @@ class Coloring:
         return references[self._key.digest]
 
     def _tell_colors_without_swatch(self, key: PreparedKey) -> None:
-        """Warn of colors that stay the key's own because the production's palette has none like them."""
+        """Warn of colors that are none of the production's palette: it has none like them, or no shadow for them."""
         settings = self._engine.preset.finish
         if key.swatches is None or self._palette_file is None:
             return
-        alone = without_swatch(key.palette.colors, key.swatches, settings.palette_reach)
-        if alone:
-            named = ", ".join(hex_color(color) for color in key.palette.colors[alone[:6]])
+        palette = key.palette.colors
+        painted = repaint(palette, key.shadows, key.swatches, settings.palette_reach)
+        if alone := painted.that("stays"):
             self._warn(
-                f"{self._palette_file.name} has nothing within {settings.palette_reach:g} CIEDE2000 of "
-                f"{len(alone)} of the key's {len(key.palette.colors)} colors, which stay: {named}"
-                + (", ..." if len(alone) > 6 else "")
+                f"{self._palette_file.name} has nothing within {settings.palette_reach:g} CIEDE2000 of {len(alone)} of "
+                f"the key's {len(palette)} colors, which stay: {_listed(palette[alone])}"
             )
+        if shadows := painted.that("step"):
+            self._warn(
+                f"{self._palette_file.name} has no shadow for {len(shadows)} of the key's {len(palette)} colors, which "
+                f"are made in step with their color: {_listed(painted.colors[shadows])}"
+            )
+
+
+def _listed(colors: Float) -> str:
+    """The first of some colors (N, 3)."""
+    return ", ".join(hex_color(color) for color in colors[:6]) + (", ..." if len(colors) > 6 else "")

@@ -1,6 +1,5 @@
 """The key of a shot: one picture, or several of one character laid side by side on a sheet; and its background."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from colorcli.errors import FrameError, KeyImageError
 from colorcli.images import Picture, picture_digest, read_picture
-from colorcli.prepare.palette_file import read_swatches, swatch_colors
+from colorcli.prepare.palette_file import Swatches, read_swatches, swatches_of
 from colorcli.shot.manifest import FileEntry, relative_posix, sha256_of
 from colorcli.shot.plan import ShotPlan
 
@@ -30,7 +29,7 @@ class ShotKey:
     background: Picture | None = None           # the picture that `background.image` names
     background_masks: tuple[Float, ...] = ()    # (H, W) in 0..1, of a character in it; empty: it is found
     background_entry: FileEntry | None = None
-    swatches: Float | None = None               # (K, 3) the colors that `finish.palette_file` names
+    swatches: Swatches | None = None            # the colors that `finish.palette_file` names
     palette_entry: FileEntry | None = None
     each: tuple[Picture, ...] = ()              # the keys one by one, where `picture` is a sheet of several
 
@@ -58,8 +57,8 @@ def read_key(plan: ShotPlan) -> ShotKey:
         key = replace(key, each=tuple(pictures))
         parts["several"] = [SEVERAL_KEYS]
     if plan.palette_file is not None:
-        swatches = swatch_colors(read_swatches(plan.palette_file))
-        parts["palette"] = [hashlib.sha256(swatches.tobytes()).hexdigest()]
+        swatches = swatches_of(read_swatches(plan.palette_file))
+        parts["palette"] = [swatches.digest()]
         entry = FileEntry(path=relative_posix(plan.palette_file, plan.out), sha256=parts["palette"][0])
         key = replace(key, swatches=swatches, palette_entry=entry)
     if plan.background is None:

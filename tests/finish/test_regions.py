@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from colorcli.finish.regions import region_colors, snap_to_palette, split_by_color
+from colorcli.finish.regions import region_colors, split_by_color
 from colorcli.prepare.regions import closed_regions
 
 EVERYWHERE = np.ones((60, 80), np.float32)
@@ -23,13 +23,6 @@ def test_the_color_of_a_region_is_measured_away_from_its_lines():
     colors = region_colors(layer, regions, blur_px=4)
     assert np.allclose(colors[regions.labels[30, 10]], 0.8)
     assert np.allclose(colors[regions.labels[30, 70]], 0.0)
-
-
-def test_a_color_is_snapped_only_within_reach():
-    palette = np.float32([[1, 0, 0], [0, 0, 1]])
-    near, far = snap_to_palette(np.float32([[0.95, 0.05, 0.03], [0.3, 0.8, 0.3]]), palette, reach=12)
-    assert np.array_equal(near, palette[0])
-    assert np.allclose(far, (0.3, 0.8, 0.3))
 
 
 def test_a_region_with_one_color_is_not_parted():
