@@ -16,46 +16,38 @@ TEMPORARY = re.compile(r"\..+\.(?P<pid>\d{1,10})(-[0-9a-f]+)?\.(tmp|part)", re.D
 LONGEST_TEMPORARY = 200   # bytes of the real name in it
 
 
-def _output_error(path: Path, problem: OSError) -> OutputError:
-    reason, hint = problem.strerror or str(problem), "check the folder and the disk it is on, or choose another with -o"
-    if not path.parent.is_dir():
-        reason, hint = f"{path.parent} is no folder", "make the folder, or choose another with -o"
-    elif isinstance(problem, PermissionError) or problem.errno == errno.EROFS:
-        reason, hint = f"{path.parent} is read-only", "choose another folder with -o"
-    elif problem.errno == errno.ENOSPC or _free_bytes(path.parent) < 1_000_000:
-        reason, hint = f"the disk of {path.parent} is full", "free some space and run the same command again"
-    return OutputError(f"{path.name} cannot be written: {reason}", hint=hint)
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; on leaving the file is on disk under its real name, or gone.
 
-
-def _free_bytes(folder: Path) -> float:
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return float("inf")
+    Raises OutputError if the folder is missing, read-only or full.
+    """
+    with in_place_of(path, _output_error) as temporary:
+        # Python names the reason (read-only, no such folder); the picture library would only say "failed".
+        temporary.open("xb").close()
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)  # safetensors makes its files anew, for the owner alone, whatever the umask says
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, told: Callable[[Path, OSError], OutputError] = _output_error) -> Iterator[Path]:
-    """Give a temporary name beside `path`; on leaving the file is on disk under its real name, or gone.
+def in_place_of(path: Path, told: Callable[[Path, OSError], OutputError]) -> Iterator[Path]:
+    """Give a temporary name, where nothing is yet; on leaving what was written there takes its real one, or is gone.
 
-    told: the words for a failure. Raises OutputError if the folder is missing, read-only or full.
+    told: the words for a failure. Raises OutputError. It is for the caller to see that the file is on disk.
     """
     temporary = temporary_beside(path)
     try:
-        try:
-            # Python names the reason (read-only, no such folder); the picture library would only say "failed".
-            temporary.open("xb").close()
-            mode = temporary.stat().st_mode
-            yield temporary
-            temporary.chmod(mode)  # safetensors makes its files anew, for the owner alone, whatever the umask says
-            with temporary.open("rb+") as stream:
-                os.fsync(stream.fileno())
-            rename_into_place(temporary, path)
-        except OSError as problem:
-            raise told(path, problem) from problem
-    finally:
+        yield temporary
+        rename_into_place(temporary, path)
+    except BaseException as problem:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            temporary.unlink()
+        if isinstance(problem, OSError):
+            raise told(path, problem) from problem
+        raise
 
 
 def temporary_beside(path: Path) -> Path:
@@ -75,3 +67,21 @@ def rename_into_place(temporary: Path, path: Path) -> None:
         there = path.stat()
         if (there.st_dev, there.st_ino) != (made.st_dev, made.st_ino):
             raise
+
+
+def _output_error(path: Path, problem: OSError) -> OutputError:
+    reason, hint = problem.strerror or str(problem), "check the folder and the disk it is on, or choose another with -o"
+    if not path.parent.is_dir():
+        reason, hint = f"{path.parent} is no folder", "make the folder, or choose another with -o"
+    elif isinstance(problem, PermissionError) or problem.errno == errno.EROFS:
+        reason, hint = f"{path.parent} is read-only", "choose another folder with -o"
+    elif problem.errno == errno.ENOSPC or _free_bytes(path.parent) < 1_000_000:
+        reason, hint = f"the disk of {path.parent} is full", "free some space and run the same command again"
+    return OutputError(f"{path.name} cannot be written: {reason}", hint=hint)
+
+
+def _free_bytes(folder: Path) -> float:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return float("inf")

@@ -24,7 +24,7 @@ from pydantic.json_schema import models_json_schema
 
 from colorcli.errors import ColorcliError, OutputError, ShotError
 from colorcli.files import open_plain, read_plain
-from colorcli.whole_file import whole_file
+from colorcli.whole_file import in_place_of
 
 MANIFEST_NAME = "manifest.json"
 JOURNAL_PATTERN = "frames*.jsonl"
@@ -260,8 +260,10 @@ def relative_posix(path: Path, start: Path) -> str:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that its name shows the old content or the whole new one, never a part. Raises OutputError."""
-    with whole_file(path, output_error) as temporary:
-        temporary.write_bytes(data)
+    with in_place_of(path, output_error) as temporary, temporary.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

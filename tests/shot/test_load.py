@@ -128,7 +128,8 @@ def test_coloring_asks_for_each_frame_only_so_much(tmp_path: Path, a_frame_adds)
     added = a_frame_adds(color)
     assert added["lines"] == 1
     assert added["hash"] == 2, "drawing and picture"
-    assert added["open"] <= 7, "to plan, to hash, to decode; to claim, to write, to save, to hash what was written"
+    # On a busy machine the run also looks at OUT once more, by the clock: part of one for each frame.
+    assert added["open"] < 7.5, "to plan, to hash, to decode; to claim, to write, to save, to hash what was written"
     assert added["stat"] <= 4
     assert added["list"] <= 1.5, "of the leases, and now and then of OUT"
 
