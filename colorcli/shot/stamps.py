@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,11 @@ def stamped_digest(path: Path, known: str | None = None, stamp: Stamp | None = N
     """
     # Opened even if it is not read: the client of a file server asks it for news only then.
     with open_plain(path) as stream:
-        before = _stamp(os.fstat(stream.fileno()))
+        before = _stamp_of(stream)
         if known is not None and stamp == before:
             return known, stamp
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        after = _stamp(os.fstat(stream.fileno()))
-    return digest, after if after == before and is_settled(after, time.time()) else None
+        digest, lasts = _read_through(stream, before)
+    return digest, before if lasts and is_settled(before, time.time()) else None
 
 
 def new_digest(path: Path) -> tuple[str, Stamp | None]:
@@ -48,10 +48,9 @@ def new_digest(path: Path) -> tuple[str, Stamp | None]:
     Raises OSError.
     """
     with open_plain(path) as stream:
-        before = _stamp(os.fstat(stream.fileno()))
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        after = _stamp(os.fstat(stream.fileno()))
-    return digest, after if after == before and _is_fine(after) else None
+        before = _stamp_of(stream)
+        digest, lasts = _read_through(stream, before)
+    return digest, before if lasts and _is_fine(before) else None
 
 
 def is_settled(stamp: Stamp, now: float) -> bool:
@@ -110,13 +109,19 @@ def _stamps(paths: Sequence[Path]) -> tuple[Stamp, ...]:
     for path in paths:
         try:
             with open_plain(path) as stream:
-                stamps.append(_stamp(os.fstat(stream.fileno())))
+                stamps.append(_stamp_of(stream))
         except OSError:
             return ()
     return tuple(stamps)
 
 
-def _stamp(status: os.stat_result) -> Stamp:
+def _read_through(stream: BufferedReader, before: Stamp) -> tuple[str, bool]:
+    """The SHA-256 of an open file, and whether it still has the stamp that it had before it was read."""
+    return hashlib.file_digest(stream, "sha256").hexdigest(), _stamp_of(stream) == before
+
+
+def _stamp_of(stream: BufferedReader) -> Stamp:
+    status = os.fstat(stream.fileno())
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
