@@ -130,6 +130,7 @@ def openjd(
     from colorcli.cli.render import Machine, check_engine, check_networks_engine, parse_batch
     from colorcli.farm.needs import needs_of
     from colorcli.farm.openjd import FarmJob, Work, check_bundle, make_bundle, write_bundle
+    from colorcli.shot.stand_in import STAND_IN
 
     check_engine(device, attention.value, precision.value)
     parse_batch(batch)
@@ -142,7 +143,7 @@ def openjd(
         "--compile": (compiled.value, "auto"), "--max-pixels": (max_pixels, opt.MAX_PIXELS),
     }
     words = [word for option, (value, usual) in options.items() if value != usual for word in (option, value)]
-    is_folder = engine not in ("torch", "openvino", "stand-in")
+    is_folder = engine not in ("torch", "openvino", STAND_IN)
     words += [] if is_folder or engine == "torch" else ["--engine", engine]
     works = []
     for request in requests:
@@ -171,10 +172,11 @@ def openjd(
 
 def family(preset: "Preset", engine: str) -> str:
     """Which of `VARIANTS` the model of a preset is; with the stand-in by its name alone."""
-    if engine == "stand-in":
-        return preset.model
     from colorcli.model.weights import family_of
+    from colorcli.shot.stand_in import STAND_IN
 
+    if engine == STAND_IN:
+        return preset.model
     return family_of(preset.model)
 
 

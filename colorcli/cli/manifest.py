@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from glob import has_magic
+from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -185,11 +185,10 @@ def _expanded(sources: Sequence[str]) -> Iterator[Path]:
     from colorcli.errors import ShotError
 
     for text in sources:
-        path = Path(text)
-        if path.exists() or not has_magic(text):
-            yield path
+        if Path(text).exists() or not has_magic(text):
+            yield Path(text)
             continue
-        found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        found = sorted(map(Path, glob(text, recursive=True)))  # noqa: PTH207 (absolute ones too, and none that are hidden)
         if not found:
             raise ShotError(f"no folder is named like {text}", hint="put the pattern in quotes, and look at the path")
         yield from found

@@ -1,7 +1,6 @@
 """What a machine must have to color with a model, for farms that choose machines by it."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from colorcli.errors import UsageError
 from colorcli.presets import Preset
@@ -17,8 +16,7 @@ FRAME_BYTES = 200
 VCPUS = 2
 MACHINE_PROFILES = ("8g", "12g", "24g", "full")
 
-Word = Literal["vcpu", "memory", "gpu", "gpu.memory"]
-WORDS: tuple[Word, ...] = ("vcpu", "memory", "gpu", "gpu.memory")
+FIELDS = {"vcpu": "vcpus", "memory": "memory_mib", "gpu": "gpus", "gpu.memory": "gpu_memory_mib"}   # as typed
 
 
 @dataclass(frozen=True)
@@ -30,12 +28,9 @@ class Needs:
     gpus: int = 0
     gpu_memory_mib: int = 0   # of each card
 
-    def amounts(self) -> dict[Word, int]:
+    def amounts(self) -> dict[str, int]:
         """The same by the words that people type, those that ask for nothing left out."""
-        values: dict[Word, int] = {
-            "vcpu": self.vcpus, "memory": self.memory_mib, "gpu": self.gpus, "gpu.memory": self.gpu_memory_mib,
-        }
-        return {word: value for word, value in values.items() if value}
+        return {word: value for word, name in FIELDS.items() if (value := getattr(self, name))}
 
     def for_frames(self, size: tuple[int, int]) -> "Needs":
         """The needs with room for frames of this many pixels, width and height."""
@@ -46,13 +41,12 @@ class Needs:
         needs = self
         for text in texts:
             word, _, value = text.partition("=")
-            if word not in WORDS or not value.isdecimal() or not value.isascii() or len(value) > 9:
+            if word not in FIELDS or not value.isdecimal() or not value.isascii() or len(value) > 9:
                 raise UsageError(
                     f"--need {text} is no need of a machine",
-                    hint=f"{', '.join(WORDS)} with a whole number, memory in MiB: --need memory=16384",
+                    hint=f"{', '.join(FIELDS)} with a whole number, memory in MiB: --need memory=16384",
                 )
-            field = {"vcpu": "vcpus", "memory": "memory_mib", "gpu": "gpus", "gpu.memory": "gpu_memory_mib"}[word]
-            needs = replace(needs, **{field: int(value)})
+            needs = replace(needs, **{FIELDS[word]: int(value)})
             if word == "gpu" and not needs.gpus:
                 needs = replace(needs, gpu_memory_mib=0)
         return needs
