@@ -27,6 +27,7 @@ from colorcli.model.condition_settings import condition_settings
 from colorcli.model.conditions import Conditions, ConditionSettings, Encoders, KeyPictures, KeyTokens
 from colorcli.model.conditions_v2 import SideEncoders, SideSettings
 from colorcli.model.decoding import CheckedDecoding
+from colorcli.model.evidence import Evidence
 from colorcli.model.lora import BackgroundAdapter, RegionAdapters
 from colorcli.model.lora_file import NETWORKS, open_lora
 from colorcli.model.lora_merge import Lora, changed_networks
@@ -40,7 +41,6 @@ from colorcli.model.match import (
     key_map,
     match_frame,
     paint,
-    paint_match,
     part_map,
     unpainted,
 )
@@ -113,6 +113,15 @@ class Reference:
     context: Context         # what the cross-attention sees: the tokens, projected for every transformer block
     match: KeyMap | None     # parts and colors of the key, for runs that start from a color match
     picture: Tensor | None   # (1, 3, H, W) in -1..1, the key for reference-only attention
+
+
+@dataclass(frozen=True)
+class _Colored:
+    """What became of frames of one canvas size."""
+
+    layers: list[Floats]           # (h, w, 3) in 0..1
+    latents: Tensor                # (B, C, h/8, w/8) finished
+    matches: list[Match | None]    # of runs that start from the match
 
 
 class ColorizePipeline(DiffusionPipeline):
@@ -287,6 +296,23 @@ class ColorizePipeline(DiffusionPipeline):
         batch is no faster there and would move the last bits. Raises torch.OutOfMemoryError if there is no room for so
         many together, and DeviceError if there is none for one.
         """
+        return self._color_all(frames, reference, preset, votes)[0]
+
+    @torch.inference_mode()
+    def color_and_tell(
+        self, frames: Sequence[PreparedFrame], reference: Reference, preset: Preset
+    ) -> tuple[list[Floats], list[Match | None]]:
+        """Color frames that stand alone as `color` does, and give the ballot that each was colored by."""
+        return self._color_all(frames, reference, preset, ())
+
+    def _color_all(
+        self,
+        frames: Sequence[PreparedFrame],
+        reference: Reference,
+        preset: Preset,
+        votes: Sequence[Sequence[Match | None]],
+    ) -> tuple[list[Floats], list[Match | None]]:
+        """The layer of each frame, and for runs that start from the match its ballot."""
         sizes = {frame.canvas.size for frame in frames}
         alone = preset.sampling.sampler in RANGE_SAMPLERS and RANGE_SAMPLERS[preset.sampling.sampler].alone
         together = len(sizes) == 1 and self._device.type != "cpu" and not alone
@@ -295,10 +321,9 @@ class ColorizePipeline(DiffusionPipeline):
             polls = [votes] if together else [votes[place : place + 1] for place in range(len(frames))]
             if len(batches) > 1 and self.side_by_side > 1:
                 return self._color_side_by_side(frames, reference, preset, polls)
-            return [
-                layer for batch, poll in zip(batches, polls, strict=True)
-                for layer in self._color(batch, reference, preset, votes=poll)[0]
-            ]
+            return _joined([
+                self._color(batch, reference, preset, votes=poll) for batch, poll in zip(batches, polls, strict=True)
+            ])
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -317,15 +342,15 @@ class ColorizePipeline(DiffusionPipeline):
         reference: Reference,
         preset: Preset,
         polls: Sequence[Sequence[Sequence[Match | None]]],
-    ) -> list[Floats]:
+    ) -> tuple[list[Floats], list[Match | None]]:
         """Color frames at the same time, each in a thread of its own: more threads gain a small network little."""
 
         @torch.inference_mode()   # holds for one thread
-        def color(frame: PreparedFrame, poll: Sequence[Sequence[Match | None]]) -> Floats:
-            return self._color([frame], reference, preset, votes=poll)[0][0]
+        def color(frame: PreparedFrame, poll: Sequence[Sequence[Match | None]]) -> _Colored:
+            return self._color([frame], reference, preset, votes=poll)
 
         with ThreadPoolExecutor(self.side_by_side, thread_name_prefix="color") as threads:
-            return list(threads.map(color, frames, polls))
+            return _joined(list(threads.map(color, frames, polls)))
 
     @torch.inference_mode()
     def color_next(
@@ -337,8 +362,8 @@ class ColorizePipeline(DiffusionPipeline):
         (`warm_start.level`); None: it starts from noise. The run starts from noise (`sampling.start`).
         """
         assert preset.sampling.start == "noise", "a run from a match begins from the match"
-        layers, latents = self._color([frame], reference, preset, before)
-        return layers[0], latents
+        made = self._color([frame], reference, preset, before)
+        return made.layers[0], made.latents
 
     def free_memory(self) -> None:
         """Give back what is cached on the device, and take parts from it that no running phase needs."""
@@ -352,7 +377,9 @@ class ColorizePipeline(DiffusionPipeline):
     def match(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Floats:
         """Paint the color match (h, w, 3), 0..1: the key's colors on the frame's closed regions, by part and place."""
         with self._phase("match", frame.ink_canvas.shape):
-            return self._match([frame], reference, self._conditions([frame], reference, preset), preset)[0].color
+            conditions = self._conditions([frame], reference, preset)
+            (found,) = self._matches([frame], reference, conditions, preset)
+            return _painted(frame, reference, found).color
 
     @torch.inference_mode()
     def ballot(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> Match | None:
@@ -366,6 +393,25 @@ class ColorizePipeline(DiffusionPipeline):
             return None
         with nullcontext() if self.side_by_side > 1 else self._ballot_box:
             return match_frame(self.read_parts(frame, reference, preset), frame, reference.match, self.matcher)
+
+    @torch.inference_mode()
+    def decide(self, ballots: Sequence[Match | None]) -> Match | None:
+        """Count the votes of a frame's own ballot, which is the first, and those of others, into one ballot."""
+        own, *others = ballots
+        return own if own is None or not others else replace(own, scores=counted(own, others).log())
+
+    @torch.inference_mode()
+    def evidence(self, frame: PreparedFrame, decided: Match | None, reference: Reference) -> Evidence | None:
+        """Tell what speaks for the color of each region of a frame, by what was decided; None: it has none."""
+        if decided is None or reference.match is None:
+            return None
+        shares, likeness = counted(decided, []), decided.nearest
+        return Evidence(
+            frame.regions.labels,
+            shares.numpy(),
+            np.zeros(len(shares), np.float32) if likeness is None else likeness.numpy(),
+            reference.match.palette.numpy(),
+        )
 
     @torch.inference_mode()
     def read_parts(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> PartMap:
@@ -572,13 +618,14 @@ class ColorizePipeline(DiffusionPipeline):
         preset: Preset,
         before: Tensor | None = None,
         votes: Sequence[Sequence[Match | None]] = (),
-    ) -> tuple[list[Floats], Tensor]:
-        """Color frames of one canvas size together: their layers, and their finished latents."""
+    ) -> _Colored:
+        """Color frames of one canvas size together."""
         sampling, scale = preset.sampling, self.vae.config["scaling_factor"]
         canvas = frames[0].ink_canvas.shape, len(frames)
         with self._phase("read frame", *canvas):
             conditions = self._conditions(frames, reference, preset)
             key_seen = self._seen_key(frames[0], reference, preset)
+        matches: list[Match | None] = []
         painted: list[Painted] = []
         start, steps, level = before, sampling.steps, 1.0
         if before is not None:
@@ -587,9 +634,10 @@ class ColorizePipeline(DiffusionPipeline):
         if sampling.start == "match":
             level = sampling.start_level
             with self._phase("match", *canvas):
-                painted = self._match(frames, reference, conditions, preset, votes)
+                matches = self._matches(frames, reference, conditions, preset, votes)
+                painted = [_painted(frame, reference, match) for frame, match in zip(frames, matches, strict=True)]
                 if steps == 0:
-                    return [match.color for match in painted], torch.empty(0)
+                    return _Colored([match.color for match in painted], torch.empty(0), matches)
                 shown = [picture_tensor(match.color).to(self._device) for match in painted]
                 start = torch.cat([self._latents(each, preset) for each in shown]) * scale
         if self.unet.regions is not None:
@@ -629,7 +677,7 @@ class ColorizePipeline(DiffusionPipeline):
             unit = to_8bit(layers.float().cpu()) / np.float32(255)  # (B, h, w, 3), fractions cut off
         else:
             unit = ((layers.float().clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()  # (B, h, w, 3)
-        return [np.asarray(layer, np.float32) for layer in unit], latents
+        return _Colored([np.asarray(layer, np.float32) for layer in unit], latents, matches)
 
     def _decode(self, latents: Tensor, reference: Reference) -> Tensor:
         """Decode latents (B, C, h, w), not scaled, one after the other: together they gain no time and take memory."""
@@ -709,23 +757,23 @@ class ColorizePipeline(DiffusionPipeline):
         noise = self._noise([frame], preset, KEY_NOISE)
         return ReferenceOnly(latents, noise, scaled, injection.fidelity, injection.start)
 
-    def _match(
+    def _matches(
         self,
         frames: Sequence[PreparedFrame],
         reference: Reference,
         conditions: Conditions,
         preset: Preset,
         votes: Sequence[Sequence[Match | None]] = (),
-    ) -> list[Painted]:
-        assert reference.match is not None, "the key was read for a run that starts from noise"
+    ) -> list[Match | None]:
+        """What each frame's regions are colored by; None: it has no regions, or the key has none."""
+        known = reference.match
+        assert known is not None, "the key was read for a run that starts from noise"
         if votes:
-            return [
-                unpainted(frame) if own is None else paint(frame, reference.match, counted(own, others).argmax(1))
-                for frame, (own, *others) in zip(frames, votes, strict=True)
-            ]
+            return [self.decide(ballots) for ballots in votes]
         maps = self._part_maps(frames, conditions, preset)
         return [
-            paint_match(parts, frame, reference.match, self.matcher) for parts, frame in zip(maps, frames, strict=True)
+            match_frame(parts, frame, known, self.matcher) if frame.regions.count and len(known.region_colors) else None
+            for parts, frame in zip(maps, frames, strict=True)
         ]
 
     def _part_maps(
@@ -751,6 +799,15 @@ class ColorizePipeline(DiffusionPipeline):
         return PartReader(
             self.unet, self._tagger_tokens, self.feature_head, self.map_head, self.token_head, self._denoiser
         )
+
+
+def _painted(frame: PreparedFrame, reference: Reference, found: Match | None) -> Painted:
+    assert reference.match is not None, "the key was read for a run that starts from noise"
+    return unpainted(frame) if found is None else paint(frame, reference.match, found.chosen)
+
+
+def _joined(made: Sequence[_Colored]) -> tuple[list[Floats], list[Match | None]]:
+    return [layer for one in made for layer in one.layers], [match for one in made for match in one.matches]
 
 
 def _blend(conditions: Conditions, preset: Preset) -> Blend | None:

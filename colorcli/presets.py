@@ -327,6 +327,15 @@ class LayerSettings(Group):
     )
 
 
+class CheckSettings(Group):
+    """What is told of a finished frame; it changes nothing in the frame itself."""
+
+    unsure_below: Unit = Field(
+        0.5, description="a region whose color is right by less than this chance is told, for a person to look at; 0: "
+        "none"
+    )
+
+
 class Preset(Group):
     """Every setting of a render."""
 
@@ -355,6 +364,7 @@ class Preset(Group):
     finish: FinishSettings = FinishSettings()
     output: OutputSettings = OutputSettings()
     layers: LayerSettings = LayerSettings()
+    checks: CheckSettings = CheckSettings()
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,7 @@ class Match:
 
     regions: RegionReadings
     scores: Tensor   # (R, K) logarithms, not normalised
+    nearest: Tensor | None = None   # (R,) the rule's score of the color that it finds most alike; None: not known
 
     @property
     def chosen(self) -> Tensor:
@@ -235,8 +236,9 @@ def match_frame(
     """
     readings = read_regions(frame.regions, parts, frame.canvas, frame.mask_canvas, frame.lines.ink)
     scores = rule_scores(parts, readings, key, rule)
+    nearest = scores.amax(1)
     if matcher is None:
-        return Match(readings, scores)
+        return Match(readings, scores, nearest)
     colors = key.palette[key.region_colors] * 2 - 1  # (S, 3)
     tokens, key_tokens = region_tokens(readings), region_tokens(key.regions)
     there = [torch.ones(1, len(each), dtype=torch.bool) for each in (tokens, key_tokens)]
@@ -244,7 +246,8 @@ def match_frame(
     views = (x.to(device).float() / 255 for x in (readings.views, key.regions.views))
     seen = (x[None].to(device) for x in (tokens, key_tokens, colors))
     logits = matcher(*seen, *(x.to(device) for x in there), *views)
-    return Match(readings, color_scores(logits[0].float().cpu(), key.region_colors, scores, float(matcher.rule_share)))
+    learned = color_scores(logits[0].float().cpu(), key.region_colors, scores, float(matcher.rule_share))
+    return Match(readings, learned, nearest)
 
 
 def rule_scores(frame: PartMap, regions: RegionReadings, key: KeyMap, rule: MatchRule = RULE) -> Tensor:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import colorcli
 from colorcli.errors import WeightsError
+from colorcli.model.evidence import Evidence
 from colorcli.model.lora_file import NOT_STATED, LoraFile
 from colorcli.model.onnx_file import OnnxFile
 from colorcli.model.onnx_networks import OnnxNetworks
@@ -46,8 +47,17 @@ class Colorizer(Protocol):
     ) -> Sequence[Float]:
         """Give a color layer (h, w, 3) in 0..1 at canvas size for each frame, each independent of the others.
 
-        votes: for each frame its own ballot and those of the drawings around it. Only given for `steady`.
+        votes: for each frame its own ballot and those of the drawings around it, or the one that was decided. Only
+        given for `steady`.
         Raises FrameError if a frame cannot be colored, DeviceError if none can.
+        """
+
+    def color_and_tell(
+        self, frames: Sequence[PreparedFrame], reference: Any, preset: Preset
+    ) -> tuple[Sequence[Float], Sequence[Any]]:
+        """Color frames that stand alone as `color` does, and give the ballot that each was colored by.
+
+        Only asked for runs that start from the match.
         """
 
     def ballot(self, frame: PreparedFrame, reference: Any, preset: Preset) -> Any:
@@ -55,6 +65,12 @@ class Colorizer(Protocol):
 
         Only asked for `steady`.
         """
+
+    def decide(self, ballots: Sequence[Any]) -> Any:
+        """Make one ballot of a frame's own, which is the first, and of those of the drawings around it."""
+
+    def evidence(self, frame: PreparedFrame, decided: Any, reference: Any) -> Evidence | None:
+        """Tell what speaks for the color of each region of a frame, by its ballot; None: nothing can be told."""
 
     def color_next(self, frame: PreparedFrame, before: Any, reference: Any, preset: Preset) -> tuple[Float, Any]:
         """Give a frame's layer, made from where the frame before it ended, and where it ended itself.
@@ -194,9 +210,10 @@ def settings_digest(preset: Preset, model: ModelEntry, networks: Sequence[ModelE
     """SHA-256 of what is the same for all frames: settings, weights and method.
 
     The model's name and the paths of files do not count, what is in the files does. (A background is in the key's.)
-    Layers do not count: they change nothing in a frame, and its record says which of them lie beside it.
+    Layers do not count: they change nothing in a frame, and its record says which of them lie beside it. Nor does what
+    is told of a frame.
     """
-    settings = preset.model_dump(mode="json", exclude={"model", "layers"})
+    settings = preset.model_dump(mode="json", exclude={"model", "layers", "checks"})
     for path in PATH_KEYS:
         group, name = path.split(".")
         del settings[group][name]

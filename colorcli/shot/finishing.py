@@ -9,22 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.files import open_plain
+from colorcli.finish.doubts import Doubts, doubts_in
 from colorcli.finish.finish import finish_frame
 from colorcli.finish.layers import layered_frame
 from colorcli.images import format_named, write_picture
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
+from colorcli.prepare.palette_file import hex_color
 from colorcli.shot.coloring import Ready
 from colorcli.shot.engine import Engine
 from colorcli.shot.layer_files import LAYERS_FOLDER, copy_layers, is_flattened, layer_files, write_layers
 from colorcli.shot.looking import Look
-from colorcli.shot.manifest import FrameRecord, output_error, write_atomically
+from colorcli.shot.manifest import FrameRecord, UnsureRegion, output_error, write_atomically
 from colorcli.shot.plan import FrameJob
 from colorcli.shot.provenance import picture_notes
 from colorcli.shot.records import Records
 from colorcli.shot.stamps import new_digest
 
 Float = NDArray[np.float32]
+
+MOST_UNSURE = 12   # regions of a frame that are listed; all are counted
 
 
 class Finisher:
@@ -52,6 +56,7 @@ class Finisher:
             color, alpha = layered.color, layered.alpha
         else:
             color, alpha = finish_frame(layer, prepared, key, preset)
+        doubts = None if ready.evidence is None else doubts_in(ready.evidence, color, key, preset)
         write_picture(look.job.output, color, alpha, file_format, notes)
         digest, stamp = new_digest(look.job.output)
         seconds = (look.record.seconds or 0.0) + ready.seconds + time.monotonic() - clock
@@ -62,7 +67,8 @@ class Finisher:
                 "output_stamp": stamp,
                 **self._layers_made(look.job),
                 "seconds": round(seconds, 3),
-                "checks": _checks(prepared),
+                "checks": _checks(prepared) | _doubt_checks(doubts),
+                "unsure": _unsure(doubts),
             }
         )
         return self._records.add(record)
@@ -91,6 +97,7 @@ class Finisher:
                 **self._layers_made(look.job),
                 "seconds": round((look.record.seconds or 0.0) + time.monotonic() - clock, 3),
                 "checks": leader.checks,
+                "unsure": leader.unsure,
             }
         )
         return self._records.add(record)
@@ -124,3 +131,22 @@ def _checks(prepared: PreparedFrame) -> dict[str, float | bool | str]:
         "character": round(float(prepared.mask.mean()), 5),  # share of the frame that is character
         "blank": ink == 0.0,
     }
+
+
+def _doubt_checks(doubts: Doubts | None) -> dict[str, float | bool | str]:
+    """How many regions are unsure, and their share of the area of all; nothing where that cannot be told."""
+    return {} if doubts is None else {"unsure": len(doubts.regions), "unsure_area": round(doubts.share, 4)}
+
+
+def _unsure(doubts: Doubts | None) -> tuple[UnsureRegion, ...]:
+    """The largest of the regions that a person should look at."""
+    return tuple(
+        UnsureRegion(
+            box=doubt.box,
+            area=doubt.area,
+            color=hex_color(doubt.color),
+            other=None if doubt.other is None else hex_color(doubt.other),
+            sure=round(doubt.sure, 3),
+        )
+        for doubt in (doubts.regions[:MOST_UNSURE] if doubts is not None else ())
+    )

@@ -75,6 +75,16 @@ class Failure(Entry):
         return cls(kind=error.kind, message=error.message, hint=error.hint)
 
 
+class UnsureRegion(Entry):
+    """A region whose color may well be another one."""
+
+    box: tuple[int, int, int, int] = Field(description="left, top, width, height in pixels of the picture")
+    area: int = Field(description="pixels")
+    color: str = Field(description="#rrggbb that it has")
+    other: str | None = Field(None, description="#rrggbb that it would have else; null: nothing speaks for another")
+    sure: float = Field(description="chance that it is of the right material, 0..1")
+
+
 class FrameRecord(Entry):
     """One line of a journal: what became of one frame."""
 
@@ -107,7 +117,10 @@ class FrameRecord(Entry):
     seconds: float | None = Field(None, description="spent on this frame alone; waiting is not counted")
     held_from: str | None = Field(None, description="for held: the output that this one repeats")
     error: Failure | None = None
-    checks: dict[str, float | bool | str] = Field({}, description="what was measured on the frame")
+    checks: dict[str, int | float | bool | str] = Field({}, description="what was measured on the frame")
+    unsure: tuple[UnsureRegion, ...] = Field(
+        (), description="regions that a person should look at, the largest first, some of all that checks count"
+    )
     finished: str = Field("", description="UTC, ISO 8601")
     chosen: str = Field("", description="time of a newer record, which a merge found not to be of the picture in OUT")
 

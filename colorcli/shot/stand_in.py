@@ -8,16 +8,18 @@ model's, so whoever leaves `--engine stand-in` out later gets every one of them 
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from colorcli.model.evidence import Evidence
+from colorcli.prepare.canvas import Canvas
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.palette import nearest_color
-from colorcli.prepare.regions import Regions, closed_regions, nearest_labelled, pixels_of_regions
+from colorcli.prepare.regions import Labels, Regions, closed_regions, nearest_labelled, pixels_of_regions
 from colorcli.presets import Preset
 from colorcli.shot.manifest import ModelEntry
 from colorcli.variants import VARIANTS, Variant
@@ -28,6 +30,7 @@ Places = NDArray[np.float64]  # (N, 3) of N regions: x and y in the box around a
 STAND_IN = "stand-in"  # what is typed for --engine, and what the manifest calls the model
 VERSION = "1"          # part of its frames' fingerprints: raise it when it colors otherwise
 LARGEST_TABLE = 1_000_000  # distances that are held at once: a scan full of dust has ten thousands of regions
+FAINT = 1e-3           # what speaks for every color of the key
 NEAR = 0.1             # two regions of frames that follow each other are one if their places differ by less
 
 
@@ -64,17 +67,40 @@ class StandIn:
         self, frames: Sequence[PreparedFrame], reference: KeyColors, preset: Preset, votes: Sequence[Sequence[Any]] = ()
     ) -> list[Float]:
         """Give a layer (h, w, 3) in 0..1 for each frame; with votes the drawings around it have a say in it."""
-        layers = []
-        for number, frame in enumerate(frames):
-            regions = _regions(frame)
-            own = _ballot(regions, reference)
-            heard = [ballot for ballot in votes[number][1:] if ballot is not None] if votes else []
-            layers.append(_painted(frame, regions, reference.colors[_voted(own, heard, len(reference.colors))]))
-        return layers
+        polls = votes or [[self.ballot(frame, reference, preset)] for frame in frames]
+        return [
+            _painted(frame, _regions(frame), reference.colors[self.decide(poll).choice])
+            for frame, poll in zip(frames, polls, strict=True)
+        ]
 
     def ballot(self, frame: PreparedFrame, reference: KeyColors, preset: Preset) -> Ballot:
         """Tell where a frame's regions lie, and which colors it would give them."""
         return _ballot(_regions(frame), reference)
+
+    def color_and_tell(
+        self, frames: Sequence[PreparedFrame], reference: KeyColors, preset: Preset
+    ) -> tuple[list[Float], list[Ballot]]:
+        """The same, with the ballot that each frame was colored by."""
+        ballots = [self.ballot(frame, reference, preset) for frame in frames]
+        return self.color(frames, reference, preset, [[ballot] for ballot in ballots]), ballots
+
+    def decide(self, ballots: Sequence[Any]) -> Ballot:
+        """Give each region of a drawing, the first, the color that most drawings give it."""
+        own: Ballot = ballots[0]
+        return replace(own, choice=_voted(own, [ballot for ballot in ballots[1:] if ballot is not None]))
+
+    def evidence(self, frame: PreparedFrame, decided: Ballot, reference: KeyColors) -> Evidence | None:
+        """Tell how near each region lies to those of the key that have each color."""
+        colors, number = np.unique(reference.colors, axis=0, return_inverse=True)
+        shares = np.zeros((len(decided.places), len(colors)))
+        for color, place in zip(number.reshape(-1), reference.places, strict=True):
+            near = np.exp(-0.5 * ((decided.places - place) ** 2).sum(axis=1) / NEAR**2)
+            shares[:, color] = np.maximum(shares[:, color], near)
+        shares += FAINT
+        likeness = np.log(shares.max(axis=1)).astype(np.float32)
+        shares /= shares.sum(axis=1, keepdims=True)
+        labels = _on_picture(_regions(frame).labels, frame.canvas)
+        return Evidence(labels, shares.astype(np.float32), likeness, colors)
 
     def color_next(
         self, frame: PreparedFrame, before: Ballot | None, reference: KeyColors, preset: Preset
@@ -144,16 +170,31 @@ def _nearest(places: Places, others: Places) -> tuple[NDArray[np.int64], NDArray
     return nearest, distance
 
 
-def _voted(own: Ballot, heard: Sequence[Ballot], count: int) -> NDArray[np.int64]:
-    """The choice of most drawings for each region of one; its own where they are equal. count: of the key's regions."""
+def _voted(own: Ballot, heard: Sequence[Ballot]) -> NDArray[np.int64]:
+    """The choice of most drawings for each region of one; its own where they are equal."""
     everyone = np.arange(len(own.choice))
-    votes = np.zeros((len(own.choice), count), np.int64)
+    if not heard or not len(everyone):
+        return own.choice
+    most = max(int(ballot.choice.max(initial=0)) for ballot in (own, *heard))
+    votes = np.zeros((len(own.choice), most + 1), np.int64)
     votes[everyone, own.choice] = 3
     for other in heard:
         if len(other.choice) and len(everyone):
             nearest, _ = _nearest(own.places, other.places)
             votes[everyone, other.choice[nearest]] += 2
     return votes.argmax(axis=1)
+
+
+def _on_picture(labels: Labels, canvas: Canvas) -> Labels:
+    """Bring the regions of a canvas (h, w) to the size of the drawing, (H, W); 0 where the canvas saw nothing."""
+    (left, top, width, height), (to_left, to_top, to_width, to_height) = canvas.crop, canvas.window
+    columns, rows = (np.arange(side) for side in canvas.source)
+    x = ((columns + 0.5 - left) * to_width / width).astype(np.int64)
+    y = ((rows + 0.5 - top) * to_height / height).astype(np.int64)
+    seen_x, seen_y = (columns >= left) & (x < to_width), (rows >= top) & (y < to_height)
+    found = np.zeros((len(rows), len(columns)), np.int32)
+    found[np.ix_(seen_y, seen_x)] = labels[np.ix_(y[seen_y] + to_top, x[seen_x] + to_left)]
+    return found
 
 
 def _painted(frame: PreparedFrame, regions: Regions, colors: Float) -> Float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from colorcli.errors import FrameError
 from colorcli.images import PixelFormat, read_picture, write_picture
+from colorcli.model.evidence import Evidence
 from colorcli.model.weights import write_list
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
@@ -105,7 +106,7 @@ class FakeColorizer:
         preset: Preset,
         votes: Sequence[Sequence[float]] = (),
     ) -> list[Float]:
-        """With votes every canvas is a little darker, by their mean."""
+        """With votes every canvas is a little darker, by what was decided."""
         self.asked += len(frames)
         self.before_color(self.asked - len(frames))
         self.threads.add(threading.current_thread().name)
@@ -115,14 +116,26 @@ class FakeColorizer:
             layer = np.empty((*frame.ink_canvas.shape, 3), np.float32)
             layer[:] = reference
             layers.append(layer * (1 - 0.5 * frame.mask_canvas[:, :, None]))
-        for number, heard in enumerate(votes):
-            layers[number] = layers[number] * (1 - sum(heard) / len(heard))
+        for number, (decided,) in enumerate(votes):
+            layers[number] = layers[number] * (1 - decided)
         return layers
+
+    def color_and_tell(
+        self, frames: Sequence[PreparedFrame], reference: Float, preset: Preset
+    ) -> tuple[list[Float], list[None]]:
+        return self.color(frames, reference, preset), [None] * len(frames)
 
     def ballot(self, frame: PreparedFrame, reference: Float, preset: Preset) -> float:
         """Tells where the box is: how far down its ink begins, 0..1."""
         self.balloted += 1
         return float(np.flatnonzero(frame.lines.ink.any(axis=1))[0]) / len(frame.lines.ink)
+
+    def decide(self, ballots: Sequence[float]) -> float:
+        return sum(ballots) / len(ballots)
+
+    def evidence(self, frame: PreparedFrame, decided: float | None, reference: Float) -> Evidence | None:
+        """It knows nothing of regions."""
+        return None
 
     def color_next(
         self, frame: PreparedFrame, before: Float | None, reference: Float, preset: Preset

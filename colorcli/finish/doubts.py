@@ -1,0 +1,144 @@
+"""Doubts: how sure the color of each region of a finished frame is, and which a person should look at.
+
+What speaks for a region's color is the share that the match, or the votes, give to it, together with the colors that
+hardly anyone would tell from it and the other tones of its lit and shadow pair: another material is a mistake, another
+shade of the same one hardly is. A share is too sure of itself, so it is turned into the chance that was measured.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colorcli.finish.difference import ciede2000, lab_of
+from colorcli.finish.repaint import repaint
+from colorcli.model.evidence import Evidence
+from colorcli.prepare.canvas import Box
+from colorcli.prepare.key import PreparedKey
+from colorcli.prepare.palette import nearest_color
+from colorcli.presets import Preset
+
+Float = NDArray[np.float32]
+
+ALIKE_BELOW = 8.0      # CIEDE2000 under which two flat colors count as the same
+AS_NEAR = 0.5          # CIEDE2000 by which a color may be farther than the nearest one and still be meant
+SMALLEST_PX = 40       # a smaller region is no part of a drawing that anyone would miss, in pixels of a frame of 1280
+SAMPLES = 200          # pixels of a region that its color is read from, at most
+SUREST = 0.999         # a share beyond this says no more
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The logistic curve by which what speaks for a color becomes a chance.
+
+    Fitted to drawn characters of styles never trained on; `python -m benchmarks.doubts` measures it on others.
+    """
+
+    share: float = 0.832     # of the logarithm of the share's odds
+    likeness: float = 0.252  # of the likeness, a logarithm
+    shift: float = 0.394
+
+
+MEASURED = Calibration()
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A region whose color may well be another one."""
+
+    box: Box             # in the frame, in pixels
+    area: int            # pixels
+    color: Float         # (3,) that it has
+    other: Float | None  # (3,) that it would have else; None: nothing speaks for another
+    sure: float          # chance that its material is the right one, 0..1
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """What a person should look at in a frame."""
+
+    regions: tuple[Doubt, ...]   # the largest first
+    share: float                 # of the area of all regions, 0..1
+
+
+def doubts_in(evidence: Evidence, color: Float, key: PreparedKey, preset: Preset) -> Doubts:
+    """Find the regions of a finished frame whose color is less sure than the preset's `checks.unsure_below`.
+
+    color: (H, W, 3) the frame as it was finished. key: whose colors they are.
+    """
+    areas = np.bincount(evidence.labels.reshape(-1), minlength=len(evidence.shares) + 1)[1:]  # (R,)
+    if not len(areas) or not areas.any():
+        return Doubts((), 0.0)
+    shown = evidence.colors
+    if key.swatches is not None and preset.finish.palette == "key":
+        painted = repaint(key.palette.colors, key.shadows, key.swatches, preset.finish.palette_reach).colors
+        shown = painted[nearest_color(shown, key.palette.colors)]
+    same = same_material(evidence.colors, key)
+    seen, boxes = _seen(evidence, color, areas)
+    taken = _taken(seen, evidence.shares, shown)
+    sure = chance_of((evidence.shares * same[taken]).sum(axis=1), evidence.likeness)
+    left = np.where(same[taken], -1.0, evidence.shares)  # (R, K) of what would be another material
+    other = left.argmax(axis=1)
+    scale = max(1.0, max(color.shape[:2]) / 1280)
+    told = np.flatnonzero((sure < preset.checks.unsure_below) & (areas >= SMALLEST_PX * scale**2))
+    told = told[np.argsort(-areas[told], kind="stable")]
+    return Doubts(
+        tuple(
+            Doubt(
+                box=boxes[region],
+                area=int(areas[region]),
+                color=seen[region],
+                other=shown[other[region]] if left[region, other[region]] > 0 else None,
+                sure=float(sure[region]),
+            )
+            for region in told
+        ),
+        float(areas[told].sum() / areas.sum()),
+    )
+
+
+def chance_of(share: Float, likeness: Float, by: Calibration = MEASURED) -> NDArray[np.float64]:
+    """Turn what speaks for a color, 0..1, into the chance that it is right, 0..1; likeness as in `Evidence`."""
+    bounded = np.clip(np.asarray(share, np.float64), 1 - SUREST, SUREST)
+    odds = by.share * np.log(bounded / (1 - bounded)) + by.likeness * likeness + by.shift
+    return np.asarray(1 / (1 + np.exp(-odds)))
+
+
+def same_material(colors: Float, key: PreparedKey) -> NDArray[np.bool_]:
+    """Tell which colors (K, 3) nobody would take for another's mistake, (K, K).
+
+    They look alike, or are tones of one surface: the key shows the one as the shadow of the other.
+    """
+    seen = lab_of(colors)
+    lit = key.shadows[nearest_color(colors, key.palette.colors)]
+    return (ciede2000(seen[:, None], seen[None]) < ALIKE_BELOW) | (lit[:, None] == lit[None])
+
+
+def _taken(seen: Float, shares: Float, shown: Float) -> NDArray[np.int64]:
+    """Give the number of the color that each region has, (R,): the nearest; of some as near, the most spoken for.
+
+    seen: (R, 3) the regions' colors. shown: (K, 3) the colors as they are painted.
+    """
+    apart = ciede2000(lab_of(seen)[:, None], lab_of(shown)[None])  # (R, K)
+    near = apart <= apart.min(axis=1, keepdims=True) + AS_NEAR
+    return np.where(near, shares, -1.0).argmax(axis=1)
+
+
+def _seen(evidence: Evidence, color: Float, areas: NDArray[np.int64]) -> tuple[Float, list[Box]]:
+    """Read the color of every region (R, 3), and its box; of one without a pixel white and nothing."""
+    columns = evidence.labels.shape[1]
+    inside = np.flatnonzero(evidence.labels)
+    numbers = evidence.labels.reshape(-1)[inside]
+    # NumPy sorts 16-bit whole numbers by radix, ten times as fast.
+    order = np.argsort(numbers.astype(np.uint16) if len(areas) < 65536 else numbers, kind="stable")
+    pixels = color.reshape(-1, 3)
+    seen, boxes = np.ones((len(areas), 3), np.float32), []
+    for region, places in enumerate(np.split(inside[order], np.cumsum(areas)[:-1])):
+        if not len(places):
+            boxes.append((0, 0, 0, 0))
+            continue
+        seen[region] = np.median(pixels[places[:: max(1, len(places) // SAMPLES)]], axis=0)
+        x, top = places % columns, int(places[0] // columns)
+        left, bottom = int(x.min()), int(places[-1] // columns)
+        boxes.append((left, top, int(x.max()) - left + 1, bottom - top + 1))
+    return seen, boxes
