@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from colorcli.errors import DeviceError, FrameError, KeyImageError
 from colorcli.finish.repaint import repaint
+from colorcli.model.evidence import Evidence
 from colorcli.model.machine import more_room, out_of_memory, too_large
 from colorcli.prepare.frame import PreparedFrame, prepare_frame
 from colorcli.prepare.key import PreparedKey, prepare_key
@@ -35,6 +36,7 @@ class Ready:
     look: Look
     prepared: PreparedFrame
     seconds: float
+    evidence: Evidence | None = None   # what its colors were chosen by, once it has them
 
 
 class Coloring:
@@ -87,8 +89,8 @@ class Coloring:
         try:
             if self._warm is not None:
                 layers, made = self._color_warm(batch, self._warm, reference)
-            elif self._poll is not None:
-                layers = self._color_steadily(batch, self._poll, reference)
+            elif self._engine.preset.sampling.start == "match":
+                layers, made = self._color_by_match(batch, reference)
             else:
                 layers = colorizer.color([ready.prepared for ready in batch], reference, self._engine.preset)
             assert len(layers) == len(batch), (len(layers), len(batch))
@@ -155,12 +157,21 @@ class Coloring:
         record = record.model_copy(update={"fingerprint": print_, "before_sha256": before})
         return [layer], [replace(ready, look=replace(ready.look, record=record))]
 
-    def _color_steadily(self, batch: Sequence[Ready], poll: Poll, reference: Any) -> Sequence[Float]:
-        """Color frames with colors that the drawings around them have a say in."""
+    def _color_by_match(self, batch: Sequence[Ready], reference: Any) -> tuple[Sequence[Float], Sequence[Ready]]:
+        """Color frames from what their regions are like in the key; for `steady` the drawings around have a say."""
         colorizer, preset = self._engine.loader.get(), self._engine.preset
         frames = [ready.prepared for ready in batch]
-        votes = poll.votes([(ready.look.job, ready.prepared) for ready in batch], colorizer, reference, preset)
-        return colorizer.color(frames, reference, preset, votes)
+        if self._poll is None:
+            layers, ballots = colorizer.color_and_tell(frames, reference, preset)
+        else:
+            jobs = [(ready.look.job, ready.prepared) for ready in batch]
+            ballots = [colorizer.decide(poll) for poll in self._poll.votes(jobs, colorizer, reference, preset)]
+            layers = colorizer.color(frames, reference, preset, [[ballot] for ballot in ballots])
+        made = [
+            replace(ready, evidence=colorizer.evidence(ready.prepared, ballot, reference))
+            for ready, ballot in zip(batch, ballots, strict=True)
+        ]
+        return layers, made
 
     def _smaller_batch(self, tried: int) -> None:
         """Color fewer frames together for the rest of the run; said once."""
