@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from colorcli.errors import PresetError, UsageError
-from colorcli.prepare.palette_file import read_swatches
+from colorcli.prepare.palette_file import read_swatches, swatches_of
 from colorcli.presets import Preset, flat_settings, load_preset, preset_keys, shipped_presets
 from colorcli.settings import NodeReader, read_yaml
 from colorcli.train.recipe import Recipe, read_recipe
@@ -174,6 +174,8 @@ JSON = b'{"skin": "#ffeedd", "swatches": [{"name": "a", "color": [1, 0.5, 0]}]}'
         )
     )
 )
+@example((".json", b'{"#ffeedd": "#000000", "#000000": [1, 2, 3]}'))
+@example((".gpl", b"GIMP Palette\n1 1 1 a\n0 0 0 a" + b" (" * 3000 + b"shadow" + b"9" * 3000 + b"\n"))
 @example((".json", b"[" * 200_000))
 @example((".json", b'[{"color": [1e999, NaN, -1]}]'))
 @example((".json", b'["#' + b"f" * 5000 + b'"]'))
@@ -190,3 +192,6 @@ def test_a_palette_of_any_bytes_is_colors_or_an_error(palette):
             return
     for swatch in swatches:
         assert all(math.isfinite(value) and 0 <= value <= 1 for value in swatch.color)
+    found = swatches_of(swatches)
+    assert 0 < len(found.colors) <= len(swatches)
+    assert all(0 <= number < len(found.colors) for pair in found.pairs for number in pair)

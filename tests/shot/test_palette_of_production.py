@@ -9,13 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from colorcli.errors import PresetError
-from colorcli.images import read_picture
+from colorcli.images import read_picture, write_picture
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.presets import CanvasSettings, FinishSettings, Preset
 from colorcli.shot.manifest import read_manifest
 from colorcli.shot.plan import ShotRequest, plan_shots
-from tests.shot.studio import FakeColorizer, color, draw_key, draw_shot
+from tests.shot.studio import PNG8, FakeColorizer, color, draw_key, draw_shot
 
 Float = NDArray[np.float32]
 
@@ -74,6 +74,55 @@ def test_a_color_that_the_production_does_not_have_stays_and_is_told(walk: Path,
     assert inside_the_box(done.plans[0].out) == KEY_COLOR
     (told,) = [text for text in done.listener.warnings if "hero.gpl" in text]
     assert "#cc4d33" in told
+
+
+def two_tone_key(path: Path) -> Path:
+    """A key with one surface, half of it in shadow."""
+    draw_key(path)
+    key = read_picture(path)
+    pixels = key.color.copy()
+    pixels[11:40, 26:40] *= np.float32(0.6)
+    write_picture(path, pixels, None, PNG8)
+    return path
+
+
+def test_a_shadow_that_the_production_does_not_have_is_made_and_told(walk: Path, tmp_path: Path) -> None:
+    two_tone_key(tmp_path / "key.png")
+    done = color(walk, colorizer=PaintsTheKeysColor(), preset=with_palette(gpl(tmp_path / "hero.gpl", OFFICIAL)))
+    (told,) = [text for text in done.listener.warnings if "hero.gpl" in text]
+    key, official = np.array(KEY_COLOR) / 255, np.array(OFFICIAL) / 255
+    dark = np.round(key * 0.6 * 255) / 255
+    made = encoded(light(official) * light(dark) / light(key))
+    assert "no shadow for 1 of" in told and "#" + "".join(f"{round(level * 255):02x}" for level in made) in told
+
+
+def test_a_palette_swap_repaints_the_shot(walk: Path, tmp_path: Path) -> None:
+    night = tmp_path / "night.json"
+    night.write_text('{"#cc4d33": "#14285a"}')
+    done = color(walk, colorizer=PaintsTheKeysColor(), preset=with_palette(night))
+    assert inside_the_box(done.plans[0].out) == (0x14, 0x28, 0x5A)
+    night.write_text('{"#cc4d33": "#14285b"}')
+    assert len(color(walk, colorizer=PaintsTheKeysColor(), preset=with_palette(night)).colored) == 2
+
+
+def test_names_that_make_a_pair_color_the_shot_again_and_other_names_do_not(walk: Path, tmp_path: Path) -> None:
+    file = tmp_path / "hero.gpl"
+    lines = ["GIMP Palette", "210 70 45", "20 40 200"]
+    colored = []
+    for first, second in (("", ""), ("coat", "sky"), ("coat", "coat shadow")):
+        file.write_text("\n".join([lines[0], f"{lines[1]} {first}", f"{lines[2]} {second}", ""]))
+        colored.append(len(color(walk, colorizer=PaintsTheKeysColor(), preset=with_palette(file)).colored))
+    assert colored == [2, 0, 2]
+
+
+def light(encoded: NDArray[Any]) -> NDArray[Any]:
+    """IEC 61966-2-1, for values that are not nearly black."""
+    return ((encoded + 0.055) / 1.055) ** 2.4
+
+
+def encoded(linear: NDArray[Any]) -> NDArray[Any]:
+    """The way back."""
+    return 1.055 * linear ** (1 / 2.4) - 0.055
 
 
 def test_another_palette_colors_the_shot_again_and_the_same_one_elsewhere_does_not(walk: Path, tmp_path: Path) -> None:
