@@ -385,14 +385,26 @@ def test_where_none_shares_it_the_shot_ends_and_collect_is_named(walk: Path, mon
 def test_a_frame_that_one_machine_cannot_read_is_colored_by_another(walk: Path) -> None:
     def changed(place: str, order: Order) -> Order:
         if isinstance(order, ShotOrder) and place == "node0":
-            jobs = tuple(replace(job, source=job.source.with_name(f"{job.source.name}")) for job in order.plan.jobs)
-            lost = [replace(job, source=job.source.parent / "away" / job.source.name) for job in jobs]
+            lost = [replace(job, source=job.source.parent / "away" / job.source.name) for job in order.plan.jobs]
             return replace(order, plan=replace(order.plan, jobs=tuple(lost)))
         return order
 
-    outcome = color_on(Threads(2, changed=changed), walk)
+    told: dict[str, list[FrameRecord]] = {"node0": [], "node1": []}
+    has_failed = threading.Event()   # the other machine must not be done before
+
+    def heard(cluster: Threads, thread: Thread, answer: Answer) -> None:
+        if isinstance(answer, Done):
+            told[thread.place].append(answer.record)
+            if thread.place == "node0":
+                has_failed.set()
+
+    studio = Studio(make=lambda: FakeColorizer(before_color=lambda count: has_failed.wait(20)))
+    outcome = color_on(Threads(2, changed=changed, heard=heard), walk, studio=studio)
     assert outcome.result.exit_code == 0
     assert len(outcome.pictures()) == len(WALK)
+    failed = {record.frame for record in told["node0"] if record.status == "failed"}
+    assert failed and len(failed) == len(told["node0"])
+    assert failed <= {record.frame for record in told["node1"] if record.status == "written"}
 
 
 @pytest.mark.parametrize("collect", [False, True], ids=["shared", "collected"])
