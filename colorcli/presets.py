@@ -331,8 +331,8 @@ class CheckSettings(Group):
     """What is told of a finished frame; it changes nothing in the frame itself."""
 
     unsure_below: Unit = Field(
-        0.5, description="a region whose color is right by less than this chance is told, for a person to look at; 0: "
-        "none"
+        0.6, description="a region whose color is right with less than this chance is told, for a person to look at; "
+        "0: none; for runs that start from the match"
     )
 
 

@@ -194,6 +194,75 @@ def _expanded(sources: Sequence[str]) -> Iterator[Path]:
         yield from found
 
 
+@manifest_app.command("unsure")
+def unsure(
+    outs: Outs,
+    below: Annotated[
+        float | None,
+        typer.Option(
+            "--below",
+            metavar="CHANCE",
+            min=0.0,
+            max=1.0,
+            show_default=False,
+            help="Only regions whose color is right with less than this chance.  [default: all that were told]",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the regions whose color may well be another one, for a person to look at."""
+    from colorcli.shot.manifest import THERE, read_manifest, read_records
+    from colorcli.shot.unsure import UnsureFrame, unsure_frames
+
+    told: list[UnsureFrame] = []
+    silent = 0
+    for root in outs:
+        found = _results_of(root)
+        for out in found:
+            records = read_records(out)
+            told += unsure_frames(out, read_manifest(out).name, records, below)
+            silent += sum("unsure" not in record.checks for record in records if record.status in THERE)
+    if as_json:
+        console.say_json({"schema": "colorcli/unsure/1", "frames": [frame.model_dump() for frame in told]})
+        return
+    rows = [
+        (
+            frame.frame,
+            _place(region.box),
+            region.color,
+            region.other or "-",
+            f"{region.sure:.0%}",
+            frame.out,
+        )
+        for frame in told
+        for region in frame.regions
+    ]
+    if rows:
+        console.say_table(rows, ("frame", "left,top size", "color", "or", "sure", "in"))
+    else:
+        console.say("no region is unsure")
+    if left := sum(frame.count - len(frame.regions) for frame in told) if below is None else 0:
+        console.note(f"note:  {left} more regions are smaller than these, and not listed")
+    if silent:
+        console.note(f"note:  of {silent} frames nothing is known: they began from noise, or are of an older colorcli")
+
+
+def _place(box: tuple[int, int, int, int]) -> str:
+    left, top, width, height = box
+    return f"{left},{top} {width}x{height}"
+
+
+def _results_of(root: Path) -> list[Path]:
+    """The folders that were written at or below one. Raises ShotError if there is none."""
+    from colorcli.shot.manifest import read_manifest
+    from colorcli.shot.verify import results_in
+
+    found = results_in(root)
+    if not found:
+        read_manifest(root)
+    return found
+
+
 @manifest_app.command("sign")
 def sign(
     outs: Outs,

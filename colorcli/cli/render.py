@@ -60,7 +60,7 @@ def render(
     except ColorcliError as failure:
         dialect.failed(failure.message)
         raise
-    summarize(result, plans, dialect)
+    summarize(result, plans, dialect, quiet=quiet)
     return result.exit_code
 
 
@@ -230,7 +230,9 @@ def load_engine(
     )
 
 
-def summarize(result: "RunResult", plans: "Sequence[ShotPlan]", dialect: console.Dialect) -> None:
+def summarize(
+    result: "RunResult", plans: "Sequence[ShotPlan]", dialect: console.Dialect, *, quiet: bool = False
+) -> None:
     """Say what became of the frames, where they are, and what stopped the run. Raises that, if something did."""
     totals = result.totals
     parts = [
@@ -251,6 +253,10 @@ def summarize(result: "RunResult", plans: "Sequence[ShotPlan]", dialect: console
         [str(plan.out) for plan in plans],
         {**totals.model_dump(), "asked": asked, "exit_code": result.exit_code},
     )
+    if totals.unsure and not quiet:
+        out = plans[0].out if len(plans) == 1 else "OUT"
+        verb = "frame has" if totals.unsure == 1 else "frames have"
+        console.warn(f"{totals.unsure} {verb} regions to look at", f"colorcli review {out} shows them")
     list_failures(result.failed)
     if result.exit_code in console.STOPPED:
         kind, words = console.STOPPED[result.exit_code]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import models_json_schema
@@ -40,6 +40,9 @@ STATUSES: tuple[Status, ...] = ("written", "skipped", "held", "failed", "missing
 FrameKey = tuple[str, int | str]  # sequence and number; of a picture without one "" and its name
 Stamp = tuple[int, int, int, int]  # of a file: bytes, time of writing and of the last change (ns since 1970), inode
 THERE: frozenset[Status] = frozenset({"written", "skipped", "held"})  # the picture lies in OUT
+
+Pixels = Annotated[int, Field(ge=0, lt=2**31)]
+HexColor = Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
 
 OUTSIDE = "names a file outside of its folder"
 LINE_SUM = re.compile(rb',"sum":"([0-9a-f]{16})"\}')
@@ -78,11 +81,11 @@ class Failure(Entry):
 class UnsureRegion(Entry):
     """A region whose color may well be another one."""
 
-    box: tuple[int, int, int, int] = Field(description="left, top, width, height in pixels of the picture")
-    area: int = Field(description="pixels")
-    color: str = Field(description="#rrggbb that it has")
-    other: str | None = Field(None, description="#rrggbb that it would have else; null: nothing speaks for another")
-    sure: float = Field(description="chance that it is of the right material, 0..1")
+    box: tuple[Pixels, Pixels, Pixels, Pixels] = Field(description="left, top, width, height in the picture")
+    area: Pixels
+    color: HexColor = Field(description="that it has")
+    other: HexColor | None = Field(None, description="that it would have else; null: nothing speaks for another")
+    sure: float = Field(ge=0.0, le=1.0, description="chance that it is of the right material")
 
 
 class FrameRecord(Entry):
@@ -130,6 +133,11 @@ class FrameRecord(Entry):
         return frame_key(self.sequence, self.number, self.frame)
 
     @property
+    def is_unsure(self) -> bool:
+        """Whether a person should look at regions of it; of a hold only at the drawing that is colored."""
+        return self.status in THERE and self.held_from is None and bool(self.unsure)
+
+    @property
     def counts_from(self) -> str:
         """The time that it is compared by with other records of its frame."""
         return max(self.finished, self.chosen)
@@ -164,15 +172,19 @@ class Totals(Entry):
     held: int = 0
     failed: int = 0
     missing: int = 0
+    unsure: int = Field(0, description="that have regions which a person should look at; a held drawing counts once")
     seconds: float = Field(0.0, description="from start to end of the last run")
 
     @classmethod
     def of(cls, records: Iterable[FrameRecord], seconds: float = 0.0) -> "Totals":
         """Count the records."""
         counts = dict.fromkeys(STATUSES, 0)
+        unsure = 0
         for record in records:
             counts[record.status] += 1
-        return cls(frames=sum(counts.values()) - counts["missing"], seconds=round(seconds, 3), **counts)
+            unsure += record.is_unsure
+        frames = sum(counts.values()) - counts["missing"]
+        return cls(frames=frames, unsure=unsure, seconds=round(seconds, 3), **counts)
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(**{name: getattr(self, name) + getattr(other, name) for name in Totals.model_fields})
