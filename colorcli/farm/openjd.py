@@ -24,8 +24,9 @@ from colorcli.errors import MissingExtraError, OutputError, UsageError
 from colorcli.farm.needs import Needs
 from colorcli.presets import Preset, default_preset, files_of, with_files
 from colorcli.shot.frames import OPENJD_FRAMES, numbers_as_range
+from colorcli.shot.key_files import SHOT_FIELD
 from colorcli.shot.manifest import output_error, write_atomically
-from colorcli.shot.plan import SHOT_FIELD, ShotPlan, ShotRequest, plan_requests, plan_shots
+from colorcli.shot.plan import ShotPlan, ShotRequest, plan_requests, plan_shots
 from colorcli.variants import VARIANTS
 
 SPECIFICATION = "jobtemplate-2023-09"
