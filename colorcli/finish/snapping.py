@@ -13,7 +13,7 @@ Float = NDArray[np.float32]
 Numbers = NDArray[np.int64]
 
 NONE = -1          # the number of no palette color
-NEIGHBORS = 0.3    # share of a piece's border by which its neighbors speak more for one color than for another
+NEIGHBORS = 0.5    # share of a piece's border by which its neighbors speak more for one color than for another
 
 
 @dataclass(frozen=True)

@@ -110,11 +110,11 @@ def test_neighbors_decide_where_they_speak_clearly() -> None:
         blue = (0.2, 0.3, 0.9)   # nobody's color, so it has no voice, but it has a border
         return snapped([doubtful, SKIN, COAT, blue], borders=[(0, 1, skin_px), (0, 2, coat_px), (0, 3, other_px)])
 
-    assert beside(50, 0, 50).numbers[0] == 1       # half of the border says skin
-    assert beside(20, 0, 80).numbers[0] == 3       # a fifth says too little
-    assert beside(50, 40, 10).numbers[0] == 3      # skin and coat say about as much
+    assert beside(60, 0, 40).numbers[0] == 1       # most of the border says skin
+    assert beside(40, 0, 60).numbers[0] == 3       # less than half says too little
+    assert beside(60, 30, 10).numbers[0] == 3      # nor does it if coat says nearly as much
     assert beside(10, 80, 10).numbers[0] == 3
-    assert beside(50, 0, 50).unsure[0]             # and it stays a guess
+    assert beside(60, 0, 40).unsure[0]             # and it stays a guess
 
 
 def test_neighbors_that_are_guesses_themselves_say_nothing() -> None:
