@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from colorcli.errors import OutputError
+from colorcli.files import open_plain
 from colorcli.shot.manifest import (
     THERE,
     FrameRecord,
@@ -145,7 +146,7 @@ class JournalReader:
         known, begin = self._read.get(name, (0, 0))
         try:
             # Opened even if nothing seems to be new: a file server's client may know an old size until then.
-            with (self._out / name).open("rb") as file:
+            with open_plain(self._out / name) as file:
                 status = os.fstat(file.fileno())
                 if status.st_ino != known or status.st_size < begin:
                     begin = 0   # another file of the same name
@@ -210,7 +211,7 @@ def shorten(path: Path, frames: int) -> bool:
 def is_torn(path: Path) -> bool:
     """Whether a journal's last line was not written to its end."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             if file.seek(0, os.SEEK_END) == 0:
                 return False
             file.seek(-1, os.SEEK_END)

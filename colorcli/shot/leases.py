@@ -29,6 +29,7 @@ from pathlib import Path
 from types import TracebackType
 
 from colorcli.errors import OutputError
+from colorcli.files import open_plain
 from colorcli.shot.layer_files import folders_written
 from colorcli.shot.manifest import output_error
 from colorcli.whole_file import TEMPORARY
@@ -305,7 +306,7 @@ class Leases:
     def _owner_of(self, name: str) -> str:
         """Who has a lease, by the name of the sign of life; one that says nothing is its own owner, "" is nobody."""
         try:
-            with (self.folder / name).open("rb") as file:
+            with open_plain(self.folder / name) as file:
                 said = file.read(LONGEST_SIGN).split(b" ")[0].decode(errors="replace")
         except FileNotFoundError:
             return ""
@@ -342,7 +343,7 @@ class Leases:
         """Look at every other process once more."""
         for name in others | {name for name in self._watched if LEASE.fullmatch(name)}:
             try:
-                with (self.folder / name).open("rb") as file:
+                with open_plain(self.folder / name) as file:
                     sign = file.read(LONGEST_SIGN)
             except OSError:
                 self._watched.pop(name, None)
@@ -387,7 +388,7 @@ class Leases:
 
     def _in_words(self, owner: str) -> str:
         try:
-            with (self.folder / owner).open("rb") as file:
+            with open_plain(self.folder / owner) as file:
                 parts = file.read(LONGEST_SIGN).decode(errors="replace").split()
         except OSError:
             parts = []

@@ -9,6 +9,7 @@ import pytest
 from colorcli.errors import OutputError
 from colorcli.presets import LayerSettings, Preset
 from colorcli.shot.layer_files import copy_layers
+from colorcli.shot.leases import LeaseTimes
 from colorcli.shot.merge import merge
 from tests.shot.studio import Outcome, color, draw, draw_shot
 
@@ -128,6 +129,26 @@ def test_a_pipe_in_the_place_of_a_layer_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "layers" / "flat" / "walk.0001.png")
     with pytest.raises(OutputError, match="it is a pipe, not a file"):
         copy_layers(tmp_path, "walk.0001.png", "walk.0002.png", FLAT)
+
+
+PIPES = (
+    ".leases/drawing-00.0.lease",
+    ".leases/0123456789ab-4711-1-00000000.alive",
+    ".leases/journal-frames.x.jsonl.0.lease",
+    "frames.x.jsonl",
+)
+
+
+@pytest.mark.parametrize("names", [*[(name,) for name in PIPES], PIPES], ids=lambda names: " ".join(names)[-30:])
+def test_pipes_among_the_leases_and_journals_are_not_waited_for(walk, names):
+    out = walk.parent / "walk_color"
+    (out / ".leases").mkdir(parents=True)
+    (out / ".leases" / "journal-frames.x.jsonl.0.lease").write_bytes(b"0123456789ab-4711-1-00000000.alive host 1")
+    for name in names:
+        (out / name).unlink(missing_ok=True)
+        os.mkfifo(out / name)
+    times = LeaseTimes(beat_seconds=0.05, silent_seconds=0.3, poll_seconds=0.02)
+    assert color(walk, lease_times=times).result.exit_code == 0
 
 
 def test_nothing_is_swept_behind_a_link(walk, elsewhere):
