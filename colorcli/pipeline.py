@@ -2,7 +2,7 @@
 
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -76,7 +76,7 @@ from colorcli.model.sketch_encoder import PyramidSketchEncoder, SketchEncoder
 from colorcli.model.text_manipulation import TextEdit, WordEdit, similarity_pictures
 from colorcli.model.unet import ColorUNet, Context, project_bank, project_context
 from colorcli.model.vae_tiles import decode_in_strips, encode_in_strips
-from colorcli.model.votes import counted
+from colorcli.model.votes import Links, counted, link
 from colorcli.model.weights import weights_folder
 from colorcli.model.words import WordReader, read_tokenizer
 from colorcli.prepare.canvas import from_canvas
@@ -286,17 +286,17 @@ class ColorizePipeline(DiffusionPipeline):
         frames: Sequence[PreparedFrame],
         reference: Reference,
         preset: Preset,
-        votes: Sequence[Sequence[Match | None]] = (),
+        decided: Sequence[Match | None] = (),
     ) -> list[Floats]:
         """Give the color layer (h, w, 3), 0..1, without lines, of each frame, at the size of its canvas.
 
-        votes: for each frame its own ballot and those of the drawings around it, see `ballot`; none: it stands alone.
+        decided: for each frame what its regions are colored by, see `decide`; none: each by what is read in it alone.
 
         The frames are colored together if their canvases are of one size; on a CPU one by one, or `side_by_side`, as a
         batch is no faster there and would move the last bits. Raises torch.OutOfMemoryError if there is no room for so
         many together, and DeviceError if there is none for one.
         """
-        return self._color_all(frames, reference, preset, votes)[0]
+        return self._color_all(frames, reference, preset, decided)[0]
 
     @torch.inference_mode()
     def color_and_tell(
@@ -310,7 +310,7 @@ class ColorizePipeline(DiffusionPipeline):
         frames: Sequence[PreparedFrame],
         reference: Reference,
         preset: Preset,
-        votes: Sequence[Sequence[Match | None]],
+        decided: Sequence[Match | None],
     ) -> tuple[list[Floats], list[Match | None]]:
         """The layer of each frame, and for runs that start from the match its ballot."""
         sizes = {frame.canvas.size for frame in frames}
@@ -318,11 +318,12 @@ class ColorizePipeline(DiffusionPipeline):
         together = len(sizes) == 1 and self._device.type != "cpu" and not alone
         batches = [frames] if together else [[frame] for frame in frames]
         try:
-            polls = [votes] if together else [votes[place : place + 1] for place in range(len(frames))]
+            matches = [decided] if together else [decided[place : place + 1] for place in range(len(frames))]
             if len(batches) > 1 and self.side_by_side > 1:
-                return self._color_side_by_side(frames, reference, preset, polls)
+                return self._color_side_by_side(frames, reference, preset, matches)
             return _joined([
-                self._color(batch, reference, preset, votes=poll) for batch, poll in zip(batches, polls, strict=True)
+                self._color(batch, reference, preset, decided=match)
+                for batch, match in zip(batches, matches, strict=True)
             ])
         except Exception as error:
             if not out_of_memory(error):
@@ -341,16 +342,16 @@ class ColorizePipeline(DiffusionPipeline):
         frames: Sequence[PreparedFrame],
         reference: Reference,
         preset: Preset,
-        polls: Sequence[Sequence[Sequence[Match | None]]],
+        decided: Sequence[Sequence[Match | None]],
     ) -> tuple[list[Floats], list[Match | None]]:
         """Color frames at the same time, each in a thread of its own: more threads gain a small network little."""
 
         @torch.inference_mode()   # holds for one thread
-        def color(frame: PreparedFrame, poll: Sequence[Sequence[Match | None]]) -> _Colored:
-            return self._color([frame], reference, preset, votes=poll)
+        def color(frame: PreparedFrame, match: Sequence[Match | None]) -> _Colored:
+            return self._color([frame], reference, preset, decided=match)
 
         with ThreadPoolExecutor(self.side_by_side, thread_name_prefix="color") as threads:
-            return _joined(list(threads.map(color, frames, polls)))
+            return _joined(list(threads.map(color, frames, decided)))
 
     @torch.inference_mode()
     def color_next(
@@ -395,21 +396,34 @@ class ColorizePipeline(DiffusionPipeline):
             return match_frame(self.read_parts(frame, reference, preset), frame, reference.match, self.matcher)
 
     @torch.inference_mode()
-    def decide(self, ballots: Sequence[Match | None]) -> Match | None:
-        """Count the votes of a frame's own ballot, which is the first, and those of others, into one ballot."""
-        own, *others = ballots
-        return own if own is None or not others else replace(own, scores=counted(own, others).log())
+    def link(self, one: Match | None, other: Match | None) -> Links | None:
+        """Tell which regions of two drawings are the same, by their ballots. Any thread may ask."""
+        return None if one is None or other is None else link(one, other)
+
+    @torch.inference_mode()
+    def decide(
+        self, ballots: Sequence[Match | None], own: int, links: Mapping[tuple[int, int], Links | None]
+    ) -> Match | None:
+        """Make one ballot of a frame's own, the one at `own`, and those of the drawings around it: see `counted`.
+
+        None: the frame has no regions, or the key has none.
+        """
+        mine = ballots[own]
+        if mine is None:
+            return None
+        found = {places: each for places, each in links.items() if each is not None}
+        return replace(mine, scores=counted(ballots, own, found).log())
 
     @torch.inference_mode()
     def evidence(self, frame: PreparedFrame, decided: Match | None, reference: Reference) -> Evidence | None:
         """Tell what speaks for the color of each region of a frame, by what was decided; None: it has none."""
         if decided is None or reference.match is None:
             return None
-        shares, likeness = counted(decided, []), decided.nearest
+        shares, likeness = decided.scores.softmax(1), decided.nearest
         return Evidence(
             frame.regions.labels,
             shares.numpy(),
-            np.zeros(len(shares), np.float32) if likeness is None else likeness.numpy(),
+            likeness.numpy(),
             reference.match.palette.numpy(),
         )
 
@@ -617,7 +631,7 @@ class ColorizePipeline(DiffusionPipeline):
         reference: Reference,
         preset: Preset,
         before: Tensor | None = None,
-        votes: Sequence[Sequence[Match | None]] = (),
+        decided: Sequence[Match | None] = (),
     ) -> _Colored:
         """Color frames of one canvas size together."""
         sampling, scale = preset.sampling, self.vae.config["scaling_factor"]
@@ -634,7 +648,7 @@ class ColorizePipeline(DiffusionPipeline):
         if sampling.start == "match":
             level = sampling.start_level
             with self._phase("match", *canvas):
-                matches = self._matches(frames, reference, conditions, preset, votes)
+                matches = self._matches(frames, reference, conditions, preset, decided)
                 painted = [_painted(frame, reference, match) for frame, match in zip(frames, matches, strict=True)]
                 if steps == 0:
                     return _Colored([match.color for match in painted], torch.empty(0), matches)
@@ -763,13 +777,13 @@ class ColorizePipeline(DiffusionPipeline):
         reference: Reference,
         conditions: Conditions,
         preset: Preset,
-        votes: Sequence[Sequence[Match | None]] = (),
+        decided: Sequence[Match | None] = (),
     ) -> list[Match | None]:
         """What each frame's regions are colored by; None: it has no regions, or the key has none."""
         known = reference.match
         assert known is not None, "the key was read for a run that starts from noise"
-        if votes:
-            return [self.decide(ballots) for ballots in votes]
+        if decided:
+            return list(decided)
         maps = self._part_maps(frames, conditions, preset)
         return [
             match_frame(parts, frame, known, self.matcher) if frame.regions.count and len(known.region_colors) else None

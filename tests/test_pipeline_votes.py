@@ -34,7 +34,7 @@ def test_with_its_own_ballot_a_frame_comes_out_as_alone(shot):
     pipeline, frames, reference = shot
     ballots = [pipeline.ballot(frame, reference, PRESET) for frame in frames]
     alone = pipeline.color(frames, reference, PRESET)
-    polled = pipeline.color(frames, reference, PRESET, [[ballot] for ballot in ballots])
+    polled = pipeline.color(frames, reference, PRESET, [pipeline.decide([ballot], 0, {}) for ballot in ballots])
     assert all(np.array_equal(*layers) for layers in zip(alone, polled, strict=True))
 
 
@@ -42,7 +42,8 @@ def test_the_same_drawing_around_it_changes_nothing(shot):
     pipeline, frames, reference = shot
     ballot = pipeline.ballot(frames[0], reference, PRESET)
     (alone,) = pipeline.color(frames[:1], reference, PRESET)
-    (polled,) = pipeline.color(frames[:1], reference, PRESET, [[ballot] * 3])
+    links = {places: pipeline.link(ballot, ballot) for places in ((0, 1), (0, 2), (1, 2))}
+    (polled,) = pipeline.color(frames[:1], reference, PRESET, [pipeline.decide([ballot] * 3, 1, links)])
     assert np.array_equal(alone, polled)
 
 
@@ -51,7 +52,10 @@ def test_a_blank_frame_has_no_ballot_and_stays_white(shot):
     picture = frames[0].picture
     blank = prepare_frame(type(picture)(np.ones_like(picture.color), None, picture.format, 3), PRESET, MINI)
     assert pipeline.ballot(blank, reference, PRESET) is None
-    (layer,) = pipeline.color([blank], reference, PRESET, [[None, pipeline.ballot(frames[0], reference, PRESET)]])
+    other = pipeline.ballot(frames[0], reference, PRESET)
+    assert pipeline.link(None, other) is None
+    decided = pipeline.decide([None, other], 0, {(0, 1): None})
+    (layer,) = pipeline.color([blank], reference, PRESET, [decided])
     assert layer.min() > 0.9
 
 

@@ -6,7 +6,7 @@ trained `RegionMatcher` looks at all regions of both pictures at once, and its o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -27,6 +27,7 @@ Floats = NDArray[np.float32]
 
 CELL = 8        # pixels of a cell of the part readings, on the canvas
 MIRRORED = (-GEOMETRY, 4 - GEOMETRY)  # numbers of a region's token that change their sign in a mirror: middle, slant
+SAMPLED_PX = 512  # pixels along the longer side of a drawing, at most, that tell where its regions lie
 SPECK_PX = 8    # smaller spots of color in the key are no regions
 
 
@@ -219,7 +220,8 @@ class Match:
 
     regions: RegionReadings
     scores: Tensor   # (R, K) logarithms, not normalised
-    nearest: Tensor | None = None   # (R,) the rule's score of the color that it finds most alike; None: not known
+    nearest: Tensor  # (R,) the rule's score of the color that it finds most alike
+    sampled: Tensor  # (h, w) numbers of the regions, from 1, at pixels spread over the drawing; 0: none
 
     @property
     def chosen(self) -> Tensor:
@@ -236,9 +238,10 @@ def match_frame(
     """
     readings = read_regions(frame.regions, parts, frame.canvas, frame.mask_canvas, frame.lines.ink)
     scores = rule_scores(parts, readings, key, rule)
-    nearest = scores.amax(1)
+    step = -(-max(frame.regions.labels.shape) // SAMPLED_PX)
+    own = Match(readings, scores, scores.amax(1), torch.from_numpy(frame.regions.labels[::step, ::step].copy()))
     if matcher is None:
-        return Match(readings, scores, nearest)
+        return own
     colors = key.palette[key.region_colors] * 2 - 1  # (S, 3)
     tokens, key_tokens = region_tokens(readings), region_tokens(key.regions)
     there = [torch.ones(1, len(each), dtype=torch.bool) for each in (tokens, key_tokens)]
@@ -247,7 +250,7 @@ def match_frame(
     seen = (x[None].to(device) for x in (tokens, key_tokens, colors))
     logits = matcher(*seen, *(x.to(device) for x in there), *views)
     learned = color_scores(logits[0].float().cpu(), key.region_colors, scores, float(matcher.rule_share))
-    return Match(readings, learned, nearest)
+    return replace(own, scores=learned)
 
 
 def rule_scores(frame: PartMap, regions: RegionReadings, key: KeyMap, rule: MatchRule = RULE) -> Tensor:

@@ -165,8 +165,9 @@ class Coloring:
             layers, ballots = colorizer.color_and_tell(frames, reference, preset)
         else:
             jobs = [(ready.look.job, ready.prepared) for ready in batch]
-            ballots = [colorizer.decide(poll) for poll in self._poll.votes(jobs, colorizer, reference, preset)]
-            layers = colorizer.color(frames, reference, preset, [[ballot] for ballot in ballots])
+            heard = self._poll.hear(jobs, colorizer, reference, preset)
+            ballots = [colorizer.decide(each.ballots, each.own, each.links) for each in heard]
+            layers = colorizer.color(frames, reference, preset, ballots)
         made = [
             replace(ready, evidence=colorizer.evidence(ready.prepared, ballot, reference))
             for ready, ballot in zip(batch, ballots, strict=True)

@@ -43,12 +43,11 @@ class Colorizer(Protocol):
         """Read the key once for a whole shot."""
 
     def color(
-        self, frames: Sequence[PreparedFrame], reference: Any, preset: Preset, votes: Sequence[Sequence[Any]] = ()
+        self, frames: Sequence[PreparedFrame], reference: Any, preset: Preset, decided: Sequence[Any] = ()
     ) -> Sequence[Float]:
         """Give a color layer (h, w, 3) in 0..1 at canvas size for each frame, each independent of the others.
 
-        votes: for each frame its own ballot and those of the drawings around it, or the one that was decided. Only
-        given for `steady`.
+        decided: for each frame what `decide` has made of its ballot. Only given for `steady`.
         Raises FrameError if a frame cannot be colored, DeviceError if none can.
         """
 
@@ -66,8 +65,15 @@ class Colorizer(Protocol):
         Only asked for `steady`.
         """
 
-    def decide(self, ballots: Sequence[Any]) -> Any:
-        """Make one ballot of a frame's own, which is the first, and of those of the drawings around it."""
+    def link(self, one: Any, other: Any) -> Any:
+        """Tell by two ballots what is the same in two drawings; in any thread. Only asked for `steady`."""
+
+    def decide(self, ballots: Sequence[Any], own: int, links: Mapping[tuple[int, int], Any]) -> Any:
+        """Make one ballot of a frame's own, the one at `own`, and of those of the drawings around it.
+
+        ballots: in the order of the shot; None: of a drawing that has no say. links: between the drawings at two
+        places, the earlier one first. Only asked for `steady`.
+        """
 
     def evidence(self, frame: PreparedFrame, decided: Any, reference: Any) -> Evidence | None:
         """Tell what speaks for the color of each region of a frame, by its ballot; None: nothing can be told."""

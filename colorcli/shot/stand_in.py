@@ -64,13 +64,13 @@ class StandIn:
         return KeyColors(palette[nearest_color(medians, palette)], _places(regions))
 
     def color(
-        self, frames: Sequence[PreparedFrame], reference: KeyColors, preset: Preset, votes: Sequence[Sequence[Any]] = ()
+        self, frames: Sequence[PreparedFrame], reference: KeyColors, preset: Preset, decided: Sequence[Ballot] = ()
     ) -> list[Float]:
-        """Give a layer (h, w, 3) in 0..1 for each frame; with votes the drawings around it have a say in it."""
-        polls = votes or [[self.ballot(frame, reference, preset)] for frame in frames]
+        """Give a layer (h, w, 3) in 0..1 for each frame, in the colors of what was decided, if anything was."""
+        ballots = decided or [self.ballot(frame, reference, preset) for frame in frames]
         return [
-            _painted(frame, _regions(frame), reference.colors[self.decide(poll).choice])
-            for frame, poll in zip(frames, polls, strict=True)
+            _painted(frame, _regions(frame), reference.colors[ballot.choice])
+            for frame, ballot in zip(frames, ballots, strict=True)
         ]
 
     def ballot(self, frame: PreparedFrame, reference: KeyColors, preset: Preset) -> Ballot:
@@ -82,12 +82,17 @@ class StandIn:
     ) -> tuple[list[Float], list[Ballot]]:
         """The same, with the ballot that each frame was colored by."""
         ballots = [self.ballot(frame, reference, preset) for frame in frames]
-        return self.color(frames, reference, preset, [[ballot] for ballot in ballots]), ballots
+        return self.color(frames, reference, preset, ballots), ballots
 
-    def decide(self, ballots: Sequence[Any]) -> Ballot:
-        """Give each region of a drawing, the first, the color that most drawings give it."""
-        own: Ballot = ballots[0]
-        return replace(own, choice=_voted(own, [ballot for ballot in ballots[1:] if ballot is not None]))
+    def link(self, one: Ballot, other: Ballot) -> None:
+        """Tell nothing: regions are found by where they lie once a vote is counted."""
+
+    def decide(self, ballots: Sequence[Ballot | None], own: int, links: Mapping[tuple[int, int], Any]) -> Ballot:
+        """Give each region of a drawing the color that most drawings give it."""
+        mine = ballots[own]
+        assert mine is not None, "what has no say is not asked"
+        others = [ballot for place, ballot in enumerate(ballots) if ballot is not None and place != own]
+        return replace(mine, choice=_voted(mine, others))
 
     def evidence(self, frame: PreparedFrame, decided: Ballot, reference: KeyColors) -> Evidence | None:
         """Tell how near each region lies to those of the key that have each color."""

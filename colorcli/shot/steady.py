@@ -7,8 +7,9 @@ was not asked to color are read and heard all the same.
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,8 @@ from colorcli.shot.drawings import Drawing, Drawings
 from colorcli.shot.engine import Colorizer
 from colorcli.shot.manifest import sha256_of
 from colorcli.shot.plan import FrameJob
+
+LINKED_APART = 6   # drawings that are no further apart are linked; a vote goes on from link to link
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +64,17 @@ class Neighbors:
 
         A frame that cannot be read has no say. A frame without a number has nothing around it.
         """
+        before, after = self.before_and_after(job)
+        return [*before, *after]
+
+    def before_and_after(self, job: FrameJob) -> tuple[list[FrameJob], list[FrameJob]]:
+        """The drawings before a frame, and those after it."""
         if job.source not in self._places:
-            return []
-        sequence, place = self._places[job.source]
-        return [sequence[index] for index in around(lambda index: self._drawings.of(sequence[index]), place,
-                                                    len(sequence), self._reach)]
+            return [], []
+        sequence, own = self._places[job.source]
+        places = around(lambda place: self._drawings.of(sequence[place]), own, len(sequence), self._reach)
+        before, after = ([sequence[place] for place in places if (place < own) == early] for early in (True, False))
+        return before, after
 
     def digest(self, job: FrameJob) -> str:
         """SHA-256 of what is drawn around a frame."""
@@ -73,8 +82,22 @@ class Neighbors:
         return sha256_of({"drawings": [[each.pixels, *each.masks] for each in found if each is not None]})
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What is said on the colors of one frame."""
+
+    ballots: Sequence[Any]                  # its own and those of the drawings around it, in order; None: no say
+    own: int                                # the place of its own
+    links: Mapping[tuple[int, int], Any]    # what is the same in the drawings at two places, the earlier one first
+
+
+def linked(count: int) -> list[tuple[int, int]]:
+    """Give the places of the drawings, of `count` in a row, that are linked: each with those that are near."""
+    return [(one, other) for other in range(count) for one in range(max(0, other - LINKED_APART), other)]
+
+
 class Poll:
-    """Asks the drawings around a frame; it remembers as many ballots as one frame needs."""
+    """Asks the drawings around a frame; it remembers as many ballots as one frame needs, and the links between them."""
 
     def __init__(
         self,
@@ -89,32 +112,59 @@ class Poll:
         self._neighbors, self._drawings, self._prepare = neighbors, drawings, prepare
         self._threads, self._kept = threads, kept
         self._ballots: OrderedDict[Drawing, Future[Any]] = OrderedDict()
+        self._links: dict[tuple[Drawing, Drawing], Future[Any]] = {}
 
-    def votes(
+    def hear(
         self,
         frames: Sequence[tuple[FrameJob, PreparedFrame]],
         colorizer: Colorizer,
         reference: Any,
         preset: Preset,
-    ) -> list[list[Any]]:
-        """Give the ballot of each frame, and those of the drawings around it.
+    ) -> list[Heard]:
+        """Ask each frame and the drawings around it.
 
         Raises what the colorizer raises for the frame itself; another drawing that cannot be heard has no say.
         """
         def ballot_of(job: FrameJob) -> Any:
             return colorizer.ballot(self._prepare(job), reference, preset)
 
-        asked: list[tuple[Future[Any], list[tuple[FrameJob, Future[Any]]]]] = []
-        most = 0
-        for job, frame in frames:
-            own = self._ask(job, partial(colorizer.ballot, frame, reference, preset))
-            others = [(each, self._ask(each, partial(ballot_of, each))) for each in self._neighbors.around(job)]
-            asked.append((own, others))
-            most = max(most, len(others) + 1)
-        heard = [[own.result(), *(_heard(job, ballot) for job, ballot in others)] for own, others in asked]
-        while len(self._ballots) > max(self._kept, most):
-            self._ballots.popitem(last=False)
+        asked: list[tuple[list[FrameJob], list[Future[Any]], int]] = []
+        for own, frame in frames:
+            before, after = self._neighbors.before_and_after(own)
+            jobs = [*before, own, *after]
+            own_ballot = partial(colorizer.ballot, frame, reference, preset)
+            said = [self._ask(job, own_ballot if job is own else partial(ballot_of, job)) for job in jobs]
+            asked.append((jobs, said, len(before)))
+        heard: list[Heard] = []
+        for jobs, said, place in asked:
+            ballots = [
+                ballot.result() if number == place else _heard(job, ballot)
+                for number, (job, ballot) in enumerate(zip(jobs, said, strict=True))
+            ]
+            links = {
+                (one, other): self._link(jobs[one], ballots[one], jobs[other], ballots[other], colorizer)
+                for one, other in linked(len(jobs)) if ballots[one] is not None and ballots[other] is not None
+            }
+            heard.append(Heard(ballots, place, {places: link.result() for places, link in links.items()}))
+        self._forget(max(self._kept, max(len(jobs) for jobs, _, _ in asked)))
         return heard
+
+    def _forget(self, kept: int) -> None:
+        while len(self._ballots) > kept:
+            self._ballots.popitem(last=False)
+        self._links = {
+            drawings: link for drawings, link in self._links.items()
+            if all(drawing in self._ballots for drawing in drawings)
+        }
+
+    def _link(self, one: FrameJob, says: Any, other: FrameJob, other_says: Any, colorizer: Colorizer) -> Future[Any]:
+        """Give what is the same in two drawings, on its way if it was not asked before."""
+        drawings = self._drawings.of(one), self._drawings.of(other)
+        assert drawings[0] is not None and drawings[1] is not None, "those that cannot be read are not asked"
+        known = drawings[0], drawings[1]
+        if known not in self._links:
+            self._links[known] = self._threads.submit(colorizer.link, says, other_says)
+        return self._links[known]
 
     def _ask(self, job: FrameJob, ballot: Callable[[], Any]) -> Future[Any]:
         """Give the ballot of a drawing, on its way if it was not asked before."""

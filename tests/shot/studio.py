@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from colorcli.shot.leases import LeaseTimes
 from colorcli.shot.manifest import FrameRecord, ModelEntry, Totals
 from colorcli.shot.plan import ShotPlan, ShotRequest, plan_shots
 from colorcli.shot.run import RunResult, run_plans
+from colorcli.shot.steady import LINKED_APART
 
 PNG8 = PixelFormat("png", "uint8")
 MODEL = ModelEntry(name="mini", sha256="ab" * 32, license="Apache-2.0")
@@ -91,6 +93,7 @@ class FakeColorizer:
     encoded: int = 0
     asked: int = 0
     balloted: int = 0
+    linked: int = 0
     before_color: Callable[[int], None] = lambda count: None  # called with the count of frames asked for so far
     threads: set[str] = field(default_factory=set)
 
@@ -104,9 +107,9 @@ class FakeColorizer:
         frames: Sequence[PreparedFrame],
         reference: Float,
         preset: Preset,
-        votes: Sequence[Sequence[float]] = (),
+        decided: Sequence[float] = (),
     ) -> list[Float]:
-        """With votes every canvas is a little darker, by what was decided."""
+        """Every canvas is a little darker by what was decided."""
         self.asked += len(frames)
         self.before_color(self.asked - len(frames))
         self.threads.add(threading.current_thread().name)
@@ -116,8 +119,8 @@ class FakeColorizer:
             layer = np.empty((*frame.ink_canvas.shape, 3), np.float32)
             layer[:] = reference
             layers.append(layer * (1 - 0.5 * frame.mask_canvas[:, :, None]))
-        for number, (decided,) in enumerate(votes):
-            layers[number] = layers[number] * (1 - decided)
+        for number, darker in enumerate(decided):
+            layers[number] = layers[number] * (1 - darker)
         return layers
 
     def color_and_tell(
@@ -130,8 +133,21 @@ class FakeColorizer:
         self.balloted += 1
         return float(np.flatnonzero(frame.lines.ink.any(axis=1))[0]) / len(frame.lines.ink)
 
-    def decide(self, ballots: Sequence[float]) -> float:
-        return sum(ballots) / len(ballots)
+    def link(self, one: float, other: float) -> tuple[float, float]:
+        """Which two ballots it was asked for."""
+        self.linked += 1
+        return one, other
+
+    def decide(self, ballots: Sequence[float | None], own: int, links: Mapping[tuple[int, int], Any]) -> float:
+        """The mean of what is said; it sees to it that it was given the links between those that are near."""
+        near = {
+            (one, other): (ballots[one], ballots[other])
+            for one, other in combinations(range(len(ballots)), 2)
+            if other - one <= LINKED_APART and ballots[one] is not None and ballots[other] is not None
+        }
+        assert links == near
+        said = [ballot for ballot in ballots if ballot is not None]
+        return sum(said) / len(said)
 
     def evidence(self, frame: PreparedFrame, decided: float | None, reference: Float) -> Evidence | None:
         """It knows nothing of regions."""

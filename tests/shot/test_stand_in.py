@@ -127,7 +127,8 @@ def test_two_drawings_around_outvote_one_and_one_does_not(tmp_path: Path) -> Non
     own = engine.ballot(frame, key, preset)
     other = replace(own, choice=own.choice[::-1])  # head and body the other way round
     alone, outvoted, kept = (
-        engine.color([frame], key, preset, [ballots])[0] for ballots in ([own], [own, other, other], [own, None, other])
+        engine.color([frame], key, preset, [engine.decide(ballots, 0, {})])[0]
+        for ballots in ([own], [own, other, other], [own, None, other])
     )
     np.testing.assert_array_equal(alone, engine.color([frame], key, preset)[0])
     np.testing.assert_array_equal(kept, alone)

@@ -100,3 +100,10 @@ def test_a_drawing_that_cannot_be_read_has_no_say(walk):
     broken = color(walk, preset=STEADY, out=walk.parent / "broken").pictures()
     (walk / "walk.0005.png").unlink()
     assert color(walk, preset=STEADY, out=walk.parent / "without").pictures() == broken
+
+
+def test_near_drawings_are_linked_once(walk, whole):
+    colorizer = FakeColorizer()
+    color(walk, preset=STEADY, colorizer=colorizer, out=walk.parent / "linked")
+    # Those of the ten are heard together that are at most four apart: two before and two after the one between.
+    assert colorizer.linked == 9 + 8 + 7 + 6

@@ -34,7 +34,7 @@ from colorcli.review.metrics import (
     true_regions,
 )
 from colorcli.shot.engine import Colorizer, model_entry, variant_of
-from colorcli.shot.steady import around
+from colorcli.shot.steady import around, linked
 from colorcli.train.data.archives import make_folder
 from colorcli.train.evaluation.scores.frames import FRAME_SCORES, YARDSTICKS, Instruments, Look, Scores, Seen
 from colorcli.train.evaluation.scores.table import COLUMNS, DEFAULT
@@ -322,10 +322,10 @@ class _Run:
             make_folder(folder)
         tally = _Tally()
         clock = time.perf_counter()
-        ballots = self._ballots(known.frames, key)
+        decided = self._decided(known.frames, key)
         tally.seconds += time.perf_counter() - clock
         for number, frame in enumerate(known.frames):
-            self._color_frame((shot, number), frame, key, owner, pairing, folder, tally, ballots)
+            self._color_frame((shot, number), frame, key, owner, pairing, folder, tally, decided[number : number + 1])
         regions = pooled(tally.scores)
         scores: Scores = {}
         if "regions" in self.plan.metrics:
@@ -388,24 +388,29 @@ class _Run:
             self._keys.popitem(last=False)
         return self._keys[owner]
 
-    def _ballots(self, frames: Sequence[KnownFrame], key: _Key) -> list[tuple[str, Any]]:
-        """Ask every frame of a shot what it has to say on the colors around it: digest and ballot; none if none counts.
+    def _decided(self, frames: Sequence[KnownFrame], key: _Key) -> list[Any]:
+        """What is decided on the colors of every frame of a shot, with those around it; nothing if they do not count.
         """
         if not self.preset.steady.on:
             return []
-        found = []
+        found: list[tuple[str, Any]] = []
         for known in frames:
             picture = known.line()
             frame = prepare_frame(picture, self.preset, self.variant, self._masks(known.mask()), self.networks)
             found.append((picture_digest(picture), self.colorizer.ballot(frame, key.reference, self.preset)))
-        return found
-
-    def _votes(self, ballots: Sequence[tuple[str, Any]], place: int) -> list[list[list[Any]]]:
-        """The ballot of one frame and those of the drawings around it, as `Colorizer.color` takes them; or nothing."""
-        if not ballots:
-            return []
-        near = around(lambda other: ballots[other][0], place, len(ballots), self.preset.steady.reach)
-        return [[[ballots[number][1] for number in (place, *near)]]]
+        decided = []
+        links: dict[tuple[int, int], Any] = {}
+        for place in range(len(found)):
+            near = around(lambda other: found[other][0], place, len(found), self.preset.steady.reach)
+            heard = sorted([place, *near])
+            pairs = {(one, other): (heard[one], heard[other]) for one, other in linked(len(heard))}
+            for one, other in pairs.values():
+                if (one, other) not in links:
+                    links[one, other] = self.colorizer.link(found[one][1], found[other][1])
+            ballots = [found[number][1] for number in heard]
+            between = {places: links[pair] for places, pair in pairs.items()}
+            decided.append(self.colorizer.decide(ballots, heard.index(place), between))
+        return decided
 
     def _layer_from_before(
         self, place: int, picture: Picture, frame: PreparedFrame, key: _Key, tally: _Tally
@@ -434,7 +439,7 @@ class _Run:
         pairing: Pairing,
         folder: Path | None,
         tally: _Tally,
-        ballots: Sequence[tuple[str, Any]],
+        decided: Sequence[Any],
     ) -> None:
         """Color one frame and measure it. place: numbers of the shot and of the frame in it."""
         preset = self.preset
@@ -445,7 +450,7 @@ class _Run:
         if preset.warm_start.on:
             layer = self._layer_from_before(place[1], picture, frame, key, tally)
         else:
-            layer = self.colorizer.color([frame], key.reference, preset, *self._votes(ballots, place[1]))[0]
+            layer = self.colorizer.color([frame], key.reference, preset, decided)[0]
         network = time.perf_counter() - inside
         color, alpha = finish_frame(layer, frame, key.prepared, preset)
         if folder is not None:

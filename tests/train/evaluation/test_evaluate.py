@@ -28,7 +28,7 @@ class Painter:
     def encode_reference(self, key, preset):
         return key
 
-    def color(self, frames, reference, preset):
+    def color(self, frames, reference, preset, decided=()):
         return [to_canvas(self.colors, frame.canvas, 1) for frame in frames]
 
     def describe(self):
@@ -160,7 +160,7 @@ def measured(data, plan, colorizer=None, **options):
 class KeyPainter(Painter):
     """Paints the key itself wherever it is asked to color: geometry comes from the key alone."""
 
-    def color(self, frames, reference, preset):
+    def color(self, frames, reference, preset, decided=()):
         return [to_canvas(over_paper(reference.picture), frame.canvas, 1) for frame in frames]
 
 
