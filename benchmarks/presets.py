@@ -163,6 +163,14 @@ class Counting:
         """Ask a frame for its say."""
         return self._counted(self.pipeline.ballot, *given)
 
+    def link(self, *given: Any) -> Any:
+        """Tell what is the same in two drawings; the network computes nothing for it."""
+        return self.pipeline.link(*given)
+
+    def decide(self, *given: Any) -> Any:
+        """Count the votes; the network computes nothing for it."""
+        return self.pipeline.decide(*given)
+
     def describe(self) -> Any:
         """Tell what is used."""
         return self.pipeline.describe()
