@@ -16,6 +16,7 @@ from colorcli.model.evidence import Evidence
 from colorcli.prepare.canvas import Box
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.palette import nearest_color
+from colorcli.prepare.regions import Labels
 from colorcli.presets import Preset
 
 Float = NDArray[np.float32]
@@ -61,39 +62,68 @@ class Doubts:
     share: float                 # of the area of all regions, 0..1
 
 
+@dataclass(frozen=True)
+class Judged:
+    """How sure each region of a frame is, and of what."""
+
+    areas: NDArray[np.int64]   # (R,) pixels
+    boxes: tuple[Box, ...]     # R of them, in pixels
+    color: Float               # (R, 3) that each has
+    taken: NDArray[np.int64]   # (R,) number of the evidence's color that this is
+    share: Float               # (R,) what speaks for its material, 0..1
+    sure: NDArray[np.float64]  # (R,) chance that it is the right one
+    other: Float               # (R, 3) the color that it would have else
+    other_share: Float         # (R,) what speaks for that; 0: nothing
+    smallest_px: float         # a region of less area is nothing to look at
+
+
 def doubts_in(evidence: Evidence, color: Float, key: PreparedKey, preset: Preset) -> Doubts:
     """Find the regions of a finished frame whose color is less sure than the preset's `checks.unsure_below`.
 
     color: (H, W, 3) the frame as it was finished. key: whose colors they are.
     """
-    areas = np.bincount(evidence.labels.reshape(-1), minlength=len(evidence.shares) + 1)[1:]  # (R,)
-    if not len(areas) or not areas.any():
+    found = judged(evidence, color, key, preset)
+    if not found.areas.any():
         return Doubts((), 0.0)
+    told = np.flatnonzero((found.sure < preset.checks.unsure_below) & (found.areas >= found.smallest_px))
+    told = told[np.argsort(-found.areas[told], kind="stable")]
+    return Doubts(
+        tuple(
+            Doubt(
+                box=found.boxes[region],
+                area=int(found.areas[region]),
+                color=found.color[region],
+                other=found.other[region] if found.other_share[region] > 0 else None,
+                sure=float(found.sure[region]),
+            )
+            for region in told
+        ),
+        float(found.areas[told].sum() / found.areas.sum()),
+    )
+
+
+def judged(evidence: Evidence, color: Float, key: PreparedKey, preset: Preset) -> Judged:
+    """Tell how sure every region is; the arguments are those of `doubts_in`."""
+    areas = np.bincount(evidence.labels.reshape(-1), minlength=len(evidence.shares) + 1)[1:]  # (R,)
     shown = evidence.colors
     if key.swatches is not None and preset.finish.palette == "key":
         painted = repaint(key.palette.colors, key.shadows, key.swatches, preset.finish.palette_reach).colors
         shown = painted[nearest_color(shown, key.palette.colors)]
     same = same_material(evidence.colors, key)
-    seen, boxes = _seen(evidence, color, areas)
+    seen, boxes = _seen(evidence.labels, color, areas)
     taken = _taken(seen, evidence.shares, shown)
-    sure = chance_of((evidence.shares * same[taken]).sum(axis=1), evidence.likeness)
-    left = np.where(same[taken], -1.0, evidence.shares)  # (R, K) of what would be another material
-    other = left.argmax(axis=1)
-    scale = max(1.0, max(color.shape[:2]) / 1280)
-    told = np.flatnonzero((sure < preset.checks.unsure_below) & (areas >= SMALLEST_PX * scale**2))
-    told = told[np.argsort(-areas[told], kind="stable")]
-    return Doubts(
-        tuple(
-            Doubt(
-                box=boxes[region],
-                area=int(areas[region]),
-                color=seen[region],
-                other=shown[other[region]] if left[region, other[region]] > 0 else None,
-                sure=float(sure[region]),
-            )
-            for region in told
-        ),
-        float(areas[told].sum() / areas.sum()),
+    share = (evidence.shares * same[taken]).sum(axis=1)
+    left = np.where(same[taken], np.float32(0), evidence.shares)  # (R, K) for what would be another material
+    return Judged(
+        areas,
+        boxes,
+        seen,
+        taken,
+        share,
+        chance_of(share, evidence.likeness),
+        shown[left.argmax(axis=1)],
+        left.max(axis=1),
+        SMALLEST_PX * max(1.0, max(color.shape[:2]) / 1280) ** 2,
     )
 
 
@@ -124,15 +154,16 @@ def _taken(seen: Float, shares: Float, shown: Float) -> NDArray[np.int64]:
     return np.where(near, shares, -1.0).argmax(axis=1)
 
 
-def _seen(evidence: Evidence, color: Float, areas: NDArray[np.int64]) -> tuple[Float, list[Box]]:
+def _seen(labels: Labels, color: Float, areas: NDArray[np.int64]) -> tuple[Float, tuple[Box, ...]]:
     """Read the color of every region (R, 3), and its box; of one without a pixel white and nothing."""
-    columns = evidence.labels.shape[1]
-    inside = np.flatnonzero(evidence.labels)
-    numbers = evidence.labels.reshape(-1)[inside]
+    columns = labels.shape[1]
+    inside = np.flatnonzero(labels)
+    numbers = labels.reshape(-1)[inside]
     # NumPy sorts 16-bit whole numbers by radix, ten times as fast.
     order = np.argsort(numbers.astype(np.uint16) if len(areas) < 65536 else numbers, kind="stable")
     pixels = color.reshape(-1, 3)
-    seen, boxes = np.ones((len(areas), 3), np.float32), []
+    seen = np.ones((len(areas), 3), np.float32)
+    boxes: list[Box] = []
     for region, places in enumerate(np.split(inside[order], np.cumsum(areas)[:-1])):
         if not len(places):
             boxes.append((0, 0, 0, 0))
@@ -141,4 +172,4 @@ def _seen(evidence: Evidence, color: Float, areas: NDArray[np.int64]) -> tuple[F
         x, top = places % columns, int(places[0] // columns)
         left, bottom = int(x.min()), int(places[-1] // columns)
         boxes.append((left, top, int(x.max()) - left + 1, bottom - top + 1))
-    return seen, boxes
+    return seen, tuple(boxes)

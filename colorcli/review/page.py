@@ -13,8 +13,9 @@ import jinja2
 from colorcli.prepare.palette_file import hex_color
 from colorcli.review.pictures import Album
 from colorcli.review.reviewed import ReviewedFrame, ReviewedShot
+from colorcli.review.worth import unsure_share
 from colorcli.settings import flattened
-from colorcli.shot.manifest import Manifest
+from colorcli.shot.manifest import THERE, Manifest
 from colorcli.whole_file import whole_file
 
 PAGE_NAME = "review.html"
@@ -119,6 +120,7 @@ def curves_of(shot: ReviewedShot) -> tuple[Curve, ...]:
     """The curves of a shot."""
     changes = [frame.change for frame in shot.frames]
     looks = [frame.measured.look for frame in shot.frames]
+    shares = [unsure_share(frame.record) if frame.record.status in THERE else None for frame in shot.frames]
     return (
         Curve(
             "Flicker",
@@ -143,6 +145,14 @@ def curves_of(shot: ReviewedShot) -> tuple[Curve, ...]:
             "CIEDE2000",
             tuple(None if look is None else look.palette_distance for look in looks),
             4.0,
+        ),
+        Curve(
+            "Unsure",
+            "Share of the figure in regions whose color is right with less than the chance that checks.unsure_below "
+            "asks for, as the coloring itself told it.",
+            "% of the figure",
+            tuple(None if share is None else 100 * share for share in shares),
+            10.0,
         ),
     )
 
@@ -198,7 +208,24 @@ def _frame_for_script(frame: ReviewedFrame) -> Mapping[str, Any]:
             {"box": [round(share, 4) for share in jump.box], "from": jump.before, "to": jump.after}
             for jump in change.jumps
         ],
+        "unsure": _unsure_for_script(frame),
     }
+
+
+def _unsure_for_script(frame: ReviewedFrame) -> list[Mapping[str, Any]]:
+    """The regions to look at, their boxes as shares of the frame."""
+    if frame.size is None:
+        return []
+    width, height = frame.size
+    return [
+        {
+            "box": [round(pixels / side, 4) for pixels, side in zip(region.box, (width, height) * 2, strict=True)],
+            "color": region.color,
+            "other": region.other,
+            "sure": round(100 * region.sure),
+        }
+        for region in frame.record.unsure
+    ]
 
 
 def _foreign(shot: ReviewedShot) -> list[tuple[str, float, int]]:

@@ -53,6 +53,7 @@ class ReviewedFrame:
     after: int | None = None     # of its result
     thumb: bytes | None = None   # WebP
     layers: Mapping[str, int | None] = field(default_factory=dict)   # number of each layer's picture
+    size: tuple[int, int] | None = None   # width, height of its result in pixels
     ticks: int = 1               # numbers of the shot during which it is shown
     reasons: tuple[Reason, ...] = ()
 
@@ -143,6 +144,7 @@ class _Seen:
     before: _Shown | None = None
     after: _Shown | None = None
     layers: dict[str, _Shown] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
     thumb: bytes | None = None
     look: Look | None = None
     trouble: str | None = None
@@ -207,6 +209,7 @@ def review_shot(
                 after=_number(album, seen.after),
                 thumb=seen.thumb,
                 layers={name: _number(album, shown) for name, shown in seen.layers.items()},
+                size=seen.size,
                 ticks=ticks,
             )
         )
@@ -303,7 +306,7 @@ def _see(record: FrameRecord, viewing: _Viewing) -> _Seen:
             path = _plain(places.out, record.output or "")
             digest = file_digest(path)
             result = read_picture(path)
-            seen.after = viewing.shown(f"result {digest}", result)
+            seen.after, seen.size = viewing.shown(f"result {digest}", result), result.size
             if digest != record.output_sha256:
                 seen.trouble = f"{record.output} is not the file that was written: somebody has changed it"
         except (OSError, ColorcliError) as error:

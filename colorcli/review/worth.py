@@ -15,6 +15,7 @@ RESTLESS = 0.5         # flicker, 8-bit levels, below which no frame is pointed 
 OFF_PALETTE = 2.0      # mean CIEDE2000 to the key's colors below which no frame is pointed at for it
 OTHER_SHARES = 0.1     # share of the character painted with other colors than in the frames around it
 AROUND = 6             # frames before and after that a frame is compared with
+UNSURE = 0.01          # share of the figure in unsure regions before a frame is pointed at
 CHARACTER_CHANGES = 0.4   # of its size from one frame to the next: a limb does not do that, a lost mask does
 
 
@@ -32,7 +33,7 @@ class Measured:
 class Reason:
     """Why a frame is worth a look."""
 
-    kind: str      # failed, file, jump, flicker, palette, shares, character
+    kind: str      # failed, file, jump, flicker, palette, shares, unsure, character
     weight: float  # larger is more urgent
     words: str
     colors: tuple[str, str] | None = None   # #rrggbb, what was and what is
@@ -147,6 +148,24 @@ def _other_shares(frames: Sequence[Measured]) -> Mapping[int, Reason]:
     }
 
 
+def _unsure(frames: Sequence[Measured]) -> Mapping[int, Reason]:
+    """Frames of which the coloring itself said that regions may well have another color."""
+    reasons: dict[int, Reason] = {}
+    for place, frame in enumerate(frames):
+        share = unsure_share(frame.record)
+        if frame.record.is_unsure and share is not None and share >= UNSURE:
+            count = int(frame.record.checks.get("unsure", 0))
+            words = f"unsure: {count} {'region' if count == 1 else 'regions'}, {_percent(share)} of the figure"
+            reasons[place] = Reason("unsure", 5 + 40 * share, words)
+    return reasons
+
+
+def unsure_share(record: FrameRecord) -> float | None:
+    """Give the share of the figure that is in unsure regions, 0..1; None: nothing is told of that."""
+    share = record.checks.get("unsure_area")
+    return min(max(float(share), 0.0), 1.0) if isinstance(share, int | float) else None
+
+
 def _character(frames: Sequence[Measured]) -> Mapping[int, Reason]:
     """Frames in which nothing is drawn, or much more or less character is found than in those beside them."""
     reasons: dict[int, Reason] = {}
@@ -179,5 +198,5 @@ def _unusual(values: Sequence[float]) -> float:
 
 
 RULES: tuple[Callable[[Sequence[Measured]], Mapping[int, Reason]], ...] = (
-    _broken, _jumps, _restless, _off_palette, _other_shares, _character,
+    _broken, _jumps, _restless, _off_palette, _other_shares, _unsure, _character,
 )

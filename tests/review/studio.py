@@ -18,7 +18,8 @@ from colorcli.review.page import write_page
 from colorcli.review.pictures import Album, page_copy, thumbnail
 from colorcli.review.reviewed import ReviewedFrame, ReviewedShot, review_shot
 from colorcli.review.worth import Measured
-from colorcli.shot.manifest import FrameRecord, Manifest
+from colorcli.shot.journal import Journal, later_than
+from colorcli.shot.manifest import FrameRecord, Manifest, UnsureRegion, read_records
 from tests.shot.studio import FakeColorizer, as_painted, color, draw_key
 
 Float = NDArray[np.float32]
@@ -74,6 +75,17 @@ def colored_shot(
     out = folder / "out"
     color(shot, ref=folder / "key.png", colorizer=Painter(colors=fills), out=out, preset=as_painted(), **asked)
     return out
+
+
+def doubt(out: Path, frame: str, *, share: float, count: int = 1, **region: object) -> None:
+    """Write into a shot's records that a frame has a region which a person should look at."""
+    with Journal(out / "frames.doubts.jsonl") as journal:
+        for record in read_records(out):
+            if record.frame == frame:
+                told = UnsureRegion.model_validate({"area": 400} | region)
+                checks = record.checks | {"unsure": count, "unsure_area": share}
+                update = {"unsure": (told,), "checks": checks, "finished": later_than(record.finished)}
+                journal.add(record.model_copy(update=update))
 
 
 def made_up_shot(count: int, *, failed: Sequence[int] = (), size: tuple[int, int] = SIZE) -> tuple[ReviewedShot, Album]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from colorcli.review.page import write_page
-from tests.review.studio import BLUE, RED, colored_shot, made_up_shot, page_of
+from tests.review.studio import BLUE, RED, colored_shot, doubt, made_up_shot, page_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright (extra test)")
 
@@ -100,6 +100,15 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three frames of one box in red, the second with a region that may be blue."""
+    out = colored_shot(tmp_path_factory.mktemp("doubtful"), [RED, RED, RED])
+    doubt(out, "sc.0002", box=(24, 14, 36, 32), color="#cc3333", other="#3366cc", sure=0.38, share=0.45)
+    page_of(out, out / "review.html")
+    return out / "review.html"
+
+
+@pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five hundred frames, of which one failed."""
     shot, album = made_up_shot(500, failed=[200])
@@ -166,7 +175,7 @@ def test_every_key_does_what_the_list_of_keys_says(open_page: Open, small: Path)
     assert screen.page.get_attribute("#loop", "aria-pressed") == "false"
     screen.press("?")
     listed = screen.page.locator("#help kbd").all_text_contents()
-    assert {"Space", "←", "→", "Home", "End", "n", "p", "1", "2", "3", "[", "]", "x", "z", "b", "l", "?"} == {
+    assert {"Space", "←", "→", "Home", "End", "n", "p", "1", "2", "3", "[", "]", "x", "u", "z", "b", "l", "?"} == {
         key for key in listed if key != "Shift"
     }
     screen.press("Escape")
@@ -204,7 +213,7 @@ def test_every_control_is_reached_with_the_tab_key_and_shows_it(open_page: Open,
         assert outline != "none", ident
         reached.add(ident)
     assert reached >= {"theme", "split", "frame", "back", "play", "on", "rate", "loop", "before", "wipe", "after",
-                       "changes", "zoom", "backdrop", "help-open"}
+                       "changes", "unsure", "zoom", "backdrop", "help-open"}
 
 
 def test_a_changed_region_is_framed_where_it_is(open_page: Open, small: Path) -> None:
@@ -217,6 +226,29 @@ def test_a_changed_region_is_framed_where_it_is(open_page: Open, small: Path) ->
     assert box == pytest.approx([24 / 96, 14 / 64, 36 / 96, 36 / 64], abs=0.001)
     screen.press("x")
     assert screen.page.locator("#boxes rect").count() == 0
+
+
+def test_unsure_regions_are_framed_where_they_are_and_told_with_both_colors(open_page: Open, doubtful: Path) -> None:
+    screen = open_page(doubtful, anchor="#shot-0-frame-1")
+    screen.painted(1)
+    framed = "#boxes rect.unsure"
+    (box,) = screen.page.eval_on_selector_all(
+        framed, "all => all.map(r => ['x', 'y', 'width', 'height'].map(n => +r.getAttribute(n)))"
+    )
+    assert box == pytest.approx([24 / 96, 14 / 64, 36 / 96, 32 / 64], abs=0.001)
+    assert screen.page.text_content("#doubts") == "unsure:  #cc3333 or  #3366cc, 38 % sure"
+    assert "unsure: 1 region, 45% of the figure" in screen.said()
+    screen.press("1")
+    assert screen.page.locator(framed).count() == 0   # the drawing has no colors
+    screen.press("2", "u")
+    assert screen.page.locator(framed).count() == 0
+    assert screen.page.get_attribute("#unsure", "aria-pressed") == "false"
+    assert screen.page.locator("#doubts").is_hidden()
+    screen.page.locator("#unsure").click()
+    assert screen.page.locator(framed).count() == 1
+    screen.press("ArrowLeft")
+    screen.painted(0)
+    assert screen.page.locator(framed).count() == 0
 
 
 def test_a_color_can_be_read_off_the_picture(open_page: Open, small: Path) -> None:

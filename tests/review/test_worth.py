@@ -56,6 +56,22 @@ def test_a_button_of_half_a_percent_is_told_as_that() -> None:
     assert reason.words == "0.5% of the character has another color than the frame before"
 
 
+def unsure(share: float, **known: object) -> FrameRecord:
+    region = {"box": (1, 2, 3, 4), "area": 12, "color": "#ff0000", "sure": 0.4}
+    return record(3, checks={"unsure": 4, "unsure_area": share}, unsure=[region], **known)
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.12, ["unsure: 4 regions, 12% of the figure"]), (0.004, [])])
+def test_a_frame_that_was_not_sure_of_a_part_of_the_figure_says_so(share: float, words: list[str]) -> None:
+    found = worth_a_look(with_frame(steady(), 2, Measured(unsure(share), look=look(), change=change())))
+    assert [reason.words for reason in found.get(2, [])] == words
+
+
+def test_of_a_hold_only_the_drawing_that_was_colored_is_unsure() -> None:
+    held = unsure(0.12, held_from="sc.0002.png")
+    assert worth_a_look(with_frame(steady(), 2, Measured(held, look=look(), change=change()))) == {}
+
+
 def test_a_color_that_stays_another_is_told_where_it_changes() -> None:
     found = worth_a_look(shot(None, change(), change(), change(0.3), change(), change()))
     assert list(found) == [3]

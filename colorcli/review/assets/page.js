@@ -8,9 +8,9 @@
 
   const viewer = by("viewer"), stage = by("stage"), paper = by("paper"), canvas = by("canvas"), edge = by("edge");
   const boxes = by("boxes"), slate = by("slate"), split = by("split"), slider = by("frame"), marks = by("marks");
-  const play = by("play"), rate = by("rate"), loop = by("loop"), said = by("said"), probe = by("probe");
+  const play = by("play"), rate = by("rate"), loop = by("loop"), said = by("said"), doubts = by("doubts"), probe = by("probe");
   const context = canvas.getContext("2d");
-  const state = { shot: 0, place: 0, playing: false, view: "wipe", split: 0.5, loop: true, changes: true, layer: "", shown: null };
+  const state = { shot: 0, place: 0, playing: false, view: "wipe", split: 0.5, loop: true, changes: true, unsure: true, layer: "", shown: null };
 
   const shot = () => data.shots[state.shot];
   const frames = () => shot().frames;
@@ -128,13 +128,31 @@
 
   function paintBoxes(frame) {
     boxes.replaceChildren();
-    if (state.playing || !state.changes || state.view === "before") return;
-    for (const jump of frame.jumps) {
+    const told = !state.playing && state.unsure && frame.unsure.length;
+    doubts.hidden = !told;
+    doubts.replaceChildren(...(told ? doubtsOf(frame) : []));
+    if (state.playing || state.view === "before") return;
+    const framed = [...(state.changes ? frame.jumps.map((jump) => [jump.box, "jump"]) : []),
+      ...(state.unsure ? frame.unsure.map((region) => [region.box, "unsure"]) : [])];
+    for (const [[x, y, width, height], kind] of framed) {
       const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-      const [x, y, width, height] = jump.box;
-      for (const [name, value] of Object.entries({ x, y, width, height })) rect.setAttribute(name, value);
+      for (const [name, value] of Object.entries({ x, y, width, height, class: kind })) rect.setAttribute(name, value);
       boxes.append(rect);
     }
+  }
+
+  // What the coloring was not sure of, the largest region first: its color, the other candidate, the chance.
+  function doubtsOf(frame) {
+    const parts = ["unsure: "];
+    frame.unsure.forEach((region, place) => {
+      const item = document.createElement("span");
+      item.className = "pair";
+      item.append(swatch(region.color), ` ${region.color}`);
+      if (region.other) item.append(" or ", swatch(region.other), ` ${region.other}`);
+      item.append(`, ${region.sure} % sure`, place < frame.unsure.length - 1 ? "; " : "");
+      parts.push(item);
+    });
+    return parts;
   }
 
   // --- where we are --------------------------------------------------------------------------------------------------
@@ -146,6 +164,7 @@
     const parts = [frame.name, `${state.place + 1} of ${frames().length}`, frame.status];
     if (frame.flicker !== null) parts.push(`flicker ${number(frame.flicker)}`, `repainted ${number(frame.repainted)} %`);
     if (frame.distance !== null) parts.push(`palette ${number(frame.distance)}`);
+    if (frame.unsure.length) parts.push(`unsure regions ${frame.unsure.length}`);
     return parts.join(" · ") + (frame.reasons.length ? " · " + frame.reasons.join("; ") : "");
   }
 
@@ -333,6 +352,12 @@
     draw();
   }
 
+  function setUnsure(on) {
+    state.unsure = on;
+    by("unsure").setAttribute("aria-pressed", String(on));
+    draw();
+  }
+
   function setPixels(on) {
     stage.classList.toggle("pixels", on);
     if (on) stage.tabIndex = 0; else stage.removeAttribute("tabindex");
@@ -360,6 +385,7 @@
   rate.addEventListener("input", retime);
   loop.addEventListener("click", () => setLoop(!state.loop));
   by("changes").addEventListener("click", () => setChanges(!state.changes));
+  by("unsure").addEventListener("click", () => setUnsure(!state.unsure));
   by("zoom").addEventListener("click", () => setPixels(!stage.classList.contains("pixels")));
   by("backdrop").addEventListener("change", (event) => setBackdrop(event.target.value));
   by("layer").addEventListener("change", (event) => { state.layer = event.target.value; draw(); });
@@ -481,6 +507,7 @@
     "[": () => setSplit(state.split - 0.05),
     "]": () => setSplit(state.split + 0.05),
     x: () => setChanges(!state.changes),
+    u: () => setUnsure(!state.unsure),
     z: () => setPixels(!stage.classList.contains("pixels")),
     b: () => setBackdrop(BACKDROPS[(BACKDROPS.indexOf(stage.dataset.backdrop) + 1) % BACKDROPS.length]),
     l: () => setLoop(!state.loop),
