@@ -15,6 +15,8 @@ LARGEST_PALETTE = 64
 DARKEST_SHADOW = 0.3  # a shadow keeps at least this much of each channel of its color
 SHADOW_TURN = 0.35  # and not so much more of one channel than of another
 TOUCHING = 0.5  # share of its borders without a line that a shadow has with its color
+SAME_TONE = 0.05  # shadows that keep shares of each channel that differ by less are of one tone
+SAME_SHADE = 3.0  # CIE76 distance within which a color is another one in that tone
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def shadows_of(palette: Palette) -> NDArray[np.int32]:
     """Give for each color of a palette the number of the color that it is the shadow of, or its own, (K,).
 
     Two tones of one surface meet without a line between them; most of a shadow's borders of that kind are with its
-    color. A shadow's own shadow is taken for one of the lightest tone.
+    color. If two such shadows are of one tone, what is another color in that tone is its shadow, too, wherever it lies.
+    A shadow's own shadow is taken for one of the lightest tone.
     """
     count, index = len(palette.colors), palette.index
     pairs = np.zeros(count * count, np.int64)
@@ -107,9 +110,33 @@ def shadows_of(palette: Palette) -> NDArray[np.int32]:
             long_enough = met[dark, light] > 0 and met[dark, light] >= TOUCHING * met[dark].sum()
             if long_enough and is_shadow(palette.colors[dark], palette.colors[light]):
                 lit[dark] = light
+    lit = _in_the_same_tone(palette.colors, lit)
     for _ in range(count):   # a shadow is darker than its color, so this never goes in a circle
         lit = lit[lit]
     return lit
+
+
+def _in_the_same_tone(colors: Floats, lit: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Find the shadows that touch no color of theirs, such as an arm behind the body: what `lit` becomes, (K,).
+
+    colors: (K, 3). A production lays one tone over everything that lies in shadow; it is known from two shadows at
+    least that keep the same share of each channel.
+    """
+    dark = np.flatnonzero(lit != np.arange(len(lit)))
+    kept = colors[dark] / np.maximum(colors[lit[dark]], np.float32(1e-3))  # (shadows, 3)
+    alike = np.abs(kept[:, None] - kept[None]).max(axis=2) < SAME_TONE
+    if not len(dark) or alike.sum(axis=1).max() < 2:
+        return lit
+    tone = kept[alike[alike.sum(axis=1).argmax()]].mean(axis=0)
+    apart = np.linalg.norm(lab(colors)[:, None] - lab(colors * tone)[None], axis=-1)  # (K, K) of dark and light
+    found = lit.copy()
+    for number in np.flatnonzero(lit == np.arange(len(lit))):
+        for light in np.argsort(apart[number], kind="stable"):
+            near = apart[number, light] < SAME_SHADE and lit[light] == light
+            if near and is_shadow(colors[number], colors[light]):
+                found[number] = light
+                break
+    return found
 
 
 def _narrow_fields(color: Floats, ink: Floats) -> NDArray[np.bool_]:

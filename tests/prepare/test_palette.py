@@ -133,3 +133,30 @@ def test_the_shadow_of_a_shadow_is_one_of_the_lit_color():
     color = half_in_shadow()
     color[:, :20] = (0.44, 0.27, 0.11)
     assert told_shadows(color) == {SHADE: LIT, (0.44, 0.27, 0.11): LIT}
+
+
+TONE = (0.7, 0.6, 0.6)
+COLORS = {"coat": (0.9, 0.7, 0.3), "skirt": (0.3, 0.6, 0.9), "skin": (0.95, 0.8, 0.7)}
+
+
+def in_tone(color: tuple[float, ...], tone: tuple[float, ...] = TONE) -> tuple[float, ...]:
+    return tuple(round(level * share, 2) for level, share in zip(color, tone, strict=True))
+
+
+def behind_the_body(*fields: tuple[float, ...], arm: tuple[float, ...]) -> np.ndarray:
+    """Fields side by side, each half in shadow; then one in the color of the skin and another one, all with lines."""
+    color = np.zeros((60, 60 * len(fields) + 80, 3), np.float32)
+    for number, field in enumerate(fields):
+        color[2:58, 60 * number + 2 : 60 * number + 30] = field
+        color[2:58, 60 * number + 30 : 60 * number + 58] = in_tone(field)
+    color[2:58, -78:-42] = COLORS["skin"]
+    color[2:58, -38:-2] = arm
+    return color
+
+
+def test_what_is_all_in_shadow_is_known_by_the_tone_of_two_other_shadows():
+    coat, skirt, skin = COLORS.values()
+    beside = {in_tone(coat): coat, in_tone(skirt): skirt}
+    assert told_shadows(behind_the_body(coat, skirt, arm=in_tone(skin))) == {**beside, in_tone(skin): skin}
+    assert told_shadows(behind_the_body(coat, skirt, arm=in_tone(skin, (0.6, 0.6, 0.7)))) == beside
+    assert told_shadows(behind_the_body(coat, arm=in_tone(skin))) == {in_tone(coat): coat}
