@@ -136,7 +136,7 @@ def test_the_shadow_of_a_shadow_is_one_of_the_lit_color():
 
 
 TONE = (0.7, 0.6, 0.6)
-COLORS = {"coat": (0.9, 0.7, 0.3), "skirt": (0.3, 0.6, 0.9), "skin": (0.95, 0.8, 0.7)}
+SURFACES = {"coat": (0.9, 0.7, 0.3), "skirt": (0.3, 0.6, 0.9), "skin": (0.95, 0.8, 0.7)}
 
 
 def in_tone(color: tuple[float, ...], tone: tuple[float, ...] = TONE) -> tuple[float, ...]:
@@ -149,13 +149,13 @@ def behind_the_body(*fields: tuple[float, ...], arm: tuple[float, ...]) -> np.nd
     for number, field in enumerate(fields):
         color[2:58, 60 * number + 2 : 60 * number + 30] = field
         color[2:58, 60 * number + 30 : 60 * number + 58] = in_tone(field)
-    color[2:58, -78:-42] = COLORS["skin"]
+    color[2:58, -78:-42] = SURFACES["skin"]
     color[2:58, -38:-2] = arm
     return color
 
 
 def test_what_is_all_in_shadow_is_known_by_the_tone_of_two_other_shadows():
-    coat, skirt, skin = COLORS.values()
+    coat, skirt, skin = SURFACES.values()
     beside = {in_tone(coat): coat, in_tone(skirt): skirt}
     assert told_shadows(behind_the_body(coat, skirt, arm=in_tone(skin))) == {**beside, in_tone(skin): skin}
     assert told_shadows(behind_the_body(coat, skirt, arm=in_tone(skin, (0.6, 0.6, 0.7)))) == beside
