@@ -10,8 +10,9 @@ same surface. `--fit` prints the numbers of `colorcli.finish.doubts.Calibration`
 """
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -49,18 +50,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--characters", type=int, default=40, help="drawn characters of each kind")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="real shots to measure on, too")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of drawn shots")
     parser.add_argument("--fit", action="store_true", help="fit the calibration, too")
     parser.add_argument("--first", type=int, default=FIRST_SEED, help="seed of the first character")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
     options = parser.parse_args()
-    report(measure(options.characters, options.data, options.first, fit=options.fit), options.json)
+    drawn = drawn_cases(options.characters, options.first, options.kinds)
+    told = told_of(chain(drawn, known_cases(options.data) if options.data else ()))
+    report(summed_up(told, fit=options.fit), options.json)
 
 
-def measure(characters: int, data: Path | None = None, first: int = FIRST_SEED, *, fit: bool = False) -> dict[str, Any]:
-    """Color, and hold what is told against the truth."""
+def summed_up(told: Mapping[str, Told], *, fit: bool) -> dict[str, Any]:
+    """What was told, held against the truth."""
     from colorcli.presets import Preset
 
-    told = told_of(chain(drawn_cases(characters, first), known_cases(data) if data else ()))
     below = Preset().checks.unsure_below
     result: dict[str, Any] = {
         "machine": machine(),
@@ -178,17 +181,16 @@ def _color(pipeline: Any, key_picture: Any, frames: Sequence[tuple[Any, Any]], t
     from colorcli.prepare.frame import prepare_frame
     from colorcli.prepare.key import prepare_key
     from colorcli.presets import Preset
-    from colorcli.shot.steady import around
 
     preset = Preset()
     key = prepare_key(key_picture, preset, pipeline.variant)
     reference = pipeline.encode_reference(key, preset)
     drawings = [prepare_frame(line, preset, pipeline.variant) for line, _ in frames]
     ballots = [pipeline.ballot(drawing, reference, preset) for drawing in drawings]
-    for place, (drawing, (_, truth)) in enumerate(zip(drawings, frames, strict=True)):
-        near = around(lambda other: other, place, len(frames), preset.steady.reach) if steady else []
-        decided = pipeline.decide([ballots[number] for number in (place, *near)])
-        (layer,) = pipeline.color([drawing], reference, preset, [[decided]])
+    if steady:
+        ballots = _decided(pipeline, ballots, preset.steady.reach)
+    for drawing, decided, (_, truth) in zip(drawings, ballots, frames, strict=True):
+        (layer,) = pipeline.color([drawing], reference, preset, [decided])
         color, _alpha = finish_frame(layer, drawing, key, preset)
         evidence = pipeline.evidence(drawing, decided, reference)
         told.frames += 1
@@ -203,6 +205,19 @@ def _color(pipeline: Any, key_picture: Any, frames: Sequence[tuple[Any, Any]], t
         told.wrong += wrong[large].tolist()
         told.another += another[large].tolist()
         told.areas += (found.areas[large] / found.areas.sum()).tolist()
+
+
+def _decided(pipeline: Any, ballots: Sequence[Any], reach: int) -> list[Any]:
+    """What is decided on the colors of each frame of a shot, by those around it."""
+    from colorcli.shot.steady import around, linked
+
+    link = cache(lambda one, other: pipeline.link(ballots[one], ballots[other]))
+    found = []
+    for place in range(len(ballots)):
+        heard = sorted([place, *around(lambda other: other, place, len(ballots), reach)])
+        links = {(one, other): link(heard[one], heard[other]) for one, other in linked(len(heard))}
+        found.append(pipeline.decide([ballots[number] for number in heard], heard.index(place), links))
+    return found
 
 
 def _wrong(evidence: Any, found: Any, truth: Any, key: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -139,8 +139,11 @@ def same_material(colors: Float, key: PreparedKey) -> NDArray[np.bool_]:
 
     They look alike, or are tones of one surface: the key shows the one as the shadow of the other.
     """
-    seen = lab_of(colors)
-    lit = key.shadows[nearest_color(colors, key.palette.colors)]
+    seen, palette = lab_of(colors), key.palette.colors
+    known = nearest_color(colors, palette)
+    # Of several keys, one may have colors of which the sheet of all has too little to be in its palette.
+    is_known = ciede2000(seen, lab_of(palette[known])) < ALIKE_BELOW
+    lit = np.where(is_known, key.shadows[known], len(palette) + np.arange(len(colors)))
     return (ciede2000(seen[:, None], seen[None]) < ALIKE_BELOW) | (lit[:, None] == lit[None])
 
 

@@ -69,6 +69,11 @@ def test_colors_that_look_alike_are_one(key: PreparedKey) -> None:
     assert same_material(colors, key).tolist() == [[True, True, False], [True, True, False], [False, False, True]]
 
 
+def test_colors_that_the_key_does_not_have_are_no_tones_of_what_it_has(key: PreparedKey) -> None:
+    colors = np.array([BLUE, (0.9, 0.9, 0.1), (0.95, 0.6, 0.9)], np.float32)
+    assert same_material(colors, key).tolist() == np.eye(3, dtype=bool).tolist()
+
+
 def test_a_part_that_the_key_does_not_show_is_less_sure_than_one_that_it_shows(key: PreparedKey) -> None:
     shares = [0.0, 0.0, 0.8, 0.2]
     assert told(key, frame(shares, shares, likeness=[0.0, -6.0])) == [1]

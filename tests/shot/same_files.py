@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ from tests.shot.studio import draw, draw_key
 WALK = {1: 11, 2: 12, 3: 3, 4: 3, 5: 3, 6: 14, 7: 3, 9: 15, 10: 16}
 RUN = {1: 21, 2: 12}
 SIZES = {10: (128, 96)}   # one frame is larger than the others
-SMALL = ("--set", "canvas.area=16384")   # quick, and no way of splitting cares
+# Quick, and no way of splitting cares; of every region is told how sure it is.
+SMALL = ("--set", "canvas.area=16384", "--set", "checks.unsure_below=1")
 OURS = ("manifest.json", "frames")   # how files begin that are no pictures
 
 
@@ -37,6 +38,7 @@ class Wanted:
     masks: Path                  # a folder with masks of some frames
     settings: tuple[str, ...]    # options that decide on the pictures
     files: Mapping[str, str]     # name -> SHA-256
+    told: Mapping[str, object]   # name -> what the records tell of the frame
 
     @property
     def frames(self) -> int:
@@ -76,17 +78,22 @@ def plain_run(folder: Path, *settings: str, engine: str = "stand-in") -> Wanted:
     from colorcli.cli.main import main
 
     asked = (*SMALL, *settings, "--engine", engine)
-    wanted = Wanted(draw_same_shot(folder), folder / "key.png", folder / "masks", asked, {})
+    wanted = Wanted(draw_same_shot(folder), folder / "key.png", folder / "masks", asked, {}, {})
     assert main(command(wanted, folder / "plain")) == 0
     files = files_in(folder / "plain")
     assert len([name for name in files if "/" not in name]) == len(WALK) + len(RUN)
-    return Wanted(wanted.shot, wanted.key, wanted.masks, asked, files)
+    return replace(wanted, files=files, told=told_in(folder / "plain"))
 
 
 def files_in(out: Path) -> dict[str, str]:
     """The SHA-256 of every file in OUT that is no record of ours, by name; hidden files too, for none may stay."""
     paths = [path for path in sorted(out.rglob("*")) if path.is_file() and not path.name.startswith(OURS)]
     return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def told_in(out: Path) -> dict[str, object]:
+    """What the records tell of every picture in OUT, by its name."""
+    return {record.output: (record.checks, record.unsure) for record in read_records(out) if record.output}
 
 
 def assert_same(wanted: Wanted, out: Path, but: Sequence[str] = ()) -> None:
@@ -103,6 +110,9 @@ def assert_same(wanted: Wanted, out: Path, but: Sequence[str] = ()) -> None:
     recorded |= {name: digest for record in read_records(out) for name, digest in record.outputs.items()}
     untrue = [name for name, digest in wanted.files.items() if name not in but and recorded.get(name) != digest]
     assert not untrue, f"the records of {untrue} are missing or tell of other files"
+    told = told_in(out)
+    otherwise = [name for name, what in wanted.told.items() if name not in but and told[name] != what]
+    assert not otherwise, f"of {otherwise} something else is told than by a plain run"
 
 
 def _difference(wanted: Wanted, out: Path, name: str) -> str:

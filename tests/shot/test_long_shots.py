@@ -140,8 +140,10 @@ def test_every_network_of_mini_runs_on_twos_as_often_as_on_ones_and_reads_the_ke
             write_held_shot(folder / "walk", 3 * held, held), colorizer=pipeline, preset=load_preset("cel", SMALL)
         )
         assert outcome.result.totals.written == 3
+        assert all("unsure" in record.checks for record in outcome.listener.records)
         counted[held] = dict(calls)
     assert counted[1] == counted[2]
+    assert counted[1]["matcher"] == 3                  # one ballot a drawing, which its doubts are read from, too
     assert counted[1]["projection"] == 1               # the key's tokens
     assert counted[1]["sketch_encoder"] == 1 + 3       # the key's lines, and each drawing's
     assert counted[1]["unet"] == 1 + 3 * 2             # the key's parts, each drawing's parts and its one step

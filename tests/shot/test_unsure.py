@@ -1,0 +1,169 @@
+"""Unsure regions from the coloring to the lists that people read."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from colorcli.cli.main import main
+from colorcli.model.evidence import Evidence
+from colorcli.prepare.frame import PreparedFrame
+from colorcli.presets import CheckSettings, Preset, SamplingSettings, SteadySettings
+from colorcli.shot.manifest import FrameRecord, Totals, UnsureRegion, read_manifest, read_records
+from colorcli.shot.unsure import unsure_frames
+from colorcli.shot.verify import verify_all
+from tests.shot.studio import FakeColorizer, Float, as_painted, color, draw, draw_shot
+
+MATCH = {"sampling": SamplingSettings(start="match")}
+BOX = (16, 12, 40, 30)   # left, top, width, height of the region that the colorizer is not sure of
+
+
+class Doubtful(FakeColorizer):
+    """Knows of one region, and is sure of nothing."""
+
+    boxes: Sequence[tuple[int, int, int, int]] = (BOX,)
+
+    def evidence(self, frame: PreparedFrame, decided: float | None, reference: Float) -> Evidence | None:
+        labels = np.zeros(frame.mask.shape, np.int32)
+        for number, (left, top, width, height) in enumerate(self.boxes, 1):
+            labels[top : top + height, left : left + width] = number
+        colors = np.array([reference, 1 - reference], np.float32)
+        count = len(self.boxes)
+        return Evidence(labels, np.full((count, 2), 0.5, np.float32), np.full(count, -3, np.float32), colors)
+
+
+@pytest.fixture
+def walk(tmp_path: Path) -> Path:
+    return draw_shot(tmp_path / "walk")
+
+
+@pytest.fixture
+def out(walk: Path) -> Path:
+    return color(walk, colorizer=Doubtful(), preset=as_painted(**MATCH)).plans[0].out
+
+
+def test_the_record_of_a_frame_lists_where_it_is_unsure(out: Path) -> None:
+    for record in read_records(out):
+        (region,) = record.unsure
+        assert (region.box, region.area) == (BOX, 40 * 30)
+        assert region.sure < 0.5
+        assert (record.checks["unsure"], record.checks["unsure_area"]) == (1, 1.0)
+
+
+@pytest.mark.parametrize("steady", [False, True])
+def test_one_ballot_a_frame_is_enough(walk: Path, steady: bool) -> None:
+    colorizer = Doubtful()
+    settings = MATCH | {"steady": SteadySettings(on=steady)}
+    told = color(walk, colorizer=colorizer, preset=as_painted(**settings)).listener.records
+    assert all(record.unsure for record in told)
+    assert (colorizer.balloted, colorizer.colored) == (4 if steady else 0, 4)
+
+
+def test_of_many_the_largest_are_listed_and_all_counted(walk: Path) -> None:
+    colorizer = Doubtful()
+    colorizer.boxes = [(9 * (n % 10), 1 + 16 * (n // 10), 8, 5 + n % 10 + 1) for n in range(20)]
+    record = color(walk, colorizer=colorizer, preset=as_painted(**MATCH)).listener.records[0]
+    areas = [region.area for region in record.unsure]
+    assert len(areas) == 12
+    assert areas == sorted(areas, reverse=True)
+    assert areas[0] == 8 * 15
+    assert record.checks["unsure"] == 20
+
+
+def test_a_run_that_starts_from_noise_tells_nothing(walk: Path) -> None:
+    noise = as_painted(sampling=SamplingSettings(start="noise"))
+    records = color(walk, colorizer=Doubtful(), preset=noise).listener.records
+    assert all(not record.unsure and "unsure" not in record.checks for record in records)
+
+
+def test_another_threshold_colors_nothing_anew(walk: Path, out: Path) -> None:
+    again = color(walk, colorizer=Doubtful(), preset=as_painted(**MATCH, checks=CheckSettings(unsure_below=0.0)))
+    assert again.colored == []
+    assert all(record.unsure for record in read_records(out))   # what was told when they were colored
+    anew = color(
+        walk, colorizer=Doubtful(), preset=as_painted(**MATCH, checks=CheckSettings(unsure_below=0.0)), overwrite=True
+    )
+    assert all(record.checks["unsure"] == 0 for record in anew.listener.records)
+
+
+def test_a_second_run_keeps_what_was_told_and_colors_one_that_is_new(walk: Path, out: Path) -> None:
+    before = {record.frame: record.unsure for record in read_records(out)}
+    draw(walk / "walk.0005.png", 5)
+    again = color(walk, colorizer=Doubtful(), preset=as_painted(**MATCH))
+    assert again.colored == ["walk.0005"]
+    after = {record.frame: record.unsure for record in read_records(out)}
+    assert {name: after[name] for name in before} == before
+    assert after["walk.0005"]
+
+
+def test_verify_and_the_counts_of_the_manifest_know_them(out: Path) -> None:
+    (report,) = verify_all([out])
+    assert report.findings == ()
+    assert read_manifest(out).totals.unsure == 4
+
+
+def test_a_held_drawing_is_told_once(walk: Path) -> None:
+    (walk / "walk.0005.png").write_bytes((walk / "walk.0004.png").read_bytes())
+    out = color(walk, colorizer=Doubtful(), preset=as_painted(**MATCH)).plans[0].out
+    records = read_records(out)
+    assert records[4].status == "held"
+    assert records[4].unsure == records[3].unsure
+    assert [frame.frame for frame in unsure_frames(out, "walk", records)] == [f"walk.000{n}" for n in (1, 2, 3, 4)]
+    assert Totals.of(records).unsure == 4
+
+
+def test_records_of_before_and_damaged_ones_are_told_apart() -> None:
+    plain = {"frame": "a", "status": "written"}
+    assert not FrameRecord.model_validate(plain | {"checks": {"ink": 0.1}}).is_unsure
+    region = {"box": [0, 0, 4, 4], "area": 16, "color": "#aabbcc", "sure": 0.5}
+    assert UnsureRegion.model_validate(region).other is None
+    for wrong in ({"color": "red\"><script>"}, {"box": [0, -1, 4, 4]}, {"sure": 2}, {"box": [1, 2, 3]}):
+        with pytest.raises(ValueError, match="1 validation error"):
+            UnsureRegion.model_validate(region | wrong)
+
+
+def test_the_run_says_how_many_frames_to_look_at(walk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = [str(walk), "--ref", str(walk.parent / "key.png"), "--engine", "stand-in"]
+    assert main([*line, "--set", "checks.unsure_below=1"]) == 0
+    told = capsys.readouterr()
+    assert "4 frames have regions to look at" in told.err
+    assert f"try:   colorcli review {walk}_color shows them" in told.err
+    assert main([*line, "--overwrite", "--set", "checks.unsure_below=0"]) == 0
+    assert "to look at" not in capsys.readouterr().err
+
+
+def test_a_table_for_people_and_json_for_scripts(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["manifest", "unsure", str(out)]) == 0
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["frame", "left,top", "size", "color", "or", "sure", "in"]
+    assert [row.split()[:3] for row in rows] == [[f"walk.000{n}", "16,12", "40x30"] for n in (1, 2, 3, 4)]
+    assert main(["manifest", "unsure", "--json", str(out)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"] == "colorcli/unsure/1"
+    first = told["frames"][0]
+    assert (first["frame"], first["output"], first["count"], first["area"]) == ("walk.0001", "walk.0001.png", 1, 1.0)
+    assert first["regions"][0]["box"] == list(BOX)
+    assert main(["manifest", "unsure", str(out), "--below", "0.01"]) == 0
+    assert capsys.readouterr().out == "no region is unsure\n"
+
+
+def test_frames_of_which_nothing_is_known_are_not_called_sure(walk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = color(walk, preset=as_painted(**MATCH)).plans[0].out
+    assert main(["manifest", "unsure", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "no region is unsure\n"
+    assert "of 4 frames nothing is known" in printed.err
+
+
+def test_the_stand_in_is_sure_of_what_lies_where_the_key_has_it(walk: Path) -> None:
+    line = [str(walk), "--ref", str(walk.parent / "key.png"), "--engine", "stand-in", "-q"]
+    assert main([*line, "--set", f"checks.unsure_below={Preset().checks.unsure_below}"]) == 0
+    for record in read_records(walk.parent / "walk_color"):
+        assert "unsure" in record.checks
+        for region in record.unsure:
+            left, top, width, height = region.box
+            assert left + width <= 96
+            assert top + height <= 64
+            assert region.area <= width * height
