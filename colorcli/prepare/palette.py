@@ -15,6 +15,8 @@ LARGEST_PALETTE = 64
 DARKEST_SHADOW = 0.3  # a shadow keeps at least this much of each channel of its color
 SHADOW_TURN = 0.35  # and not so much more of one channel than of another
 TOUCHING = 0.5  # share of its borders without a line that a shadow has with its color
+LONG_ENOUGH = 0.7  # how long these are at least, in square roots of the shadow's area: else a bit of outline is open
+LEAST_LIT = 0.1  # area that a color has, as a share of its shadow's
 SAME_TONE = 0.05  # shadows that keep shares of each channel that differ by less are of one tone
 SAME_SHADE = 3.0  # CIE76 distance within which a color is another one in that tone
 
@@ -94,8 +96,8 @@ def shadows_of(palette: Palette) -> NDArray[np.int32]:
     """Give for each color of a palette the number of the color that it is the shadow of, or its own, (K,).
 
     Two tones of one surface meet without a line between them; most of a shadow's borders of that kind are with its
-    color. If two such shadows are of one tone, what is another color in that tone is its shadow, too, wherever it lies.
-    A shadow's own shadow is taken for one of the lightest tone.
+    color, and they are long. If two such shadows are of one tone, what is another color in that tone is its shadow,
+    too, wherever it lies. A shadow's own shadow is taken for one of the lightest tone.
     """
     count, index = len(palette.colors), palette.index
     pairs = np.zeros(count * count, np.int64)
@@ -103,12 +105,12 @@ def shadows_of(palette: Palette) -> NDArray[np.int32]:
         apart = (one != other) & (one >= 0) & (other >= 0)
         for first, second in ((one[apart], other[apart]), (other[apart], one[apart])):
             pairs += np.bincount(first.astype(np.int64) * count + second, minlength=count * count)
-    met = pairs.reshape(count, count)
+    met, areas = pairs.reshape(count, count), np.bincount(index[index >= 0], minlength=count)
     lit = np.arange(count, dtype=np.int32)
     for dark in range(count):
-        for light in np.argsort(-met[dark], kind="stable"):
-            long_enough = met[dark, light] > 0 and met[dark, light] >= TOUCHING * met[dark].sum()
-            if long_enough and is_shadow(palette.colors[dark], palette.colors[light]):
+        least = max(1.0, TOUCHING * met[dark].sum(), LONG_ENOUGH * areas[dark] ** 0.5)
+        for light in np.flatnonzero((met[dark] >= least) & (areas >= LEAST_LIT * areas[dark])):
+            if is_shadow(palette.colors[dark], palette.colors[light]):
                 lit[dark] = light
     lit = _in_the_same_tone(palette.colors, lit)
     for _ in range(count):   # a shadow is darker than its color, so this never goes in a circle

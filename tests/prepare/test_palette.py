@@ -129,6 +129,19 @@ def test_a_tone_that_borders_on_another_color_for_most_of_its_way_is_no_shadow_o
     assert told_shadows(color) == {}
 
 
+def test_a_color_beside_a_gap_in_a_line_is_no_shadow_of_what_is_behind_it():
+    color = half_in_shadow()
+    color[:34, 49:52] = color[46:, 49:52] = 0   # 12 of 80 pixels are open
+    assert told_shadows(color) == {}
+
+
+def test_a_rim_of_light_does_not_make_a_shadow_of_all_beside_it():
+    color = half_in_shadow()
+    color[:] = SHADE
+    color[:, 50:54] = LIT
+    assert told_shadows(color) == {}
+
+
 def test_the_shadow_of_a_shadow_is_one_of_the_lit_color():
     color = half_in_shadow()
     color[:, :20] = (0.44, 0.27, 0.11)
