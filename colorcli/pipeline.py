@@ -416,9 +416,14 @@ class ColorizePipeline(DiffusionPipeline):
 
     @torch.inference_mode()
     def evidence(self, frame: PreparedFrame, decided: Match | None, reference: Reference) -> Evidence | None:
-        """Tell what speaks for the color of each region of a frame, by what was decided; None: it has none."""
-        if decided is None or reference.match is None:
+        """Tell what speaks for the color of each region of a frame, by what was decided; None: it began from noise."""
+        if reference.match is None:
             return None
+        if decided is None:   # the frame has no regions, or the key has none, and nothing speaks for anything
+            count, colors = frame.regions.count, reference.match.palette.numpy()
+            return Evidence(
+                frame.regions.labels, np.zeros((count, len(colors)), np.float32), np.zeros(count, np.float32), colors
+            )
         shares, likeness = decided.scores.softmax(1), decided.nearest
         return Evidence(
             frame.regions.labels,

@@ -52,6 +52,7 @@ def test_a_blank_frame_has_no_ballot_and_stays_white(shot):
     picture = frames[0].picture
     blank = prepare_frame(type(picture)(np.ones_like(picture.color), None, picture.format, 3), PRESET, MINI)
     assert pipeline.ballot(blank, reference, PRESET) is None
+    assert len(pipeline.evidence(blank, None, reference).shares) == 0
     other = pipeline.ballot(frames[0], reference, PRESET)
     assert pipeline.link(None, other) is None
     decided = pipeline.decide([None, other], 0, {(0, 1): None})

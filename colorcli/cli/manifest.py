@@ -231,7 +231,7 @@ def unsure(
             _place(region.box),
             region.color,
             region.other or "-",
-            f"{region.sure:.0%}",
+            "-" if region.sure is None else f"{region.sure:.0%}",
             frame.out,
         )
         for frame in told

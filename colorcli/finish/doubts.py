@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.finish.difference import ciede2000, lab_of
+from colorcli.finish.finish import FrameParts
 from colorcli.finish.repaint import repaint
 from colorcli.model.evidence import Evidence
 from colorcli.prepare.canvas import Box
@@ -25,7 +26,7 @@ ALIKE_BELOW = 8.0      # CIEDE2000 under which two flat colors count as the same
 AS_NEAR = 0.5          # CIEDE2000 by which a color may be farther than the nearest one and still be meant
 SMALLEST_PX = 40       # a smaller region is no part of a drawing that anyone would miss, in pixels of a frame of 1280
 SAMPLES = 200          # pixels of a region that its color is read from, at most
-SUREST = 0.999         # a share beyond this says no more
+LEAST, MOST = 0.15, 0.999   # shares beyond these say no more: what is painted without a reason is right at times
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Doubt:
     box: Box             # in the frame, in pixels
     area: int            # pixels
     color: Float         # (3,) that it has
-    other: Float | None  # (3,) that it would have else; None: nothing speaks for another
-    sure: float          # chance that its material is the right one, 0..1
+    other: Float | None  # (3,) that it would have else; None: nothing speaks for another, or it is not known which
+    sure: float | None   # chance that its material is the right one, 0..1; None: nobody has measured it
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,32 @@ def doubts_in(evidence: Evidence, color: Float, key: PreparedKey, preset: Preset
     )
 
 
+def guessed_in(parts: FrameParts, color: Float, preset: Preset) -> Doubts | None:
+    """Find the pieces of a finished frame whose palette color is a guess; None: its colors are not the palette's.
+
+    That is all that can be told of a frame which did not begin from the match: the model's color lies between those of
+    two surfaces, or near none. color: (H, W, 3) the frame as it was finished.
+    """
+    labels = parts.fill.labels
+    if preset.finish.fill != "flat" or preset.finish.palette != "key" or labels is None:
+        return None
+    count = int(labels.max(initial=0))
+    inside = np.where(parts.character > 0.5, labels, 0)
+    areas = np.bincount(inside.reshape(-1), minlength=count + 1)[1:]  # (count,)
+    seen, boxes = _seen(inside, color[parts.place], areas)
+    left, top = parts.box[:2]
+    pieces = [piece - 1 for piece in parts.fill.unsure if areas[piece - 1] >= _smallest_px(color)]
+    told = sorted(pieces, key=lambda piece: (-areas[piece], piece)) if preset.checks.unsure_below > 0 else []
+    return Doubts(
+        tuple(
+            Doubt((boxes[piece][0] + left, boxes[piece][1] + top, *boxes[piece][2:]), int(areas[piece]), seen[piece],
+                  None, None)
+            for piece in told
+        ),
+        float(areas[told].sum() / max(areas.sum(), 1)),
+    )
+
+
 def judged(evidence: Evidence, color: Float, key: PreparedKey, preset: Preset) -> Judged:
     """Tell how sure every region is; the arguments are those of `doubts_in`."""
     areas = np.bincount(evidence.labels.reshape(-1), minlength=len(evidence.shares) + 1)[1:]  # (R,)
@@ -123,13 +150,13 @@ def judged(evidence: Evidence, color: Float, key: PreparedKey, preset: Preset) -
         chance_of(share, evidence.likeness),
         shown[left.argmax(axis=1)],
         left.max(axis=1),
-        SMALLEST_PX * max(1.0, max(color.shape[:2]) / 1280) ** 2,
+        _smallest_px(color),
     )
 
 
 def chance_of(share: Float, likeness: Float, by: Calibration = MEASURED) -> NDArray[np.float64]:
     """Turn what speaks for a color, 0..1, into the chance that it is right, 0..1; likeness as in `Evidence`."""
-    bounded = np.clip(np.asarray(share, np.float64), 1 - SUREST, SUREST)
+    bounded = np.clip(np.asarray(share, np.float64), LEAST, MOST)
     odds = by.share * np.log(bounded / (1 - bounded)) + by.likeness * likeness + by.shift
     return np.asarray(1 / (1 + np.exp(-odds)))
 
@@ -145,6 +172,10 @@ def same_material(colors: Float, key: PreparedKey) -> NDArray[np.bool_]:
     is_known = ciede2000(seen, lab_of(palette[known])) < ALIKE_BELOW
     lit = np.where(is_known, key.shadows[known], len(palette) + np.arange(len(colors)))
     return (ciede2000(seen[:, None], seen[None]) < ALIKE_BELOW) | (lit[:, None] == lit[None])
+
+
+def _smallest_px(color: Float) -> float:
+    return SMALLEST_PX * max(1.0, max(color.shape[:2]) / 1280) ** 2
 
 
 def _taken(seen: Float, shares: Float, shown: Float) -> NDArray[np.int64]:

@@ -222,7 +222,7 @@ def _unsure_for_script(frame: ReviewedFrame) -> list[Mapping[str, Any]]:
             "box": [round(pixels / side, 4) for pixels, side in zip(region.box, (width, height) * 2, strict=True)],
             "color": region.color,
             "other": region.other,
-            "sure": round(100 * region.sure),
+            "sure": None if region.sure is None else round(100 * region.sure),
         }
         for region in frame.record.unsure
     ]

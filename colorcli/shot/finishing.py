@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorcli.files import open_plain
-from colorcli.finish.doubts import Doubts, doubts_in
-from colorcli.finish.finish import finish_frame
+from colorcli.finish.doubts import Doubts, doubts_in, guessed_in
+from colorcli.finish.finish import frame_parts, lay_together
 from colorcli.finish.layers import layered_frame
 from colorcli.images import format_named, write_picture
 from colorcli.prepare.frame import PreparedFrame
@@ -53,10 +53,14 @@ class Finisher:
         if files:
             layered = layered_frame(layer, prepared, key, preset, is_flattened(file_format))
             write_layers(self._out, files, layered, file_format, notes)
-            color, alpha = layered.color, layered.alpha
+            color, alpha, parts = layered.color, layered.alpha, layered.parts
         else:
-            color, alpha = finish_frame(layer, prepared, key, preset)
-        doubts = None if ready.evidence is None else doubts_in(ready.evidence, color, key, preset)
+            parts = frame_parts(layer, prepared, key, preset)
+            color, alpha = lay_together(parts, prepared, preset)
+        if preset.sampling.start == "match":
+            doubts = None if ready.evidence is None else doubts_in(ready.evidence, color, key, preset)
+        else:
+            doubts = guessed_in(parts, color, preset)
         write_picture(look.job.output, color, alpha, file_format, notes)
         digest, stamp = new_digest(look.job.output)
         seconds = (look.record.seconds or 0.0) + ready.seconds + time.monotonic() - clock
@@ -146,7 +150,7 @@ def _unsure(doubts: Doubts | None) -> tuple[UnsureRegion, ...]:
             area=doubt.area,
             color=hex_color(doubt.color),
             other=None if doubt.other is None else hex_color(doubt.other),
-            sure=round(doubt.sure, 3),
+            sure=None if doubt.sure is None else round(doubt.sure, 3),
         )
         for doubt in (doubts.regions[:MOST_UNSURE] if doubts is not None else ())
     )

@@ -84,8 +84,10 @@ class UnsureRegion(Entry):
     box: tuple[Pixels, Pixels, Pixels, Pixels] = Field(description="left, top, width, height in the picture")
     area: Pixels
     color: HexColor = Field(description="that it has")
-    other: HexColor | None = Field(None, description="that it would have else; null: nothing speaks for another")
-    sure: float = Field(ge=0.0, le=1.0, description="chance that it is of the right material")
+    other: HexColor | None = Field(None, description="that it would have else; null: not known, or no other")
+    sure: float | None = Field(
+        None, ge=0.0, le=1.0, description="chance that it is of the right material; null: not measured"
+    )
 
 
 class FrameRecord(Entry):

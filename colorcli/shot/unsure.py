@@ -27,7 +27,10 @@ def unsure_frames(
     """
     found = []
     for record in records:
-        regions = tuple(region for region in record.unsure if below is None or region.sure < below)
+        regions = tuple(
+            region for region in record.unsure
+            if below is None or (region.sure is not None and region.sure < below)
+        )
         if not record.is_unsure or not regions:
             continue
         found.append(

@@ -2,19 +2,21 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from colorcli.cli.main import main
+from colorcli.images import write_picture
 from colorcli.model.evidence import Evidence
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.presets import CheckSettings, Preset, SamplingSettings, SteadySettings
 from colorcli.shot.manifest import FrameRecord, Totals, UnsureRegion, read_manifest, read_records
 from colorcli.shot.unsure import unsure_frames
 from colorcli.shot.verify import verify_all
-from tests.shot.studio import FakeColorizer, Float, as_painted, color, draw, draw_shot
+from tests.shot.studio import PNG8, FakeColorizer, Float, as_painted, color, draw, draw_key, draw_shot
 
 MATCH = {"sampling": SamplingSettings(start="match")}
 BOX = (16, 12, 40, 30)   # left, top, width, height of the region that the colorizer is not sure of
@@ -72,10 +74,40 @@ def test_of_many_the_largest_are_listed_and_all_counted(walk: Path) -> None:
     assert record.checks["unsure"] == 20
 
 
-def test_a_run_that_starts_from_noise_tells_nothing(walk: Path) -> None:
+def test_a_run_that_starts_from_noise_and_keeps_the_models_colors_tells_nothing(walk: Path) -> None:
     noise = as_painted(sampling=SamplingSettings(start="noise"))
     records = color(walk, colorizer=Doubtful(), preset=noise).listener.records
     assert all(not record.unsure and "unsure" not in record.checks for record in records)
+
+
+@dataclass
+class Painter(FakeColorizer):
+    """Paints everything in one color."""
+
+    fill: tuple[float, float, float] = (0, 0, 0)
+
+    def color(
+        self, frames: Sequence[PreparedFrame], reference: Float, preset: Preset, decided: Sequence[float] = ()
+    ) -> list[Float]:
+        layers = super().color(frames, reference, preset, decided)
+        return [np.zeros_like(layer) + np.array(self.fill, np.float32) for layer in layers]
+
+
+def test_of_a_run_that_starts_from_noise_colors_that_are_none_of_the_keys_are_told(tmp_path: Path) -> None:
+    draw_key(tmp_path / "key.png")
+    doll = tmp_path / "doll"
+    picture = np.ones((64, 96, 3), np.float32)
+    picture[10:50, 20:60] = 0
+    picture[13:47, 23:57] = 1
+    doll.mkdir()
+    write_picture(doll / "doll.0001.png", picture, None, PNG8)
+    noise = Preset(sampling=SamplingSettings(start="noise"))
+    for fill, told in (((0.1, 0.9, 0.2), [(23, 13, 34, 34)]), ((0.8, 0.3, 0.2), [])):   # strange; the key's
+        (record,) = color(doll, colorizer=Painter(fill=fill), preset=noise, overwrite=True).listener.records
+        assert len(record.unsure) == len(told)
+        assert all(np.allclose(region.box, box, atol=3) for region, box in zip(record.unsure, told, strict=True))
+        assert all((region.sure, region.other) == (None, None) for region in record.unsure)
+        assert record.checks["unsure"] == len(told)
 
 
 def test_another_threshold_colors_nothing_anew(walk: Path, out: Path) -> None:

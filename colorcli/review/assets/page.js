@@ -149,7 +149,8 @@
       item.className = "pair";
       item.append(swatch(region.color), ` ${region.color}`);
       if (region.other) item.append(" or ", swatch(region.other), ` ${region.other}`);
-      item.append(`, ${region.sure} % sure`, place < frame.unsure.length - 1 ? "; " : "");
+      if (region.sure !== null) item.append(`, ${region.sure} % sure`);
+      if (place < frame.unsure.length - 1) item.append("; ");
       parts.push(item);
     });
     return parts;
