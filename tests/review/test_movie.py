@@ -1,5 +1,8 @@
 """Movies of a review, read by other decoders than the one that wrote them where there is one."""
 
+import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -78,6 +81,18 @@ def test_every_picture_of_a_prores_movie_says_what_its_numbers_mean(shot: Review
     pictures = (tmp_path / "a.mov").read_bytes().split(b"icpf")[1:]
     # SMPTE RDD 36: size, version, encoder, width, height, flags and rate lie before primaries, transfer and matrix.
     assert [tuple(header[14:17]) for header in pictures] == [(1, 1, 1)] * 8   # Rec.709
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov"])
+def test_ffprobe_counts_the_frames_and_knows_rate_and_color(shot: ReviewedShot, tmp_path: Path, name: str) -> None:
+    if shutil.which("ffprobe") is None:
+        pytest.skip("needs ffprobe: apt-get install ffmpeg")
+    write_movie(tmp_path / name, [shot], rate=23.976)
+    asked = ("avg_frame_rate", "nb_read_frames", "color_range", "color_space", "color_transfer", "color_primaries")
+    words = ("-v", "error", "-count_frames", "-show_entries", f"stream={','.join(asked)}", "-of", "json")
+    told = subprocess.run(["ffprobe", *words, tmp_path / name], capture_output=True, check=True, timeout=60).stdout
+    (stream,) = json.loads(told)["streams"]
+    assert [stream[word] for word in asked] == ["24000/1001", "8", "tv", "bt709", "bt709", "bt709"]
 
 
 def test_side_by_side_the_drawing_is_on_the_left(shot: ReviewedShot, tmp_path: Path) -> None:
