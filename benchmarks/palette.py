@@ -1,8 +1,11 @@
-"""What the margin rule of the palette brings: `python -m benchmarks.palette [--characters 24]`.
+"""What the margin rule of the palette brings: `python -m benchmarks.palette [--characters 24] [--keys 60]`.
 
 Drawn characters of styles never trained on are laid out in their true colors, tones and all, but drifted: each closed
 region by a random step, and each tone in it by one half as large, as the colors of a model drift. They are snapped to
 the key's palette once to whatever is nearest, and once by the rule. The last row is what mini makes of them.
+
+Of more keys it is counted which pairs of a color and its shadow are found: those of characters that are drawn with a
+shadow tone, where a color is another one in that tone; in all others there are none.
 
 Counted are pieces of 40 pixels and more whose true color is one of the key's. Right is that color and no other.
 """
@@ -24,6 +27,7 @@ FIRST_SEED = 4_000_000   # other characters than those that the margin was chose
 DRIFTS = (0.0, 0.02, 0.04, 0.06)   # standard deviation of a channel, of 1
 SMALLEST_PX = 40
 SAME = 2.0               # CIEDE2000 within which a true color is one of the key's
+ONE_TONE, VARIED_TONE = 2.5, 5.0   # CIEDE2000 within which it is another in a shadow's tone, and in one that varies
 
 Floats = NDArray[np.float32]
 
@@ -32,13 +36,14 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--characters", type=int, default=24, help="drawn characters, two frames of each")
+    parser.add_argument("--keys", type=int, default=60, help="keys in which pairs are looked for")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
     options = parser.parse_args()
-    report(measure(options.characters), options.json)
+    report(measure(options.characters, options.keys), options.json)
 
 
-def measure(characters: int) -> dict[str, Any]:
-    """Snap the frames of drawn characters."""
+def measure(characters: int, keys: int) -> dict[str, Any]:
+    """Snap the frames of drawn characters, and look for pairs in keys."""
     from colorcli.loading import load_pipeline
     from colorcli.prepare.frame import prepare_frame
     from colorcli.prepare.key import prepare_key
@@ -47,8 +52,8 @@ def measure(characters: int) -> dict[str, Any]:
     pipeline = load_pipeline("mini")
     counts = {name: Counter[str]() for name in (*(f"drift {drift:g}" for drift in DRIFTS), "mini")}
     for number in range(characters):
-        keys, frames = drawn(FIRST_SEED + number, number)
-        key = prepare_key(keys[0], Preset(), pipeline.variant)
+        pictures, frames = drawn(FIRST_SEED + number, number)
+        key = prepare_key(pictures[0], Preset(), pipeline.variant)
         reference = pipeline.encode_reference(key, Preset())
         for line, truth in frames:
             frame = prepare_frame(line, Preset(), pipeline.variant)
@@ -61,10 +66,42 @@ def measure(characters: int) -> dict[str, Any]:
         if number % 8 == 7:
             note(f"{number + 1} of {characters} characters")
     rows = [{"colors": name, **{word: count[word] for word in WORDS}} for name, count in counts.items()]
-    return {"benchmark": "palette", "machine": machine(), "rows": rows}
+    pairs = Counter[str]()
+    for number in range(keys):
+        pairs += pairs_found(FIRST_SEED + number, number)
+    return {"benchmark": "palette", "machine": machine(), "rows": rows, "pairs": dict(sorted(pairs.items()))}
 
 
 WORDS = ("pieces", "nearest right", "rule right", "became right", "became wrong", "unsure", "unsure and wrong")
+
+
+def pairs_found(seed: int, number: int) -> Counter[str]:
+    """Count the pairs of a drawn key: "right", "of another color", "missed", and what is told but is "no pair"."""
+    from colorcli.finish.difference import ciede2000, lab_of
+    from colorcli.prepare.key import prepare_key
+    from colorcli.presets import Preset
+    from colorcli.train.data.characters import VALIDATION_SEED
+    from colorcli.train.drawings import VALIDATION_FAMILIES, design_character
+    from colorcli.variants import VARIANTS
+
+    (picture, _), _ = drawn(seed, number)
+    key = prepare_key(picture, Preset(), VARIANTS["mini"])
+    families = tuple(VALIDATION_FAMILIES)
+    shading = design_character(seed + VALIDATION_SEED, families[number % len(families)]).shading
+    colors = key.palette.colors
+    true = np.arange(len(colors))
+    if shading is not None:
+        apart = ciede2000(lab_of(colors)[:, None], lab_of(colors * np.float32(shading.multiply))[None])  # (K, K)
+        np.fill_diagonal(apart, np.inf)
+        near = apart.min(axis=1) < (VARIED_TONE if shading.spread else ONE_TONE)
+        true = np.where(near, apart.argmin(axis=1), true)
+    found: Counter[str] = Counter()
+    for color, lit in enumerate(key.shadows):
+        if true[color] != color:
+            found["missed" if lit == color else "right" if lit == true[color] else "of another color"] += 1
+        elif lit != color:
+            found["no pair"] += 1
+    return found
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ def repaint(palette: Float, shadows: NDArray[np.int32], swatches: Swatches | Non
     palette: (K, 3). shadows: (K,) for each color the one that it is the shadow of, or itself. reach: the largest
     CIEDE2000 distance between a color and its swatch. A color without a swatch stays. A shadow has, of the swatches
     that its color's is paired with by name, the nearest one, near or not; else the nearest within reach that is no
-    other color's and darker than its own color's; else it goes with its color: `in_step`. In a swap each old color is
-    the key's nearest one, and a new shadow may be lighter than its color.
+    other color's and darker than its own color's; else it goes with its color, or with the next lighter shadow of that:
+    `in_step`. In a swap each old color is the key's nearest one, and a new shadow may be lighter than its color.
     """
     if swatches is None or not len(palette):
         stays: How = "stays"
@@ -99,7 +99,7 @@ class _Task:
                 self._take(tone, chosen)
                 used.add(chosen)
             elif own is not None:
-                self.colors[tone] = in_step(self.colors[lit], self.palette[lit], self.palette[tone])
+                self.colors[tone] = in_step(self.colors[above], self.palette[above], self.palette[tone])
                 self.how[tone] = "step"
             above = tone
 

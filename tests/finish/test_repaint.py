@@ -84,7 +84,8 @@ def test_the_color_of_another_material_is_no_shadow() -> None:
 
 def test_a_swatch_that_is_lighter_than_the_color_is_no_shadow_of_it() -> None:
     key = np.float32([(0.50, 0.50, 0.50), (0.45, 0.45, 0.45)])
-    found = repainted(swatches((0.47, 0.47, 0.47), (0.49, 0.48, 0.48)), key, np.int32([0, 0]))
+    found = repainted(swatches((0.48, 0.48, 0.48), (0.53, 0.53, 0.53)), key, np.int32([0, 0]))
+    assert found.how == ("swatch", "step")
     assert (found.colors[1] < found.colors[0]).all()
 
 
@@ -103,6 +104,20 @@ def test_three_tones_stay_three_in_their_order() -> None:
     key = np.float32([(0.9, 0.7, 0.6), (0.75, 0.56, 0.47), (0.6, 0.43, 0.35)])
     found = repainted(swatches((0.88, 0.72, 0.60), (0.68, 0.50, 0.42)), key, np.int32([0, 0, 0]))
     assert (np.diff(light(found.colors).sum(axis=1)) < -0.02).all()
+
+
+def test_a_darker_shadow_is_not_lighter_than_the_other_after_all() -> None:
+    key = np.float32([(0.90,) * 3, (0.56,) * 3, (0.53,) * 3])
+    found = repainted(swatches((0.90,) * 3, (0.52,) * 3, (0.62,) * 3), key, np.int32([0, 0, 0]))
+    np.testing.assert_array_equal(found.colors[1], np.float32((0.52,) * 3))
+    assert (found.colors[2] < found.colors[1]).all()
+
+
+def test_one_shadow_by_name_is_not_used_for_two() -> None:
+    key = np.float32([(0.9, 0.7, 0.6), (0.75, 0.56, 0.47), (0.6, 0.43, 0.35)])
+    found = repainted(swatches((0.9, 0.7, 0.6), (0.3, 0.2, 0.5), pairs=((0, 1),)), key, np.int32([0, 0, 0]))
+    assert found.how == ("swatch", "swatch", "step")
+    assert_lets_the_same_through(found, 1, 2, key)   # it goes with the lighter shadow
 
 
 @pytest.mark.parametrize("new", [(0.3, 0.3, 0.6), (0.05, 0.02, 0.1), (1.0, 1.0, 1.0), (0.9, 0.0, 0.0)])
