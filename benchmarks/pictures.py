@@ -5,7 +5,9 @@ drawn characters of styles that mini is never trained on. Each shows what one se
 """
 
 import argparse
+import io
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,8 @@ SEPARATIONS = (
     (((430, 408), (416, 470), (404, 540), (398, 602)), "#2050e0"),
     (((500, 410), (504, 470), (510, 540), (514, 602)), "#2050e0"),
 )
+REVIEW_SHOT, REVIEW_FRAMES = 1, range(1, 17)
+CHROMIUMS = ("chromium-headless-shell", "chromium", "google-chrome")
 STEADY_SHOT, STEADY_FRAMES = 23, range(2, 8)     # number of the drawn shot, and its frames
 KEYS_CHARACTER, KEYS_FRAME = 6, 1                # number of the character of `benchmarks.keys`, and of its frame
 LAYERS_SHOT, LAYERS_FRAMES = 20, (1,)
@@ -208,9 +212,44 @@ def steady(folder: Path) -> Image.Image:
     return sheet([trim[start : start + across] for start in range(0, len(trim), across)], scale=0.55)
 
 
+def review(folder: Path) -> Image.Image:
+    """The page of a review, at the frame that is worth a look first."""
+    return page_of(folder, ".card")
+
+
+def curves(folder: Path) -> Image.Image:
+    """The curves of that page, and the begin of its contact sheet."""
+    return page_of(folder, ".card", "section.curves")
+
+
+def page_of(folder: Path, clicked: str, scrolled: str | None = None) -> Image.Image:
+    """Make a page of a drawn shot, and photograph it in a Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    shot = drawn_shot(folder / "drawn", REVIEW_SHOT, REVIEW_FRAMES)
+    (shot / "line").rename(folder / "shot")
+    colored(folder / "shot", [shot / "key.png"], folder / "shot_color")
+    tool("review", str(folder / "shot_color"), "--quiet")
+    here = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=here, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 960})
+        page.goto((folder / "shot_color" / "review.html").as_uri())
+        page.click(clicked)
+        page.wait_for_selector("#stage[data-painted]", state="attached")
+        page.evaluate("window.scrollTo(0, 0)")
+        if scrolled is not None:
+            # Just below the page's own head, which stays.
+            page.evaluate(f"window.scrollTo(0, document.querySelector('{scrolled}').offsetTop - 64)")
+        page.wait_for_timeout(500)
+        data = page.screenshot()
+        browser.close()
+    return Image.open(io.BytesIO(data)).convert("RGB")
+
+
 PICTURES: dict[str, Callable[[Path], Image.Image]] = {
     "walk": walk, "layers": layers, "palette": palette, "pairs": pairs, "gaps": gaps, "separation": separation,
-    "keys": keys, "steady": steady,
+    "keys": keys, "steady": steady, "review": review, "review-curves": curves,
 }
 
 
