@@ -165,7 +165,9 @@
     const parts = [frame.name, `${state.place + 1} of ${frames().length}`, frame.status];
     if (frame.flicker !== null) parts.push(`flicker ${number(frame.flicker)}`, `repainted ${number(frame.repainted)} %`);
     if (frame.distance !== null) parts.push(`palette ${number(frame.distance)}`);
-    if (frame.unsure.length) parts.push(`unsure regions ${frame.unsure.length}`);
+    if (frame.unsure.length && !frame.reasons.some((words) => words.startsWith("unsure"))) {
+      parts.push(`unsure regions ${frame.unsure.length}`);
+    }
     return parts.join(" · ") + (frame.reasons.length ? " · " + frame.reasons.join("; ") : "");
   }
 
