@@ -161,7 +161,7 @@ def test_frames_that_are_really_computed_together_come_out_as_alone_in_bf16(grou
     settings, pipe = preset(**groups), in_precision("bf16")
     frames, reference = frames_of(settings, 3), reference_of(pipe, settings)
     with torch.inference_mode():
-        together = pipe._color(frames, reference, settings)[0]
+        together = pipe._color(frames, reference, settings).layers
     assert decibel(together, [pipe.color([frame], reference, settings)[0] for frame in frames]) >= 50
 
 
@@ -172,7 +172,7 @@ def test_guidance_on_a_bank_leaves_no_more_of_the_batch_than_the_numbers_leave_o
         pipe = in_precision(name)
         frames, reference = frames_of(SPLIT, 3), reference_of(pipe, SPLIT)
         with torch.inference_mode():
-            found[name, "together"] = pipe._color(frames, reference, SPLIT)[0]
+            found[name, "together"] = pipe._color(frames, reference, SPLIT).layers
         found[name, "alone"] = [pipe.color([frame], reference, SPLIT)[0] for frame in frames]
     assert decibel(found["fp32", "together"], found["fp32", "alone"]) >= 90
     rounding = decibel(found["bf16", "alone"], found["fp32", "alone"])

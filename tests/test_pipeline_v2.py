@@ -162,7 +162,7 @@ def test_frames_colored_together_come_out_as_alone(v2, frame):
     both = preset(background={"split": True}, style={"enhance": True}, sketch={"guidance": 2.0})
     reference = v2.encode_reference(key(both), both)
     with torch.inference_mode():
-        together, _ = v2._color([frame, other], reference, both)
+        together = v2._color([frame, other], reference, both).layers
     for one, alone in zip(together, (frame, other), strict=True):
         assert np.abs(one - v2.color([alone], reference, both)[0]).max() < 1e-4
 

@@ -96,7 +96,7 @@ def test_frames_colored_together_come_out_as_alone(xlv2, frames):
     settings = preset(background={"split": True}, reference={"guidance": 2.0}, sketch={"guidance": 2.0})
     reference = xlv2.encode_reference(key(settings), settings)
     with torch.inference_mode():
-        together, _ = xlv2._color(frames, reference, settings)
+        together = xlv2._color(frames, reference, settings).layers
     for one, frame in zip(together, frames, strict=True):
         assert np.abs(one - xlv2.color([frame], reference, settings)[0]).max() < 1e-4
 

@@ -70,11 +70,11 @@ class Crowded(ColorizePipeline):
 
     inside = 0
 
-    def _color(self, frames, reference, preset, before=None, votes=()):
+    def _color(self, frames, reference, preset, before=None, decided=()):
         self.inside += 1
         if self.inside > 1:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
-        found = super()._color(frames, reference, preset, before, votes)
+        found = super()._color(frames, reference, preset, before, decided)
         self.inside -= 1
         return found
 
