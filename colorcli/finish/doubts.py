@@ -139,12 +139,14 @@ def judged(evidence: Evidence, color: Float, key: PreparedKey, preset: Preset) -
     same = same_material(evidence.colors, key)
     seen, boxes = _seen(evidence.labels, color, areas)
     taken = _taken(seen, evidence.shares, shown)
+    # The median of a narrow region has something of its lines.
+    is_flat = ciede2000(lab_of(seen), lab_of(shown[taken])) < ALIKE_BELOW
     share = (evidence.shares * same[taken]).sum(axis=1)
     left = np.where(same[taken], np.float32(0), evidence.shares)  # (R, K) for what would be another material
     return Judged(
         areas,
         boxes,
-        seen,
+        np.where(is_flat[:, None], shown[taken], seen),
         taken,
         share,
         chance_of(share, evidence.likeness),

@@ -86,6 +86,14 @@ def test_what_the_picture_has_counts_and_not_what_was_chosen_for_it(key: Prepare
     assert np.allclose([doubt.color, doubt.other], [BLUE, RED])
 
 
+def test_of_a_color_that_is_mixed_with_its_lines_a_little_the_palettes_own_is_told(key: PreparedKey) -> None:
+    evidence, color = frame([0.0, 0.0, 0.5, 0.5], taken=[2])
+    (doubt,) = doubts_in(evidence, color * np.float32(0.95), key, Preset()).regions
+    assert np.allclose(doubt.color, BLUE)
+    (doubt,) = doubts_in(evidence, color * np.float32(0.5), key, Preset()).regions
+    assert np.allclose(doubt.color, np.array(BLUE) / 2)
+
+
 def test_the_largest_region_comes_first_and_a_speck_not_at_all(key: PreparedKey) -> None:
     half = [0.0, 0.0, 0.5, 0.5]
     assert told(key, frame(half, half, half)) == [0, 1, 2]
