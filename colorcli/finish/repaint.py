@@ -98,7 +98,7 @@ class _Task:
                 chosen = min(free, key=lambda number: (self.distance[tone, number], number))
                 self._take(tone, chosen)
                 used.add(chosen)
-            elif own is not None:
+            elif self.how[above] != "stays":
                 self.colors[tone] = in_step(self.colors[above], self.palette[above], self.palette[tone])
                 self.how[tone] = "step"
             above = tone

@@ -141,6 +141,13 @@ def test_a_swap_changes_that_color_and_no_other_that_is_like_it() -> None:
     np.testing.assert_array_equal(found.colors[1], np.float32(cream))
 
 
+def test_a_darker_shadow_goes_with_a_swapped_one_also_if_their_color_stays() -> None:
+    key = np.float32([(0.9, 0.7, 0.6), (0.75, 0.56, 0.47), (0.6, 0.43, 0.35)])
+    found = repainted(swap({(0.75, 0.56, 0.47): (0.2, 0.2, 0.4)}), key, np.int32([0, 0, 0]))
+    assert found.how == ("stays", "swatch", "step")
+    assert_lets_the_same_through(found, 1, 2, key)
+
+
 def test_a_swap_of_a_color_that_the_key_does_not_have_changes_nothing() -> None:
     np.testing.assert_array_equal(repainted(swap({(0.1, 0.9, 0.1): (0.0, 0.0, 0.0)})).colors, KEY)
 
