@@ -22,6 +22,7 @@ from colorcli.presets import FinishSettings, Preset
 Float = NDArray[np.float32]
 
 BLEED = 1.0  # how far the model's colors run over a line, in pixels of its canvas
+ROUNDED = np.float32(1e-5)  # by how much a channel is lighter at most that is as light but for the sRGB curve and back
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,8 @@ def _in_palette(
     snapped = snap(pieces, palette, shadows, SnapRule(reach, settings.palette_margin))
     painted = repaint(palette, shadows, key.swatches, reach).colors
     # By the file's own word a shadow may be lighter than its color somewhere; then it is a surface of its own.
-    darker = (painted <= painted[shadows]).all(axis=1, keepdims=True)
-    surfaces = np.where(darker, painted[shadows], painted)
+    darker = (painted <= painted[shadows] + ROUNDED).all(axis=1, keepdims=True)
+    surfaces = np.where(darker, np.maximum(painted, painted[shadows]), painted)
     colors = measured.copy()
     near = np.flatnonzero(snapped.numbers != NONE)
     colors[near + 1] = painted[snapped.numbers[near]]

@@ -117,6 +117,21 @@ def test_what_a_shadow_lets_through_is_the_same_after_a_repaint(file: Swatches) 
         np.testing.assert_allclose(at(shades[1], place), at(shades[0], place), atol=1e-4)
 
 
+@pytest.mark.parametrize("level", [11, 14, 38, 111, 133, 188, 213])   # not itself any more by the sRGB curve and back
+def test_a_shadow_that_keeps_a_channel_stays_a_pair_whatever_its_color_becomes(level: int) -> None:
+    true = colors((1.0, 0.7, 0.6), (1.0, 0.5, 0.42), COAT, COAT_SHADOW, SKIN)
+    preset, new = Preset(), np.full(3, level / 255, np.float32)
+    key = prepare_key(picture(np.minimum(true, lines()), cel()), preset, MINI,
+                      swatches=Swatches(np.float32([(1.0, 0.7, 0.6)]), (), new[None]))
+    frame = prepared(picture(lines(), cel()), preset)
+    fill = fill_character(painted(frame, true), frame, key, preset, frame.regions)
+    assert fill.labels is not None and fill.colors is not None and fill.lit is not None
+    dark = at(fill.labels, SKIN_DARK)
+    assert (fill.colors[dark] < new - 0.001).any()
+    np.testing.assert_allclose(fill.lit[dark], new, atol=1e-6)
+    assert (fill.colors <= fill.lit).all()
+
+
 def test_a_swap_leaves_the_other_surface_alone() -> None:
     night = finished(TRUE, Preset(), Swatches(np.float32([SKIN]), (), np.float32([GREEN])))
     assert np.abs(at(night, SKIN_LIT) - GREEN).max() < 0.004 and np.abs(at(night, PATCH) - GREEN).max() < 0.004
