@@ -13,7 +13,7 @@ import jinja2
 from colorcli.prepare.palette_file import hex_color
 from colorcli.review.pictures import Album
 from colorcli.review.reviewed import ReviewedFrame, ReviewedShot
-from colorcli.review.worth import unsure_share
+from colorcli.review.worth import unsure_count, unsure_share
 from colorcli.settings import flattened
 from colorcli.shot.manifest import THERE, Manifest
 from colorcli.whole_file import whole_file
@@ -209,11 +209,12 @@ def _frame_for_script(frame: ReviewedFrame) -> Mapping[str, Any]:
             for jump in change.jumps
         ],
         "unsure": _unsure_for_script(frame),
+        "unsure_count": unsure_count(record),
     }
 
 
 def _unsure_for_script(frame: ReviewedFrame) -> list[Mapping[str, Any]]:
-    """The regions to look at, their boxes as shares of the frame."""
+    """The regions to look at that are listed, their boxes as shares of the frame."""
     if frame.size is None:
         return []
     width, height = frame.size

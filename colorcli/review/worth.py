@@ -1,5 +1,6 @@
 """Which frames of a shot are worth a look first, and why, in words."""
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -154,7 +155,7 @@ def _unsure(frames: Sequence[Measured]) -> Mapping[int, Reason]:
     for place, frame in enumerate(frames):
         share = unsure_share(frame.record)
         if frame.record.is_unsure and share is not None and share >= UNSURE:
-            count = int(frame.record.checks.get("unsure", 0))
+            count = unsure_count(frame.record)
             words = f"unsure: {count} {'region' if count == 1 else 'regions'}, {_percent(share)} of the figure"
             reasons[place] = Reason("unsure", 5 + 40 * share, words)
     return reasons
@@ -163,7 +164,14 @@ def _unsure(frames: Sequence[Measured]) -> Mapping[int, Reason]:
 def unsure_share(record: FrameRecord) -> float | None:
     """Give the share of the figure that is in unsure regions, 0..1; None: nothing is told of that."""
     share = record.checks.get("unsure_area")
-    return min(max(float(share), 0.0), 1.0) if isinstance(share, int | float) else None
+    # Anybody can write a record.
+    return min(max(float(share), 0.0), 1.0) if isinstance(share, int | float) and math.isfinite(share) else None
+
+
+def unsure_count(record: FrameRecord) -> int:
+    """Give how many regions are unsure; the largest of them are listed in the record."""
+    count = record.checks.get("unsure")
+    return max(count, len(record.unsure)) if isinstance(count, int) else len(record.unsure)
 
 
 def _character(frames: Sequence[Measured]) -> Mapping[int, Reason]:

@@ -4,6 +4,7 @@
 The page lets no other script run than its own, so the tests wait by what they see.
 """
 
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from colorcli.review.page import write_page
 from tests.review.studio import BLUE, RED, colored_shot, doubt, made_up_shot, page_of
@@ -249,6 +251,30 @@ def test_unsure_regions_are_framed_where_they_are_and_told_with_both_colors(open
     screen.press("ArrowLeft")
     screen.painted(0)
     assert screen.page.locator(framed).count() == 0
+
+
+def test_the_frame_of_an_unsure_region_has_a_dark_rim_where_the_picture_is_as_bright(
+    open_page: Open, doubtful: Path
+) -> None:
+    screen = open_page(doubtful, anchor="#shot-0-frame-1")
+    screen.painted(1)
+    screen.press("3")
+    region = screen.page.locator("#boxes rect.unsure").bounding_box()
+    near = {"x": region["x"] + region["width"] / 2, "y": region["y"] + region["height"] - 12, "width": 1, "height": 24}
+    column = Image.open(io.BytesIO(screen.page.screenshot(clip=near))).convert("RGB")
+    colors = [column.getpixel((0, y)) for y in range(column.height)]
+    assert (255, 176, 0) in colors and RED_8 in colors
+    assert min(map(sum, colors)) < 0.8 * sum(RED_8)   # that of the two which is darker
+
+
+def test_of_more_unsure_regions_than_are_listed_the_others_are_counted(open_page: Open, tmp_path: Path) -> None:
+    out = colored_shot(tmp_path, [RED, RED])
+    doubt(out, "sc.0002", box=(24, 14, 36, 32), color="#cc3333", share=0.005, count=9)
+    page_of(out, out / "review.html")
+    screen = open_page(out / "review.html", anchor="#shot-0-frame-1")
+    screen.painted(1)
+    assert screen.page.text_content("#doubts") == "unsure:  #cc3333; and 8 smaller"
+    assert "unsure regions 9" in screen.said()
 
 
 def test_a_color_can_be_read_off_the_picture(open_page: Open, small: Path) -> None:

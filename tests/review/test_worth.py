@@ -5,7 +5,7 @@ import pytest
 
 from colorcli.prepare.regions import Regions
 from colorcli.review.measure import Change, Jump, Look
-from colorcli.review.worth import Measured, worth_a_look
+from colorcli.review.worth import Measured, unsure_share, worth_a_look
 from colorcli.shot.manifest import FrameRecord
 
 USE = np.array([0.5, 0.3, 0.2], np.float32)
@@ -65,6 +65,21 @@ def unsure(share: float, **known: object) -> FrameRecord:
 def test_a_frame_that_was_not_sure_of_a_part_of_the_figure_says_so(share: float, words: list[str]) -> None:
     found = worth_a_look(with_frame(steady(), 2, Measured(unsure(share), look=look(), change=change())))
     assert [reason.words for reason in found.get(2, [])] == words
+
+
+@pytest.mark.parametrize(
+    ("checks", "words"),
+    [
+        ({"unsure": "many", "unsure_area": 0.12}, ["unsure: 1 region, 12% of the figure"]),
+        ({"unsure": 4, "unsure_area": "much"}, []),
+        ({"unsure": 4, "unsure_area": float("nan")}, []),
+    ],
+)
+def test_what_somebody_wrote_into_a_record_by_hand_stops_no_review(checks: dict[str, object], words: list[str]) -> None:
+    told = unsure(0.12).model_copy(update={"checks": checks})
+    found = worth_a_look(with_frame(steady(), 2, Measured(told, look=look(), change=change())))
+    assert [reason.words for reason in found.get(2, [])] == words
+    assert unsure_share(told) in (0.12, None)
 
 
 def test_of_a_hold_only_the_drawing_that_was_colored_is_unsure() -> None:

@@ -132,8 +132,9 @@
     doubts.hidden = !told;
     doubts.replaceChildren(...(told ? doubtsOf(frame) : []));
     if (state.playing || state.view === "before") return;
-    const framed = [...(state.changes ? frame.jumps.map((jump) => [jump.box, "jump"]) : []),
-      ...(state.unsure ? frame.unsure.map((region) => [region.box, "unsure"]) : [])];
+    // One region may be both: the dashes of a change lie over the line of what is unsure.
+    const framed = [...(state.unsure ? frame.unsure.map((region) => [region.box, "unsure"]) : []),
+      ...(state.changes ? frame.jumps.map((jump) => [jump.box, "jump"]) : [])];
     for (const [[x, y, width, height], kind] of framed) {
       const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
       for (const [name, value] of Object.entries({ x, y, width, height, class: kind })) rect.setAttribute(name, value);
@@ -141,7 +142,7 @@
     }
   }
 
-  // What the coloring was not sure of, the largest region first: its color, the other candidate, the chance.
+  // What the coloring was not sure of, the largest regions first: their color, the other candidate, the chance.
   function doubtsOf(frame) {
     const parts = ["unsure: "];
     frame.unsure.forEach((region, place) => {
@@ -153,7 +154,8 @@
       if (place < frame.unsure.length - 1) item.append("; ");
       parts.push(item);
     });
-    return parts;
+    const more = frame.unsure_count - frame.unsure.length;
+    return more > 0 ? [...parts, `; and ${more} smaller`] : parts;
   }
 
   // --- where we are --------------------------------------------------------------------------------------------------
@@ -166,7 +168,7 @@
     if (frame.flicker !== null) parts.push(`flicker ${number(frame.flicker)}`, `repainted ${number(frame.repainted)} %`);
     if (frame.distance !== null) parts.push(`palette ${number(frame.distance)}`);
     if (frame.unsure.length && !frame.reasons.some((words) => words.startsWith("unsure"))) {
-      parts.push(`unsure regions ${frame.unsure.length}`);
+      parts.push(`unsure regions ${frame.unsure_count}`);
     }
     return parts.join(" · ") + (frame.reasons.length ? " · " + frame.reasons.join("; ") : "");
   }
