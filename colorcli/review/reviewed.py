@@ -198,7 +198,7 @@ def review_shot(
     last: Look | None = None
     for done, (record, ticks, seen) in enumerate(_each(records, viewing, threads), 1):
         neighbors = bool(seen_frames) and seen_frames[-1].record.sequence == record.sequence
-        change = change_between(last, seen.look) if neighbors and last is not None and seen.look is not None else None
+        change = _change(last, seen.look) if neighbors else None
         look = None if seen.look is None else _slim(seen.look)
         # Why the drawing of a failed frame cannot be read is told there.
         unread += [seen.unread] if seen.unread and record.status != "failed" else []
@@ -349,6 +349,14 @@ def _layers(record: FrameRecord, viewing: _Viewing) -> Iterator[tuple[str, _Show
         with contextlib.suppress(OSError, ColorcliError):
             file = _plain(_plain(viewing.places.out / LAYERS_FOLDER, parts[1]), parts[2])
             yield parts[1], viewing.shown(f"layer {file_digest(file)}", read_picture(file))
+
+
+def _change(before: Look | None, after: Look | None) -> Change | None:
+    """What changed from one frame to the next; None where no region of the one can be compared with any of the other."""
+    if before is None or after is None:
+        return None
+    change = change_between(before, after)
+    return change if change.compared > 0 else None
 
 
 def _number(album: Album, shown: _Shown | None) -> int | None:

@@ -142,6 +142,19 @@ def test_where_nothing_changes_the_highest_flicker_is_a_number_and_not_that_of_t
     assert "Highest 0.00 at sc.0002" in text
 
 
+def test_beside_a_blank_drawing_nothing_is_compared_and_nothing_is_told_of_flicker(tmp_path: Path) -> None:
+    (tmp_path / "sc").mkdir()
+    for number, places in enumerate(([(20, 12, 40, 40)], [], [(20, 12, 40, 40)]), 1):
+        write_picture(tmp_path / "sc" / f"sc.{number:04d}.png", boxes(*places), None, PNG8)
+    draw_key(tmp_path / "key.png", RED)
+    out = tmp_path / "out"
+    color_shot(tmp_path / "sc", ref=tmp_path / "key.png", out=out, preset=as_painted())
+    text, shot = page_of(out, tmp_path / "a.html")
+    frames = Page(text).data["shots"][0]["frames"]
+    assert [(frame["flicker"], frame["repainted"]) for frame in frames] == [(None, None)] * 3
+    assert shot.flicker is None and shot.repainted is None
+
+
 def test_without_the_drawings_there_are_the_results_and_a_word_about_it(tmp_path: Path) -> None:
     out = colored_shot(tmp_path, [RED, BLUE])
     (tmp_path / "sc").rename(tmp_path / "moved")
