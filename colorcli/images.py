@@ -120,13 +120,14 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         has_alpha = pixels.shape[2] in (2, 4)
         # OpenImageIO names the alpha of every file that is not straight; a TIFF or TGA can be either.
         premultiplied = has_alpha and not spec.get_int_attribute("oiio:UnassociatedAlpha", 0)
+        is_linear = source.format_name() == "openexr"   # whatever its name says
         container = CONTAINERS.get(path.suffix.lower()) or CONTAINERS.get("." + source.format_name(), "png")
     color, alpha = _split(pixels)
     if premultiplied and alpha is not None:
         # More color than alpha is nothing that there is, but it can be written.
         color = _unmultiplied(color, alpha)
         color = color if depth in ("half", "float") else np.clip(color, 0, 1)
-    if container == "exr":
+    if is_linear:
         color = encode_srgb(color)
     if depth in ("half", "float"):
         color = np.clip(np.nan_to_num(color), 0, 1)

@@ -73,6 +73,18 @@ def test_a_picture_read_and_written_again_has_the_same_pixels(
     assert picture_digest(read_picture(tmp_path / f"out{extension}")) == picture_digest(picture)
 
 
+@pytest.mark.parametrize(("extension", "other"), [(".exr", ".png"), (".png", ".exr")])
+def test_a_picture_with_the_extension_of_another_kind_has_its_own_colors(
+    tmp_path: Path, extension: str, other: str
+) -> None:
+    pixels = np.full((3, 4, 3), 0.5, np.float32) if extension == ".exr" else np.full((3, 4, 3), 128, np.uint8)
+    source = raw_file(tmp_path / f"a{extension}", pixels)
+    renamed = source.rename(tmp_path / f"b{other}")
+    linear_half = 1.055 * 0.5 ** (1 / 2.4) - 0.055   # IEC 61966-2-1
+    color = read_picture(renamed).color
+    np.testing.assert_allclose(color, linear_half if extension == ".exr" else 128 / 255, atol=1e-6)
+
+
 @pytest.mark.parametrize(("extension", "channels"), [(".png", 1), (".png", 2), (".tif", 1), (".tif", 2), (".tga", 1)])
 def test_gray_pictures_become_three_equal_channels(tmp_path: Path, extension: str, channels: int) -> None:
     pixels = noise(33, 20, channels, "uint8")
