@@ -150,9 +150,9 @@ def fill_character(
     lit: Float | None = None
     unsure: tuple[int, ...] = ()
     if settings.palette == "key":
-        pieces = Pieces(
-            colors[1:], _regions_of_pieces(regions, whole), regions.areas[1:], partial(borders_of, labels)
-        )
+        # Past the character's edge the pieces run on, but nobody sees their borders there.
+        seen = np.where((frame.mask > 0) | (regions.labels > 0), labels, 0)
+        pieces = Pieces(colors[1:], _regions_of_pieces(regions, whole), regions.areas[1:], partial(borders_of, seen))
         colors, lit, unsure = _in_palette(colors, pieces, key, settings)
     filled = np.take(colors, labels, axis=0)
     if frame.gap_px == 0 and regions is whole and unseen is None:

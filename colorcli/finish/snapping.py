@@ -137,13 +137,13 @@ def _by_neighbors(
 def borders_of(labels: Labels) -> Numbers:
     """Find which pieces lie side by side, (P, 3): a piece, a neighbor, and the pixels of their border; in order.
 
-    labels: (H, W) the pieces, from 1, also under the lines. The numbers of the result are those of `Pieces`, from 0;
-    each border is there twice, once for either side.
+    labels: (H, W) the pieces, from 1, also under the lines; 0 outside, which nothing borders on. The numbers of the
+    result are those of `Pieces`, from 0; each border is there twice, once for either side.
     """
     count = np.int64(labels.max(initial=0)) + 1
     sides = []
     for one, other in ((labels[:, 1:], labels[:, :-1]), (labels[1:], labels[:-1])):
-        apart = one != other
+        apart = (one != other) & (one > 0) & (other > 0)
         first, second = one[apart].astype(np.int64), other[apart].astype(np.int64)
         sides += [first * count + second, second * count + first]
     pairs, lengths = np.unique(np.concatenate(sides), return_counts=True)

@@ -94,6 +94,22 @@ def test_a_piece_that_is_a_guess_is_named() -> None:
         assert fill.labels is not None and fill.unsure == (int(at(fill.labels, PATCH)),)
 
 
+def test_pieces_are_no_neighbors_in_the_empty_space_around_the_character() -> None:
+    """A doubtful box with skin in its middle, and nobody's blue below it; other boxes stand far off to both sides."""
+    size, blue = (600, 240), (0.2, 0.3, 0.9)
+    boxes = {(180, 20, 280, 120): between(SKIN_SHADOW, COAT_SHADOW, 0.55), (180, 120, 280, 220): blue,
+             (10, 100, 40, 140): COAT, (560, 100, 590, 140): COAT, (210, 50, 250, 90): SKIN}
+    drawn, alpha = np.full((*size[::-1], 3), 255, np.uint8), np.zeros(size[::-1], np.float32)
+    layer = np.ones((*size[::-1], 3), np.float32)
+    for (left, top, right, bottom), color in boxes.items():
+        cv2.rectangle(drawn, (left, top), (right, bottom), (0, 0, 0), 3)
+        alpha[top - 1 : bottom + 2, left - 1 : right + 2] = 1
+        layer[top : bottom + 1, left : right + 1] = color
+    frame = prepared(picture((drawn / np.float32(255)).astype(np.float32), alpha), Preset())
+    color, _ = finish_frame(painted(frame, layer), frame, figure(Preset()), Preset())
+    assert np.abs(at(color, (195, 100)) - SKIN_SHADOW).max() < 0.004   # of 260 pixels of border 160 are with skin
+
+
 @pytest.mark.parametrize("file", [
     Swatches(np.float32([GREEN]), (), None),
     Swatches(np.float32([SKIN]), (), np.float32([GREEN])),

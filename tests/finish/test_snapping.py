@@ -144,6 +144,11 @@ def test_borders_are_counted_on_both_sides() -> None:
     assert borders_of(np.ones((3, 3), np.int32)).shape == (0, 3)
 
 
+def test_outside_there_are_no_borders() -> None:
+    labels = np.int32([[0, 0, 0, 0], [0, 1, 2, 0], [0, 1, 2, 0], [0, 0, 0, 0]])
+    assert borders_of(labels).tolist() == [[0, 1, 2], [1, 0, 2]]
+
+
 def test_nothing_is_snapped_to_nothing() -> None:
     assert list(snapped([SKIN], palette=np.zeros((0, 3), np.float32), shadows=np.zeros(0, np.int32)).numbers) == [NONE]
     assert snapped(np.zeros((0, 3))).numbers.shape == (0,)
