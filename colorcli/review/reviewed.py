@@ -352,7 +352,7 @@ def _layers(record: FrameRecord, viewing: _Viewing) -> Iterator[tuple[str, _Show
 
 
 def _change(before: Look | None, after: Look | None) -> Change | None:
-    """What changed from one frame to the next; None where no region of the one can be compared with one of the other."""
+    """What changed from one frame to the next; None where no region of one can be compared with one of the other."""
     if before is None or after is None:
         return None
     change = change_between(before, after)
