@@ -34,6 +34,8 @@ ASE_CHANNELS = {"RGB ": 3, "LAB ": 3, "Gray": 1, "CMYK": 4}
 HEX_COLOR = re.compile(r"#?([0-9a-fA-F]{6})")
 OLD_COLOR = re.compile(r"\s*#[0-9a-fA-F]{6}\s*")   # a name in a palette swap; without # it may be a word: "facade"
 SHADOW_WORDS = {"shadow", "shade", "sh", "dark"}   # with a number behind them, too
+FEWER = "keep the colors of the character"
+SHAPES = """write {"skin": "#fad6be", ...}, or a swap of old and new: {"#fad6be": "#7a6f9e", ...}"""
 GPL_LINE = re.compile(r"\s*(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})(?:\s+(.*))?")
 
 Color = tuple[float, float, float]
@@ -69,7 +71,11 @@ class Swatches:
 
 
 class _Fault(ValueError):
-    """What is wrong with a palette, in words that go on after the file's name."""
+    """What is wrong with a palette, in words that go on after the file's name, and what to do."""
+
+    def __init__(self, what: str, hint: str = "save it again, as RGB swatches") -> None:
+        super().__init__(what)
+        self.hint = hint
 
 
 def read_swatches(path: Path) -> tuple[Swatch, ...]:
@@ -87,7 +93,7 @@ def read_swatches(path: Path) -> tuple[Swatch, ...]:
         raise PresetError(f"the palette {path} cannot be read: {error.strerror}", hint="check its name") from error
     try:
         if len(data) > LARGEST_FILE:
-            raise _Fault(f"is larger than {LARGEST_FILE:,} bytes")
+            raise _Fault(f"is larger than {LARGEST_FILE:,} bytes", FEWER)
         found: list[Swatch] = []
         names: dict[Color, set[tuple[str, str]]] = {}
         for swatch in read(data):
@@ -98,9 +104,9 @@ def read_swatches(path: Path) -> tuple[Swatch, ...]:
         if not found:
             raise _Fault("holds no color")
         if len(found) > MOST_SWATCHES:
-            raise _Fault(f"holds {len(found)} colors, and {MOST_SWATCHES} are the most")
+            raise _Fault(f"holds {len(found)} colors, and {MOST_SWATCHES} are the most", FEWER)
     except _Fault as fault:
-        raise PresetError(f"the palette {path} {fault}", hint="save it again, as RGB swatches") from None
+        raise PresetError(f"the palette {path} {fault}", hint=fault.hint) from None
     return tuple(found)
 
 
@@ -230,22 +236,25 @@ def _unpacked(form: str, data: bytes, at: int) -> tuple[Any, ...]:
 def _read_json(data: bytes) -> Iterator[Swatch]:
     """A list of colors, or of {"name", "color"}; or {"name": color}; either also under "swatches" or "colors".
 
-    {"#f3c8a0": "#7a6f9e"}, where every name is a color, is a palette swap: old and new.
+    {"#f3c8a0": "#7a6f9e"}, where every name is a color, is a palette swap: old and new. Of both it can be only one.
     """
     try:
         content = parse_json(data)
-    except (ValueError, RecursionError):
-        raise _Fault("is no JSON") from None
+    except ValueError:
+        raise _Fault("is no JSON", SHAPES) from None
     if isinstance(content, dict):
         inner = content.get("swatches", content.get("colors"))
         content = inner if isinstance(inner, list | dict) else content
     if isinstance(content, dict):
-        if content and all(OLD_COLOR.fullmatch(name) for name in content):
+        names = [name for name in content if not OLD_COLOR.fullmatch(name)]
+        if len(names) < len(content):
+            if names:
+                raise _Fault(f"swaps colors, but has an entry {names[0]!r} that is not written as #rrggbb", SHAPES)
             yield from _swap(content)
             return
         content = [{"name": name, "color": color} for name, color in content.items()]
     if not isinstance(content, list):
-        raise _Fault("holds no list of colors")
+        raise _Fault("holds no list of colors", SHAPES)
     for number, entry in enumerate(content, start=1):
         given = entry if isinstance(entry, dict) else {"color": entry}
         yield Swatch(str(given.get("name", "")), _of_json(given.get("color"), number))
@@ -256,7 +265,7 @@ def _swap(content: dict[str, Any]) -> Iterator[Swatch]:
     for number, (old, new) in enumerate(content.items(), start=1):
         color, becomes = _of_json(old, number), _of_json(new, number)
         if given.setdefault(color, becomes) != becomes:
-            raise _Fault(f"gives {old} two new colors")
+            raise _Fault(f"gives {old} two new colors", "take one of them out")
         yield Swatch("", color, becomes=becomes)
 
 
@@ -266,7 +275,7 @@ def _of_json(value: Any, number: int) -> Color:
     is_level = [isinstance(level, int) and not isinstance(level, bool) for level in value] if _is_triple(value) else []
     if is_level and all(is_level) and all(0 <= level <= 255 for level in value):
         return _of_levels(*value)
-    raise _Fault(f'has an entry {number} that is no color: write it "#rrggbb", or [red, green, blue] in 0..255')
+    raise _Fault(f"has an entry {number} that is no color", 'write it "#rrggbb", or [red, green, blue] in 0..255')
 
 
 def _is_triple(value: Any) -> bool:

@@ -172,6 +172,8 @@ def test_what_a_picture_depends_on_is_in_the_digest(tmp_path: Path) -> None:
         ("a.json", b"3", "no list"),
         ("a.json", b'{"#fad6be": "#204080", "#204080": "night"}', "entry 2"),
         ("a.json", b'{"#fad6be": "#204080", "#FAD6BE": "#204081"}', "two new colors"),
+        ("a.json", b'{"#fad6be": "#204080", "#20408": "#101040"}', "'#20408' that is not written as #rrggbb"),
+        ("a.json", b'{"skin": "#fad6be", "#204080": "#101040"}', "'skin'"),
         ("a.json", b" " * 1_000_001, "larger than"),
     ],
 )
