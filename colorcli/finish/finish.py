@@ -84,7 +84,7 @@ def frame_parts(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Pr
     if box is None:
         nothing = np.zeros((0, 0), np.float32)
         cel = Cel(NO_LINES, nothing)
-        return FrameParts((0, 0, 0, 0), Fill(nothing[..., None]), cel, NO_LINES, nothing, behind, cut_out)
+        return FrameParts((0, 0, 0, 0), Fill(np.zeros((0, 0, 3), np.float32)), cel, NO_LINES, nothing, behind, cut_out)
     rows, columns = slice(box[1], box[1] + box[3]), slice(box[0], box[0] + box[2])
     part = _cut(frame, box)
     paper = _paper_color(frame)
