@@ -38,12 +38,9 @@ def closed_regions(ink: Float, mask: Float, speck_px: float = SPECK_PX, gap_px: 
     to it; a sliver too narrow to show bare paper is a region as well. Less than `speck_px` pixels are none.
     gap_px: pieces that are joined only through gaps up to this wide are regions of their own, see `close_gaps`.
     """
-    inside = cv2.compare(mask, 0.5, cv2.CMP_GT)
-    bare = cv2.bitwise_and(cv2.compare(ink, PAPER_BELOW, cv2.CMP_LT), inside)
-    light = cv2.bitwise_and(cv2.compare(ink, SLIVER_BELOW, cv2.CMP_LT), inside)
-    rooms, room, _ = _components(light, speck_px)
-    bare = cv2.bitwise_and(bare, cv2.compare(room, 0, cv2.CMP_GT))
-    _, labels, areas = _components(bare, speck_px)
+    inside = mask > 0.5
+    rooms, room, _ = _components(inside & (ink < SLIVER_BELOW), speck_px)
+    _, labels, areas = _components(inside & (ink < PAPER_BELOW) & (room > 0), speck_px)
     # A room between dark strokes without bare paper is a sliver: all of it is one region.
     furnished = np.zeros(rooms + 1, bool)
     furnished[room[labels > 0]] = True
@@ -83,10 +80,11 @@ def close_gaps(regions: Regions, gap_px: float) -> Regions:
     rooms, home = labels, np.arange(regions.count + 1)  # numbers of rooms, and the region that each is in
     for share in GAP_SHARES:
         reach = share * gap_px / 2
+        is_deep = depth > reach
         count, found, stats, _ = cv2.connectedComponentsWithStats(
-            cv2.compare(depth, reach, cv2.CMP_GT), connectivity=4, ltype=cv2.CV_32S
+            is_deep.view(np.uint8), connectivity=4, ltype=cv2.CV_32S
         )
-        deep = np.flatnonzero(depth > reach)
+        deep = np.flatnonzero(is_deep)
         inside = np.zeros(count, np.int64)
         inside[found.reshape(-1)[deep]] = rooms.reshape(-1)[deep]
         roomy = np.zeros(count, bool)
@@ -154,9 +152,9 @@ def pixels_of_regions(regions: Regions) -> list[NDArray[np.int64]]:
     return np.split(ordered, np.cumsum(regions.areas[1:])[:-1]) if regions.count else []
 
 
-def _components(bits: NDArray[np.uint8], smallest: float) -> tuple[int, Labels, NDArray[np.int64]]:
+def _components(bits: NDArray[np.bool_], smallest: float) -> tuple[int, Labels, NDArray[np.int64]]:
     """Find 4-connected pieces of at least `smallest` pixels: how many, (H, W) their numbers from 1, their areas."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(bits, connectivity=4, ltype=cv2.CV_32S)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(bits.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
     kept = areas >= smallest
     kept[0], areas[0] = True, 0

@@ -22,6 +22,11 @@ def test_a_line_parts_the_paper():
     assert sorted(regions.areas[1:]) == [39 * 60, 40 * 60]
 
 
+def test_a_drawing_of_one_pixel_is_a_region_if_no_speck():
+    paper, all_of_it = np.zeros((1, 1), np.float32), np.ones((1, 1), np.float32)
+    assert [closed_regions(paper, all_of_it, speck_px, gap_px=4).count for speck_px in (1, 2)] == [1, 0]
+
+
 def test_a_slanted_line_of_one_pixel_does_not_leak():
     assert closed_regions(ink_of(((10, 0), (70, 59))), EVERYWHERE).count == 2
 
