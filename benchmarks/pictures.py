@@ -1,7 +1,8 @@
 """The pictures of the documentation, made anew: `python -m benchmarks.pictures [NAME...] [--docs docs]`.
 
 All that is in color is colored by the tool itself, by the same commands that a user types, from the sample shot or from
-drawn characters of styles that mini is never trained on. Each shows what one setting does: without it, and with.
+drawn characters of styles that mini is never trained on. What a setting does is shown without it, and with. The page of
+a review is photographed in a Chromium.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ SEPARATIONS = (
     (((500, 410), (504, 470), (510, 540), (514, 602)), "#2050e0"),
 )
 REVIEW_SHOT, REVIEW_FRAMES = 1, range(1, 17)
+PAGE_PX, UNSURE_PX = (1280, 960), (1240, 760)   # of a browser's window
 CHROMIUMS = ("chromium-headless-shell", "chromium", "google-chrome")
 STEADY_SHOT, STEADY_FRAMES = 23, range(2, 8)     # number of the drawn shot, and its frames
 KEYS_CHARACTER, KEYS_FRAME = 6, 1                # number of the character of `benchmarks.keys`, and of its frame
@@ -120,11 +122,7 @@ def palette(folder: Path) -> Image.Image:
     (before,) = colored(WALK, [WALK_KEY], folder / "before", *options)
     (after,) = colored(WALK, [WALK_KEY], folder / "after", *options, "--set", f"finish.palette_file={evening}")
     first, second = trimmed([Cell(before, "the key's colors"), Cell(after, "finish.palette_file=evening.json")])
-    swatches = Image.new("RGB", (170, first.image.height), "white")
-    for place, (old, new) in enumerate(EVENING.items()):
-        swatches.paste(old, (0, 40 + 56 * place, 80, 88 + 56 * place))
-        swatches.paste(new, (90, 40 + 56 * place, 170, 88 + 56 * place))
-    return sheet([[first, Cell(swatches, "old, new"), second]], scale=0.75)
+    return sheet([[first, swatches(EVENING, 80, first.image.height), second]], scale=0.75)
 
 
 def pairs(folder: Path) -> Image.Image:
@@ -135,11 +133,17 @@ def pairs(folder: Path) -> Image.Image:
     (before,) = colored(shot / "line", [shot / "key.png"], folder / "before")
     (after,) = colored(shot / "line", [shot / "key.png"], folder / "after", "--set", f"finish.palette_file={night}")
     first, second = trimmed([Cell(before, "the key's colors"), Cell(after, "finish.palette_file=night.json")])
-    swatches = Image.new("RGB", (110, first.image.height), "white")
-    for place, (old, new) in enumerate(NIGHT.items()):
-        swatches.paste(old, (0, 40 + 56 * place, 50, 88 + 56 * place))
-        swatches.paste(new, (60, 40 + 56 * place, 110, 88 + 56 * place))
-    return sheet([[first, Cell(swatches, "old, new"), second]], scale=0.8)
+    return sheet([[first, swatches(NIGHT, 50, first.image.height), second]], scale=0.8)
+
+
+def swatches(colors: Mapping[str, str], width: int, height: int) -> Cell:
+    """Old colors and new ones side by side. width: of each, height: of all, pixels."""
+    image = Image.new("RGB", (2 * width + 10, height), "white")
+    for place, pair in enumerate(colors.items()):
+        for column, color in enumerate(pair):
+            left, top = column * (width + 10), 40 + 56 * place
+            image.paste(color, (left, top, left + width, top + 48))
+    return Cell(image, "old, new")
 
 
 def gaps(folder: Path) -> Image.Image:
@@ -214,42 +218,58 @@ def steady(folder: Path) -> Image.Image:
 
 def review(folder: Path) -> Image.Image:
     """The page of a review, at the frame that is worth a look first."""
-    return page_of(folder, ".card")
+    return photographed(page_of_drawn(folder), PAGE_PX, press=("n",))
 
 
 def curves(folder: Path) -> Image.Image:
     """The curves of that page, and the begin of its contact sheet."""
-    return page_of(folder, ".card", "section.curves")
+    return photographed(page_of_drawn(folder), PAGE_PX, press=("n",), scrolled="section.curves")
 
 
-def page_of(folder: Path, clicked: str, scrolled: str | None = None) -> Image.Image:
-    """Make a page of a drawn shot, and photograph it in a Chromium."""
-    from playwright.sync_api import sync_playwright
+def unsure(folder: Path) -> Image.Image:
+    """The last frame of the sample in its page, with the regions that are unsure."""
+    colored(WALK, [WALK_KEY], folder / "walk_color")
+    tool("review", str(folder / "walk_color"), "--quiet")
+    return photographed(folder / "walk_color" / "review.html", UNSURE_PX, press=("End", "3"), part=".bench")
 
+
+def page_of_drawn(folder: Path) -> Path:
+    """Make the page of a drawn shot."""
     shot = drawn_shot(folder / "drawn", REVIEW_SHOT, REVIEW_FRAMES)
     (shot / "line").rename(folder / "shot")
     colored(folder / "shot", [shot / "key.png"], folder / "shot_color")
     tool("review", str(folder / "shot_color"), "--quiet")
+    return folder / "shot_color" / "review.html"
+
+
+def photographed(
+    page_file: Path, size: tuple[int, int], press: Sequence[str], scrolled: str = "body", part: str | None = None
+) -> Image.Image:
+    """Photograph a page in a Chromium's window of this size, with these keys pressed and an element at the top.
+
+    part: the element that is shown, whole; None: what the window shows.
+    """
+    from playwright.sync_api import sync_playwright
+
     here = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=here, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 960})
-        page.goto((folder / "shot_color" / "review.html").as_uri())
-        page.click(clicked)
+        page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        page.goto(page_file.as_uri())
         page.wait_for_selector("#stage[data-painted]", state="attached")
-        page.evaluate("window.scrollTo(0, 0)")
-        if scrolled is not None:
-            # Just below the page's own head, which stays.
-            page.evaluate(f"window.scrollTo(0, document.querySelector('{scrolled}').offsetTop - 64)")
+        for key in press:
+            page.keyboard.press(key)
+        # Just below the page's own head, which stays.
+        page.evaluate(f"window.scrollTo(0, document.querySelector('{scrolled}').offsetTop - 64)")
         page.wait_for_timeout(500)
-        data = page.screenshot()
+        data = page.screenshot() if part is None else page.locator(part).screenshot()
         browser.close()
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 
 PICTURES: dict[str, Callable[[Path], Image.Image]] = {
     "walk": walk, "layers": layers, "palette": palette, "pairs": pairs, "gaps": gaps, "separation": separation,
-    "keys": keys, "steady": steady, "review": review, "review-curves": curves,
+    "keys": keys, "steady": steady, "unsure": unsure, "review": review, "review-curves": curves,
 }
 
 
