@@ -21,6 +21,7 @@ class Repainted:
 
     colors: Float          # (K, 3) sRGB-encoded, 0..1
     how: tuple[How, ...]   # swatch: one of the file's; step: a shadow that goes with its color; stays: the key's own
+    unused: tuple[int, ...] = ()   # swatches that no color has
 
     def that(self, how: How) -> list[int]:
         """The numbers of the colors that came about in one way."""
@@ -50,7 +51,9 @@ def repaint(palette: Float, shadows: NDArray[np.int32], swatches: Swatches | Non
         tones = np.flatnonzero(shadows == lit)
         tones = tones[tones != lit]
         task.repaint_shadows(int(lit), [int(tone) for tone in tones[np.argsort(-light[tones], kind="stable")]])
-    return Repainted(task.colors, tuple(task.how))
+    used = set(task.swatch.values())
+    unused = tuple(number for number in range(len(swatches.colors)) if number not in used)
+    return Repainted(task.colors, tuple(task.how), unused)
 
 
 def in_step(color: Float, was: Float, shadow: Float) -> Float:

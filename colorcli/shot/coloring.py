@@ -204,13 +204,22 @@ class Coloring:
         return references[self._key.digest]
 
     def _tell_colors_without_swatch(self, key: PreparedKey) -> None:
-        """Warn of colors that are none of the production's palette: it has none like them, or no shadow for them."""
+        """Warn of colors that are none of the production's palette: it has none like them, or no shadow for them.
+
+        Of a swap, which names only what changes: warn of the colors that it would change if the key had them.
+        """
         settings = self._engine.preset.finish
         if key.swatches is None or self._palette_file is None:
             return
         palette = key.palette.colors
         painted = repaint(palette, key.shadows, key.swatches, settings.palette_reach)
-        if alone := painted.that("stays"):
+        if key.swatches.swapped is not None:
+            if painted.unused:
+                self._warn(
+                    f"{self._palette_file.name} changes colors that the key does not have within "
+                    f"{settings.palette_reach:g} CIEDE2000: {_listed(key.swatches.colors[list(painted.unused)])}"
+                )
+        elif alone := painted.that("stays"):
             self._warn(
                 f"{self._palette_file.name} has nothing within {settings.palette_reach:g} CIEDE2000 of {len(alone)} of "
                 f"the key's {len(palette)} colors, which stay: {_listed(palette[alone])}"

@@ -105,6 +105,19 @@ def test_a_palette_swap_repaints_the_shot(walk: Path, tmp_path: Path) -> None:
     assert len(color(walk, colorizer=PaintsTheKeysColor(), preset=with_palette(night)).colored) == 2
 
 
+def test_a_swap_tells_the_old_colors_that_the_key_does_not_have_and_not_what_stays(walk: Path, tmp_path: Path) -> None:
+    night = tmp_path / "night.json"
+    night.write_text('{"#cc4d33": "#14285a"}')
+    two_tone_key(tmp_path / "key.png")
+    done = color(walk, colorizer=PaintsTheKeysColor(), preset=with_palette(night))
+    (told,) = [text for text in done.listener.warnings if "night.json" in text]
+    assert "no shadow for 1 of" in told
+    night.write_text('{"#18e018": "#14285a"}')
+    done = color(walk, colorizer=PaintsTheKeysColor(), preset=with_palette(night))
+    (told,) = [text for text in done.listener.warnings if "night.json" in text]
+    assert "the key does not have" in told and "#18e018" in told
+
+
 def test_names_that_make_a_pair_color_the_shot_again_and_other_names_do_not(walk: Path, tmp_path: Path) -> None:
     file = tmp_path / "hero.gpl"
     lines = ["GIMP Palette", "210 70 45", "20 40 200"]
