@@ -223,7 +223,8 @@ def unsure(
             told += unsure_frames(out, read_manifest(out).name, records, below)
             silent += sum("unsure" not in record.checks for record in records if record.status in THERE)
     if as_json:
-        console.say_json({"schema": "colorcli/unsure/1", "frames": [frame.model_dump() for frame in told]})
+        frames = [frame.model_dump() for frame in told]
+        console.say_json({"schema": "colorcli/unsure/1", "frames": frames, "unknown": silent})
         return
     rows = [
         (
@@ -242,9 +243,13 @@ def unsure(
     else:
         console.say("no region is unsure")
     if left := sum(frame.count - len(frame.regions) for frame in told) if below is None else 0:
-        console.note(f"note:  {left} more regions are smaller than these, and not listed")
+        console.warn(f"{left} more regions are smaller than these, and not listed")
     if silent:
-        console.note(f"note:  of {silent} frames nothing is known: they began from noise, or are of an older colorcli")
+        noun = "frame" if silent == 1 else "frames"
+        console.warn(
+            f"of {silent} {noun} nothing is known: they began from noise, checks.unsure_below was 0, or an older "
+            "colorcli has colored them"
+        )
 
 
 def _place(box: tuple[int, int, int, int]) -> str:

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from colorcli.files import open_plain
 from colorcli.finish.doubts import Doubts, doubts_in, guessed_in
-from colorcli.finish.finish import frame_parts, lay_together
+from colorcli.finish.finish import FrameParts, frame_parts, lay_together
 from colorcli.finish.layers import layered_frame
 from colorcli.images import format_named, write_picture
 from colorcli.prepare.frame import PreparedFrame
 from colorcli.prepare.key import PreparedKey
 from colorcli.prepare.palette_file import hex_color
+from colorcli.presets import Preset
 from colorcli.shot.coloring import Ready
 from colorcli.shot.engine import Engine
 from colorcli.shot.layer_files import LAYERS_FOLDER, copy_layers, is_flattened, layer_files, write_layers
@@ -57,10 +58,7 @@ class Finisher:
         else:
             parts = frame_parts(layer, prepared, key, preset)
             color, alpha = lay_together(parts, prepared, preset)
-        if preset.sampling.start == "match":
-            doubts = None if ready.evidence is None else doubts_in(ready.evidence, color, key, preset)
-        else:
-            doubts = guessed_in(parts, color, preset)
+        doubts = _doubts(ready, parts, color, key, preset)
         write_picture(look.job.output, color, alpha, file_format, notes)
         digest, stamp = new_digest(look.job.output)
         seconds = (look.record.seconds or 0.0) + ready.seconds + time.monotonic() - clock
@@ -135,6 +133,16 @@ def _checks(prepared: PreparedFrame) -> dict[str, float | bool | str]:
         "character": round(float(prepared.mask.mean()), 5),  # share of the frame that is character
         "blank": ink == 0.0,
     }
+
+
+def _doubts(ready: Ready, parts: FrameParts, color: Float, key: PreparedKey, preset: Preset) -> Doubts | None:
+    """Find what a person should look at in a finished frame, (H, W, 3); None: it was not asked for, or cannot be told.
+    """
+    if preset.checks.unsure_below == 0:
+        return None
+    if preset.sampling.start == "match":
+        return None if ready.evidence is None else doubts_in(ready.evidence, color, key, preset)
+    return guessed_in(parts, color, preset)
 
 
 def _doubt_checks(doubts: Doubts | None) -> dict[str, float | bool | str]:

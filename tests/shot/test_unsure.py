@@ -110,14 +110,33 @@ def test_of_a_run_that_starts_from_noise_colors_that_are_none_of_the_keys_are_to
         assert record.checks["unsure"] == len(told)
 
 
+@pytest.mark.parametrize("start", ["match", "noise"])
+def test_of_frames_without_a_region_it_is_known_that_none_is_unsure(tmp_path: Path, start: str) -> None:
+    draw_key(tmp_path / "key.png")
+    blank = tmp_path / "blank"
+    blank.mkdir()
+    write_picture(blank / "blank.0001.png", np.ones((64, 96, 3), np.float32), None, PNG8)
+    settings = Preset(sampling=SamplingSettings(start=start))
+    colorizer = Doubtful()
+    colorizer.boxes = ()
+    (record,) = color(blank, colorizer=colorizer, preset=settings).listener.records
+    assert (record.checks["unsure"], record.checks["unsure_area"], record.unsure) == (0, 0.0, ())
+
+
 def test_another_threshold_colors_nothing_anew(walk: Path, out: Path) -> None:
-    again = color(walk, colorizer=Doubtful(), preset=as_painted(**MATCH, checks=CheckSettings(unsure_below=0.0)))
+    surer = as_painted(**MATCH, checks=CheckSettings(unsure_below=0.01))
+    again = color(walk, colorizer=Doubtful(), preset=surer)
     assert again.colored == []
     assert all(record.unsure for record in read_records(out))   # what was told when they were colored
-    anew = color(
-        walk, colorizer=Doubtful(), preset=as_painted(**MATCH, checks=CheckSettings(unsure_below=0.0)), overwrite=True
-    )
+    anew = color(walk, colorizer=Doubtful(), preset=surer, overwrite=True)
     assert all(record.checks["unsure"] == 0 for record in anew.listener.records)
+
+
+@pytest.mark.parametrize("start", ["match", "noise"])
+def test_where_nothing_is_looked_for_nothing_is_known(walk: Path, start: str) -> None:
+    silent = Preset(sampling=SamplingSettings(start=start), checks=CheckSettings(unsure_below=0.0))
+    records = color(walk, colorizer=Doubtful(), preset=silent).listener.records
+    assert all(record.status == "written" and "unsure" not in record.checks for record in records)
 
 
 def test_a_second_run_keeps_what_was_told_and_colors_one_that_is_new(walk: Path, out: Path) -> None:
@@ -187,15 +206,18 @@ def test_frames_of_which_nothing_is_known_are_not_called_sure(walk: Path, capsys
     printed = capsys.readouterr()
     assert printed.out == "no region is unsure\n"
     assert "of 4 frames nothing is known" in printed.err
+    assert main(["manifest", "unsure", "--json", str(out)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"schema": "colorcli/unsure/1", "frames": [], "unknown": 4}
 
 
 def test_the_stand_in_is_sure_of_what_lies_where_the_key_has_it(walk: Path) -> None:
     line = [str(walk), "--ref", str(walk.parent / "key.png"), "--engine", "stand-in", "-q"]
-    assert main([*line, "--set", f"checks.unsure_below={Preset().checks.unsure_below}"]) == 0
-    for record in read_records(walk.parent / "walk_color"):
-        assert "unsure" in record.checks
-        for region in record.unsure:
-            left, top, width, height = region.box
-            assert left + width <= 96
-            assert top + height <= 64
-            assert region.area <= width * height
+    assert main(line) == 0
+    assert [record.checks["unsure"] for record in read_records(walk.parent / "walk_color")] == [0] * 4
+    assert main([*line, "--overwrite", "--set", "checks.unsure_below=1"]) == 0
+    for number, record in enumerate(read_records(walk.parent / "walk_color"), 1):
+        (region,) = record.unsure
+        # `drawing` has the inside of its box there.
+        assert np.allclose(region.box, (8 + 3 * number + 3, 8 + 2 * number + 3, 29, 29), atol=3)
+        assert region.sure is not None
+        assert region.sure > 0.9
