@@ -138,10 +138,10 @@ class Known:
         nearest = fill(preset=Preset(finish=FinishSettings(palette_margin=0)))
         ruled = fill(preset=Preset())
         palette = self.key.palette.colors
-        paper = np.where(self.frame.regions.labels > 0, ruled.labels, 0)
+        pieces = np.where(self.frame.regions.labels > 0, ruled.labels, 0)   # without what lies under the lines
         found: Counter[str] = Counter()
         for piece in range(1, len(ruled.colors)):
-            inside = paper == piece
+            inside = pieces == piece
             if inside.sum() < SMALLEST_PX:
                 continue
             true = np.median(self.truth[inside], axis=0)

@@ -31,6 +31,8 @@ DEPTHS: dict[str, Depth] = {"uint8": "uint8", "uint16": "uint16", "half": "half"
 READABLE = "expected PNG, TIFF, TGA, JPEG or EXR; save it again from the paint program"
 PNG_FILTER_SUB = 0x10   # libpng's number
 LONGEST_COMMENT = 65533   # bytes of text in a segment of a JPEG
+# Red, green, blue and white of Rec.709, as x and y: an EXR names them, so that a compositor need not guess.
+CHROMATICITIES = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 
 # A picture of a few kilobytes may say that it is gigabytes large: with more pixels than this, none is decoded. A frame
@@ -474,8 +476,7 @@ def _write_pixels(
     if container == "exr":
         spec.attribute("compression", "zip")
         spec.attribute("oiio:ColorSpace", "lin_rec709_scene")
-        # The primaries and white of Rec.709, so that a compositor need not guess.
-        spec.attribute("chromaticities", "float[8]", (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290))
+        spec.attribute("chromaticities", "float[8]", CHROMATICITIES)
     else:
         spec.attribute("oiio:UnassociatedAlpha", 1)
         spec.attribute("oiio:ColorSpace", "srgb_rec709_scene")

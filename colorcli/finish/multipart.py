@@ -8,12 +8,10 @@ import numpy as np
 import OpenImageIO as oiio
 from numpy.typing import NDArray
 
+from colorcli.images import CHROMATICITIES
 from colorcli.whole_file import whole_file
 
 Light = NDArray[np.float32] | NDArray[np.float16]
-
-# Red, green, blue and white of Rec.709, as x and y.
-CHROMATICITIES = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,6 @@ class Part:
         if self.alpha is not None:
             given["A" if given else "Y"] = self.alpha
         return {f"{self.name}.{name}" if self.name else name: values for name, values in given.items()}
-
 
     def rounded(self, single: bool) -> "Part":
         """The same in the numbers of the file, which take half the memory if they are not single."""
