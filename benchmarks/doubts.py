@@ -115,7 +115,8 @@ def chances(name: str, told: Told) -> Iterator[dict[str, Any]]:
         here = tenth == number
         yield {
             "shots": name,
-            "told": f"{sure[here].mean():.2f}",
+            "chance": f"{number / TENTHS:.1f} to {(number + 1) / TENTHS:.1f}",
+            "told": round(float(sure[here].mean()), 2),
             "regions": int(here.sum()),
             "right": round(1 - float(wrong[here].mean()), 2),
             "the shade, too": round(1 - float(another[here].mean()), 2),
@@ -124,7 +125,9 @@ def chances(name: str, told: Told) -> Iterator[dict[str, Any]]:
 
 def fitted(told: Sequence[Told]) -> dict[str, float]:
     """The logistic curve that makes what was measured most likely: Newton's steps on the log-likelihood."""
-    shares = np.clip(np.concatenate([one.shares for one in told]), 1e-3, 1 - 1e-3)
+    from colorcli.finish.doubts import LEAST, MOST
+
+    shares = np.clip(np.concatenate([one.shares for one in told]), LEAST, MOST)
     columns = np.stack(
         [np.log(shares / (1 - shares)), np.concatenate([one.likeness for one in told]), np.ones(len(shares))], axis=1
     )

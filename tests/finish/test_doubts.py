@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.doubts import ANY_POSE, HALF, drawn_cases, row, told_of
+from benchmarks.doubts import ANY_POSE, HALF, Told, drawn_cases, fitted, row, told_of
 from colorcli.finish.doubts import Calibration, chance_of, doubts_in, same_material
 from colorcli.images import FORMATS, Picture
 from colorcli.model.evidence import Evidence
@@ -123,6 +123,15 @@ def test_the_chance_is_a_logistic_curve_of_the_odds() -> None:
     assert np.allclose(chance_of(np.array([0.8]), np.zeros(1), replace(PLAIN, share=0.5)), 2 / 3)
     assert np.allclose(chance_of(np.array([0.5]), np.array([-1.0]), replace(PLAIN, likeness=np.log(3))), 1 / 4)
     assert 0 < chance_of(np.array([0.0]), np.zeros(1))[0] < chance_of(np.array([1.0]), np.zeros(1))[0] < 1
+
+
+def test_the_curve_that_is_fitted_is_the_one_that_turns_shares_into_chances() -> None:
+    random = np.random.default_rng(1)
+    shares, likeness = random.uniform(0, 1, 40000) ** 2, random.uniform(-6, 0, 40000)
+    true = Calibration(share=0.7, likeness=0.3, shift=0.5)
+    right = random.uniform(size=40000) < chance_of(shares.astype(np.float32), likeness.astype(np.float32), true)
+    found = fitted([Told(shares=shares.tolist(), likeness=likeness.tolist(), wrong=(~right).tolist())])
+    assert (found["share"], found["likeness"], found["shift"]) == pytest.approx((0.7, 0.3, 0.5), abs=0.05)
 
 
 def test_on_drawn_characters_what_is_told_is_wrong_far_more_often_than_the_rest() -> None:
