@@ -13,9 +13,9 @@ import jinja2
 from colorcli.prepare.palette_file import hex_color
 from colorcli.review.pictures import Album
 from colorcli.review.reviewed import ReviewedFrame, ReviewedShot
-from colorcli.review.worth import unsure_count, unsure_share
 from colorcli.settings import flattened
 from colorcli.shot.manifest import THERE, Manifest
+from colorcli.shot.unsure import unsure_count, unsure_share
 from colorcli.whole_file import whole_file
 
 PAGE_NAME = "review.html"

@@ -1,6 +1,5 @@
 """Which frames of a shot are worth a look first, and why, in words."""
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ import numpy as np
 
 from colorcli.review.measure import Change, Look
 from colorcli.shot.manifest import FrameRecord
+from colorcli.shot.unsure import unsure_count, unsure_share
 
 JUMPED = 0.003         # share of the character that has to have another color before a frame is pointed at
 UNEXPLAINED = 0.25     # share of a change that is left for it to be told, where a frame beside it explains the rest
@@ -159,19 +159,6 @@ def _unsure(frames: Sequence[Measured]) -> Mapping[int, Reason]:
             words = f"unsure: {count} {'region' if count == 1 else 'regions'}, {_percent(share)} of the figure"
             reasons[place] = Reason("unsure", 5 + 40 * share, words)
     return reasons
-
-
-def unsure_share(record: FrameRecord) -> float | None:
-    """Give the share of the figure that is in unsure regions, 0..1; None: nothing is told of that."""
-    share = record.checks.get("unsure_area")
-    # Anybody can write a record.
-    return min(max(float(share), 0.0), 1.0) if isinstance(share, int | float) and math.isfinite(share) else None
-
-
-def unsure_count(record: FrameRecord) -> int:
-    """Give how many regions are unsure; the largest of them are listed in the record."""
-    count = record.checks.get("unsure")
-    return max(count, len(record.unsure)) if isinstance(count, int) else len(record.unsure)
 
 
 def _character(frames: Sequence[Measured]) -> Mapping[int, Reason]:

@@ -1,5 +1,6 @@
 """The regions of a shot that a person should look at, from the records of its frames."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,9 +40,22 @@ def unsure_frames(
                 shot=shot,
                 frame=record.frame,
                 output=record.output or "",
-                count=int(record.checks.get("unsure", len(regions))),
-                area=float(record.checks.get("unsure_area", 0.0)),
+                count=unsure_count(record),
+                area=unsure_share(record) or 0.0,
                 regions=regions,
             )
         )
     return found
+
+
+def unsure_share(record: FrameRecord) -> float | None:
+    """Give the share of the figure that is in unsure regions, 0..1; None: nothing is told of that."""
+    share = record.checks.get("unsure_area")
+    # Anybody can write a record.
+    return min(max(float(share), 0.0), 1.0) if isinstance(share, int | float) and math.isfinite(share) else None
+
+
+def unsure_count(record: FrameRecord) -> int:
+    """Give how many regions are unsure; the largest of them are listed in the record."""
+    count = record.checks.get("unsure")
+    return max(count, len(record.unsure)) if isinstance(count, int) else len(record.unsure)

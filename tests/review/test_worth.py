@@ -5,8 +5,9 @@ import pytest
 
 from colorcli.prepare.regions import Regions
 from colorcli.review.measure import Change, Jump, Look
-from colorcli.review.worth import Measured, unsure_share, worth_a_look
+from colorcli.review.worth import Measured, worth_a_look
 from colorcli.shot.manifest import FrameRecord
+from colorcli.shot.unsure import unsure_share
 
 USE = np.array([0.5, 0.3, 0.2], np.float32)
 

@@ -175,6 +175,13 @@ def test_records_of_before_and_damaged_ones_are_told_apart() -> None:
             UnsureRegion.model_validate(region | wrong)
 
 
+def test_what_somebody_wrote_into_a_record_by_hand_stops_no_list(out: Path) -> None:
+    first, *_ = read_records(out)
+    damaged = first.model_copy(update={"checks": {"unsure": "many", "unsure_area": "much"}})
+    (told,) = unsure_frames(out, "walk", [damaged])
+    assert (told.count, told.area) == (1, 0.0)
+
+
 def test_the_run_says_how_many_frames_to_look_at(walk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = [str(walk), "--ref", str(walk.parent / "key.png"), "--engine", "stand-in"]
     assert main([*line, "--set", "checks.unsure_below=1"]) == 0
