@@ -424,13 +424,8 @@ class ColorizePipeline(DiffusionPipeline):
             return Evidence(
                 frame.regions.labels, np.zeros((count, len(colors)), np.float32), np.zeros(count, np.float32), colors
             )
-        shares, likeness = decided.scores.softmax(1), decided.nearest
-        return Evidence(
-            frame.regions.labels,
-            shares.numpy(),
-            likeness.numpy(),
-            reference.match.palette.numpy(),
-        )
+        shares, likeness = decided.scores.softmax(1).numpy(), decided.nearest.numpy()
+        return Evidence(frame.regions.labels, shares, likeness, reference.match.palette.numpy())
 
     @torch.inference_mode()
     def read_parts(self, frame: PreparedFrame, reference: Reference, preset: Preset) -> PartMap:

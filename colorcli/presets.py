@@ -332,7 +332,7 @@ class CheckSettings(Group):
 
     unsure_below: Unit = Field(
         0.6, description="a region whose color is right with less than this chance is told, for a person to look at; "
-        "0: none; for runs that start from the match"
+        "in runs that start from noise one whose palette color is a guess; 0: nothing is looked for"
     )
 
 

@@ -50,8 +50,8 @@ class Watched(FakeColorizer):
         super().__init__()
         self.frames, self.layers = Census(), Census()
 
-    def color(self, frames: Sequence[PreparedFrame], reference: Float, preset: Preset, **votes: Any) -> list[Float]:
-        layers = super().color(frames, reference, preset, **votes)
+    def color(self, frames: Sequence[PreparedFrame], reference: Float, preset: Preset, **decided: Any) -> list[Float]:
+        layers = super().color(frames, reference, preset, **decided)
         for frame, layer in zip(frames, layers, strict=True):
             self.frames.count(frame.ink_canvas)
             self.layers.count(layer)

@@ -115,8 +115,8 @@ def test_two_machines_that_paint_the_same_frame_otherwise_are_named(shot, tmp_pa
     class Other(FakeColorizer):
         """A machine with other arithmetic."""
 
-        def color(self, frames, reference, preset, votes=()):
-            return [layer * 0.9 for layer in super().color(frames, reference, preset, votes)]
+        def color(self, frames, reference, preset, decided=()):
+            return [layer * 0.9 for layer in super().color(frames, reference, preset, decided)]
 
     one = color(shot, out=tmp_path / "one").plans[0].out
     other = color(shot, out=tmp_path / "other", frames="2-3", colorizer=Other()).plans[0].out

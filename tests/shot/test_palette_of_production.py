@@ -31,7 +31,9 @@ class PaintsTheKeysColor(FakeColorizer):
         first: Float = key.palette.colors[0]
         return first
 
-    def color(self, frames: Sequence[PreparedFrame], reference: Float, preset: Preset, votes: Any = ()) -> list[Float]:
+    def color(
+        self, frames: Sequence[PreparedFrame], reference: Float, preset: Preset, decided: Any = ()
+    ) -> list[Float]:
         self.colored += len(frames)
         return [np.ones((*frame.ink_canvas.shape, 3), np.float32) * reference for frame in frames]
 

@@ -389,8 +389,7 @@ class _Run:
         return self._keys[owner]
 
     def _decided(self, frames: Sequence[KnownFrame], key: _Key) -> list[Any]:
-        """What is decided on the colors of every frame of a shot, with those around it; nothing if they do not count.
-        """
+        """Decide the colors of every frame of a shot with those around it; give nothing if those do not count."""
         if not self.preset.steady.on:
             return []
         found: list[tuple[str, Any]] = []
