@@ -147,17 +147,19 @@ def fill_character(
     whole, regions = regions, split_by_color(full, regions, blur_px)
     colors = region_colors(full, regions, blur_px)
     labels = regions.labels.reshape(-1)[nearest_labelled(regions.labels)]
+    closed_in = _regions_of_pieces(regions, whole)
     lit: Float | None = None
     unsure: tuple[int, ...] = ()
     if settings.palette == "key":
         # Past the character's edge the pieces run on, but nobody sees their borders there.
         seen = np.where((frame.mask > 0) | (regions.labels > 0), labels, 0)
-        pieces = Pieces(colors[1:], _regions_of_pieces(regions, whole), regions.areas[1:], partial(borders_of, seen))
+        pieces = Pieces(colors[1:], closed_in, regions.areas[1:], partial(borders_of, seen))
         colors, lit, unsure = _in_palette(colors, pieces, key, settings)
     filled = np.take(colors, labels, axis=0)
     if frame.gap_px == 0 and regions is whole and unseen is None:
         return Fill(filled, labels, colors, None, lit, unsure)
-    closed = whole.labels if unseen is None else np.where(unseen, labels, whole.labels)
+    # A line that is not laid is filled from its sides, and each side goes on being the region that it is.
+    closed = whole.labels if unseen is None else np.where(unseen, closed_in[labels - 1], whole.labels)
     return Fill(soften_borders(filled, labels, closed), labels, colors, closed, lit, unsure)
 
 

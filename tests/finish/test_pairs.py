@@ -133,6 +133,21 @@ def test_what_a_shadow_lets_through_is_the_same_after_a_repaint(file: Swatches) 
         np.testing.assert_allclose(at(shades[1], place), at(shades[0], place), atol=1e-4)
 
 
+def test_two_tones_over_a_line_that_is_taken_out_are_one_surface_in_the_flat_layer() -> None:
+    drawn = lines()
+    drawn[119:122, 22:169] = (1.0, 0.1, 0.1)   # red, so it only parts the first box
+    true = colors(SKIN, SKIN_SHADOW, COAT, COAT_SHADOW, SKIN)
+    true[120:, :180] = GREEN
+    preset = Preset(finish=FinishSettings(separation_lines="remove", palette="off"))   # the key is not asked
+    frame = prepared(picture(drawn, cel()), preset)
+    layered = layered_frame(painted(frame, true), frame, figure(preset), preset)
+    (layer,) = layered.layers(["flat"], linear=False)
+    flat = layer.whole()[0]
+    assert flat is not None
+    for place, tone in ((SKIN_LIT, SKIN), (SKIN_DARK, SKIN), (COAT_DARK, COAT), ((95, 150), GREEN)):
+        assert np.abs(at(flat, place) - tone).max() < 0.01
+
+
 @pytest.mark.parametrize("level", [11, 14, 38, 111, 133, 188, 213])   # not itself any more by the sRGB curve and back
 def test_a_shadow_that_keeps_a_channel_stays_a_pair_whatever_its_color_becomes(level: int) -> None:
     true = colors((1.0, 0.7, 0.6), (1.0, 0.5, 0.42), COAT, COAT_SHADOW, SKIN)
