@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from colorcli.errors import DeviceError, FrameError, WeightsError
-from colorcli.farm.orders import Answer, Done, EngineOrder, FrameOrder, Order, ShotOrder
+from colorcli.farm.orders import Answer, CloseOrder, Done, EngineOrder, FrameOrder, Order, Ready, ShotOrder
 from colorcli.farm.transfer import sweep_after
 from colorcli.presets import LayerSettings, Preset, SamplingSettings, SteadySettings, WarmStartSettings
 from colorcli.shot.manifest import FrameRecord, read_manifest, read_records
@@ -175,6 +175,29 @@ def losing(after: int, forever: bool, count: int = 1) -> Threads:
                 cluster.lose(thread, forever)
 
     return Threads(3, heard=heard)
+
+
+def test_a_worker_that_is_lost_while_it_tidies_up_keeps_nobody_from_being_sent_home(walk: Path) -> None:
+    ready: set[str] = set()
+    both = threading.Event()   # who is not ready has nothing to tidy up
+
+    def heard(cluster: Threads, thread: Thread, answer: Answer) -> None:
+        if isinstance(answer, Ready):
+            ready.add(thread.place)
+        if len(ready) == 2:
+            both.set()
+
+    def changed(place: str, order: Order) -> Order:
+        if isinstance(order, CloseOrder) and place == "node0":
+            cluster.lose(cluster.threads[0])
+        return order
+
+    cluster = Threads(2, heard=heard, changed=changed)
+    studio = Studio(make=lambda: FakeColorizer(before_color=lambda count: both.wait(20)))
+    color_on(cluster, walk, studio=studio, collect=True)
+    other = next(thread for thread in cluster.threads if thread.place == "node1")
+    assert cluster.threads[0].place == "node0" and both.is_set()
+    assert other.lost.is_set()   # it was ended
 
 
 @pytest.mark.parametrize("forever", [False, True], ids=["process", "machine"])
