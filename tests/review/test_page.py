@@ -6,11 +6,13 @@ import io
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from colorcli.cli.review import review
 from colorcli.errors import FrameError, ShotError
 from colorcli.images import Picture, read_picture, write_picture
 from colorcli.prepare.palette_file import hex_color
@@ -135,6 +137,12 @@ def test_a_shot_on_twos_is_shown_on_twos(tmp_path: Path) -> None:
     told = {frame["name"]: frame["ticks"] for frame in frames}
     # 7 is missing: it has a place of its own. The last drawing is shown as long as the others, as in a timeline.
     assert told == {"sc.0001": 2, "sc.0003": 2, "sc.0005": 2, "sc.7": 2, "sc.0009": 2}
+
+
+def test_the_player_takes_every_rate_that_the_command_takes(page: Page) -> None:
+    (limits,) = (field for tag, field in page.elements if field.get("id") == "rate")
+    (option,) = get_type_hints(review, include_extras=True)["rate"].__metadata__
+    assert (float(limits["min"] or 0), float(limits["max"] or 0)) == (option.min, option.max)
 
 
 def test_where_nothing_changes_the_highest_flicker_is_a_number_and_not_that_of_the_first_frame(tmp_path: Path) -> None:

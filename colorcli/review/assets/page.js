@@ -271,7 +271,7 @@
     return low;
   }
 
-  const fps = () => Math.max(1, Math.min(120, Number(rate.value) || data.rate));
+  const fps = () => Math.max(1, Math.min(Number(rate.max), Number(rate.value) || data.rate));
 
   function start() {
     if (frames().length < 2) return;
