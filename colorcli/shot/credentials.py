@@ -151,10 +151,10 @@ def credentials(record: FrameRecord, manifest: Manifest) -> Mapping[str, Any]:
 
 def models_of(record: FrameRecord, manifest: Manifest) -> tuple[ModelEntry, ...] | None:
     """The weights that a frame was colored with, which need not be those of the last run; None: nobody knows."""
-    # The first version recorded those of the last run only.
-    if record.settings_sha256 == manifest.settings_sha256 or not (record.settings_sha256 and manifest.settings_sha256):
+    # The first version knew those of the last run only, and not which frames are of that.
+    if not manifest.settings_sha256 or record.settings_sha256 == manifest.settings_sha256:
         return manifest.models
-    earlier = manifest.earlier_settings.get(record.settings_sha256)
+    earlier = manifest.earlier_settings.get(record.settings_sha256 or "")
     return None if earlier is None else earlier.models
 
 

@@ -16,6 +16,7 @@ from colorcli.errors import ShotError, UsageError
 from colorcli.images import read_picture
 from colorcli.presets import OutputSettings, Preset
 from colorcli.shot.credentials import open_signer, sign_frames
+from colorcli.shot.journal import Journal, later_than
 from colorcli.shot.leases import Leases
 from colorcli.shot.manifest import ModelEntry, read_manifest, read_records, write_manifest
 from colorcli.shot.merge import merge
@@ -140,6 +141,19 @@ def test_a_frame_of_which_nobody_knows_the_weights_is_not_signed(tmp_path: Path,
     colored(tmp_path, frames="2")
     # As after a run that was killed before it wrote what it colored by.
     write_manifest(out, read_manifest(out).model_copy(update={"earlier_settings": {}}))
+    done = sign_frames(out, open_signer(*studio))
+    assert done.signed == ("walk.0002.png",)
+    assert [(name, "not recorded" in why) for name, why in done.left_out] == [("walk.0001.png", True)]
+
+
+def test_a_frame_of_the_first_version_beside_newer_ones_is_not_signed_with_their_weights(
+    tmp_path: Path, studio: tuple[Path, Path]
+) -> None:
+    out = colored(tmp_path, frames="1", model=OTHER)
+    colored(tmp_path, frames="2")
+    (first,) = (record for record in read_records(out) if record.frame == "walk.0001")
+    with Journal(out / "frames.old.jsonl") as journal:   # it did not record by which settings a frame is
+        journal.add(first.model_copy(update={"settings_sha256": None, "finished": later_than(first.finished)}))
     done = sign_frames(out, open_signer(*studio))
     assert done.signed == ("walk.0002.png",)
     assert [(name, "not recorded" in why) for name, why in done.left_out] == [("walk.0001.png", True)]
