@@ -64,7 +64,7 @@ def in_step(color: Float, was: Float, shadow: Float) -> Float:
     """
     before = decode_srgb(was)
     through = np.where(before > 0, decode_srgb(shadow) / np.maximum(before, np.float32(1e-9)), np.float32(1))
-    return encode_srgb(np.clip(decode_srgb(color) * through, 0, 1))
+    return encode_srgb(decode_srgb(color) * through)
 
 
 @dataclass
@@ -112,16 +112,18 @@ class _Task:
         if self.swatches.swapped is not None:
             return near
         others = {dark for light, dark in self.swatches.pairs if light != self.swatch.get(lit)}
-        claims = {
-            swatch: self.distance[color, swatch] for color, swatch in self.swatch.items() if self.shadows[color] != lit
-        }
         brightness = lab_of(self.swatches.colors[near])[:, 0] if near else np.zeros(0)
         darker = brightness < lab_of(self.colors[above])[0]
         return [
             number
             for number, dark in zip(near, darker, strict=True)
-            if dark and number not in others and self.distance[tone, number] < claims.get(number, np.inf)
+            if dark and number not in others and not self._is_nearer_to_another(tone, number)
         ]
+
+    def _is_nearer_to_another(self, tone: int, swatch: int) -> bool:
+        """Whether another color has a swatch, and is no farther from it."""
+        near = self.distance[tone, swatch]
+        return any(self.distance[color, swatch] <= near for color, taken in self.swatch.items() if taken == swatch)
 
     def _take(self, number: int, swatch: int) -> None:
         given = self.swatches.colors if self.swatches.swapped is None else self.swatches.swapped

@@ -106,6 +106,15 @@ def test_layers_laid_over_each_other_are_the_finished_frame(preset: Preset, kind
         assert np.abs(cover - alpha).max() < 3e-5
 
 
+def test_flat_times_shade_is_the_frame_also_where_two_things_meet_without_a_line() -> None:
+    drawn, truth, shape = face((300, 240), gap=True)
+    frame = prepared(picture(drawn), preset_of())
+    layered = layered_frame(painted(frame, flats((300, 240))), frame, key_of(truth, shape, preset_of()), preset_of())
+    below = layered.color[180:200, 148:153]   # a blue and a color of night, softly
+    assert len(np.unique(below.round(3).reshape(-1, 3), axis=0)) > 2
+    assert np.abs(recomposed(layered, linear=False, shaded=True)[0] - layered.color).max() < 3e-5
+
+
 @pytest.mark.parametrize("kind", ["cel", "lines"])
 def test_layers_of_a_frame_that_goes_into_a_jpeg_are_that_over_white(kind: str) -> None:
     preset = preset_of("transparent")

@@ -77,6 +77,9 @@ def test_the_key_tells_which_tone_is_whose() -> None:
 def test_a_surface_keeps_its_own_shadow_where_the_model_is_between_two() -> None:
     painted_ = colors(SKIN, between(SKIN_SHADOW, COAT_SHADOW, 0.6), COAT, COAT_SHADOW, SKIN)
     assert np.abs(at(finished(painted_, Preset()), SKIN_DARK) - SKIN_SHADOW).max() < 0.004
+    frame = prepared(picture(lines(), cel()), Preset())
+    fill = fill_character(painted(frame, painted_), frame, figure(Preset()), Preset(), frame.regions)
+    assert fill.unsure == ()   # by the pair, and not only by its neighbor
     nearest = finished(painted_, Preset(finish=FinishSettings(palette_margin=0)))
     assert np.abs(at(nearest, SKIN_DARK) - COAT_SHADOW).max() < 0.004
 
@@ -137,14 +140,14 @@ def test_two_tones_over_a_line_that_is_taken_out_are_one_surface_in_the_flat_lay
     drawn = lines()
     drawn[119:122, 22:169] = (1.0, 0.1, 0.1)   # red, so it only parts the first box
     true = colors(SKIN, SKIN_SHADOW, COAT, COAT_SHADOW, SKIN)
-    true[120:, :180] = GREEN
+    true[:120, 60:95], true[120:, :180] = SKIN_SHADOW, GREEN   # of the first box most is dark
     preset = Preset(finish=FinishSettings(separation_lines="remove", palette="off"))   # the key is not asked
     frame = prepared(picture(drawn, cel()), preset)
     layered = layered_frame(painted(frame, true), frame, figure(preset), preset)
     (layer,) = layered.layers(["flat"], linear=False)
     flat = layer.whole()[0]
     assert flat is not None
-    for place, tone in ((SKIN_LIT, SKIN), (SKIN_DARK, SKIN), (COAT_DARK, COAT), ((95, 150), GREEN)):
+    for place, tone in (((40, 100), SKIN), (SKIN_DARK, SKIN), (COAT_DARK, COAT), ((95, 150), GREEN)):
         assert np.abs(at(flat, place) - tone).max() < 0.01
 
 
@@ -161,6 +164,15 @@ def test_a_shadow_that_keeps_a_channel_stays_a_pair_whatever_its_color_becomes(l
     assert (fill.colors[dark] < new - 0.001).any()
     np.testing.assert_allclose(fill.lit[dark], new, atol=1e-6)
     assert (fill.colors <= fill.lit).all()
+
+
+def test_a_shadow_that_a_swap_makes_lighter_in_a_channel_is_a_surface_of_its_own() -> None:
+    night, rim = (0.48, 0.44, 0.62), (0.55, 0.30, 0.40)
+    file = Swatches(np.float32([SKIN, SKIN_SHADOW]), (), np.float32([night, rim]))
+    frame = prepared(picture(lines(), cel()), Preset())
+    fill = fill_character(painted(frame, TRUE), frame, figure(Preset(), file), Preset(), frame.regions)
+    assert fill.labels is not None and fill.lit is not None
+    np.testing.assert_array_equal(fill.lit[at(fill.labels, SKIN_DARK)], np.float32(rim))
 
 
 def test_a_swap_leaves_the_other_surface_alone() -> None:

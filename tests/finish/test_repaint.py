@@ -100,6 +100,14 @@ def test_the_shadow_of_another_swatch_by_name_is_not_taken() -> None:
     assert found.how[2] == "step"
 
 
+def test_a_swatch_that_two_colors_have_is_no_shadow_if_the_nearer_one_is_nearer() -> None:
+    gray, other = (0.50,) * 3, (0.62,) * 3   # both have the only gray swatch; the skin's shadow lies between them
+    key = np.float32([SKIN, gray, other, (0.56,) * 3])
+    for order in ([0, 1, 2, 3], [0, 2, 1, 3]):
+        found = repainted(swatches(PEACH, (0.50,) * 3), key[order], np.int32([0, 1, 2, 0]))
+        assert found.how == ("swatch", "swatch", "swatch", "step")
+
+
 def test_three_tones_stay_three_in_their_order() -> None:
     key = np.float32([(0.9, 0.7, 0.6), (0.75, 0.56, 0.47), (0.6, 0.43, 0.35)])
     found = repainted(swatches((0.88, 0.72, 0.60), (0.68, 0.50, 0.42)), key, np.int32([0, 0, 0]))

@@ -29,13 +29,14 @@ def snapped(
     palette: Float = PALETTE,
     shadows: NDArray[np.int32] = SHADOWS,
     rule: SnapRule = RULE,
+    areas: Sequence[int] = (),
 ) -> Snapped:
-    """Pieces of 100 pixels, each a closed region of its own if nothing is said; borders: (piece, piece, pixels)."""
+    """Pieces, each of 100 pixels and a closed region of its own if nothing is said; borders: (piece, piece, pixels)."""
     both = [*borders, *((two, one, pixels) for one, two, pixels in borders)]
     pieces = Pieces(
         np.float32(colors),
         np.array(range(len(colors)) if regions is None else regions, np.int64),
-        np.full(len(colors), 100, np.int64),
+        np.array(areas or [100] * len(colors), np.int64),
         lambda: np.array(sorted(both), np.int64).reshape(-1, 3),
     )
     return snap(pieces, palette, shadows, rule)
@@ -54,6 +55,13 @@ def test_a_color_is_snapped_only_within_reach() -> None:
                     shadows=np.int32([0, 1]))
     assert list(found.numbers) == [0, NONE]
     assert list(found.unsure) == [False, True]
+
+
+def test_what_is_out_of_reach_raises_no_doubt() -> None:
+    color = between(SKIN_SHADOW, COAT_SHADOW, 0.45)
+    distances = ciede2000(lab_of(np.float32(color))[None], lab_of(np.float32([SKIN_SHADOW, COAT_SHADOW])))
+    found = snapped([color, COAT], borders=[(0, 1, 100)], rule=SnapRule(float(distances.mean()), 2.5))
+    assert found.numbers[0] == 1 and not found.unsure[0]
 
 
 def test_a_color_of_the_palette_is_sure_whatever_else_is_near() -> None:
@@ -95,6 +103,26 @@ def test_two_materials_behind_an_open_line_stay_two() -> None:
 def test_two_pieces_never_become_one_for_the_sake_of_a_pair() -> None:
     dark = [between(SKIN_SHADOW, COAT_SHADOW, share) for share in (0.4, 0.6)]
     assert list(snapped(dark, regions=[1, 1]).numbers) == [1, 3]
+
+
+def test_two_pairs_in_one_region_are_both_found() -> None:
+    blue, blue_shadow, green, green_shadow = (0.4, 0.5, 0.9), (0.28, 0.34, 0.65), (0.5, 0.9, 0.8), (0.26, 0.38, 0.62)
+    palette = np.float32([*PALETTE, blue, blue_shadow, green, green_shadow])
+    shadows = np.int32([*SHADOWS, 4, 4, 6, 6])
+    colors = [SKIN, between(SKIN_SHADOW, COAT_SHADOW, 0.6), blue, between(blue_shadow, green_shadow, 0.6)]
+    assert list(snapped(colors, range(4), palette=palette, shadows=shadows).numbers) == [0, 3, 4, 7]
+    assert list(snapped(colors, [1] * 4, palette=palette, shadows=shadows).numbers) == [0, 1, 4, 5]
+
+
+@pytest.mark.parametrize(("areas", "numbers"), [((100, 100), [2, 3]), ((100, 1000), [0, 1])])
+def test_of_two_pairs_that_fit_the_one_is_taken_that_is_nearer_for_more_pixels(
+    areas: tuple[int, int], numbers: list[int]
+) -> None:
+    grays = np.float32([(level,) * 3 for level in (0.60, 0.40, 0.64, 0.44)])
+    # The lit one is nearer to that of the second pair by a fifth of the way, the dark one to that of the first by less.
+    pieces = [between(grays[0], grays[2], 0.6), between(grays[1], grays[3], 0.46)]
+    assert list(snapped(pieces, palette=grays).numbers) == [2, 1]
+    assert list(snapped(pieces, [1, 1], palette=grays, areas=areas).numbers) == numbers
 
 
 def test_without_a_margin_the_nearest_is_taken() -> None:

@@ -19,16 +19,18 @@ def ase(*swatches: tuple[str, str, tuple[float, ...]]) -> bytes:
     return ase_groups({"": swatches})
 
 
-def ase_groups(groups: Mapping[str, Sequence[tuple[str, str, tuple[float, ...]]]]) -> bytes:
-    """The same with the groups of these names."""
+def ase_groups(groups: Mapping[str | None, Sequence[tuple[str, str, tuple[float, ...]]]]) -> bytes:
+    """The same with the groups of these names; None: no group around them."""
     blocks = []
     for group, swatches in groups.items():
-        body = utf_16(group)
-        blocks.append(struct.pack(">HI", 0xC001, len(body)) + body)
+        if group is not None:
+            body = utf_16(group)
+            blocks.append(struct.pack(">HI", 0xC001, len(body)) + body)
         for name, model, values in swatches:
             body = utf_16(name) + model.encode() + struct.pack(f">{len(values)}f", *values) + struct.pack(">H", 2)
             blocks.append(struct.pack(">HI", 1, len(body)) + body)
-        blocks.append(struct.pack(">HI", 0xC002, 0))
+        if group is not None:
+            blocks.append(struct.pack(">HI", 0xC002, 0))
     return b"ASEF" + struct.pack(">HHI", 1, 0, len(blocks)) + b"".join(blocks)
 
 
@@ -97,6 +99,18 @@ def test_other_names_make_none(name: str, tmp_path: Path) -> None:
     assert pairs_in(file) == set()
 
 
+def test_what_stands_behind_a_group_is_not_in_it(tmp_path: Path) -> None:
+    gray, dark = ("RGB ", (200 / 255,) * 3), ("RGB ", (100 / 255,) * 3)
+    (tmp_path / "hero.ase").write_bytes(ase_groups({"skin": [("lit", *gray)], None: [("shadow", *dark)]}))
+    assert pairs_in(tmp_path / "hero.ase") == set()
+
+
+def test_a_color_is_no_shadow_of_itself(tmp_path: Path) -> None:
+    file = tmp_path / "hero.gpl"
+    file.write_text("GIMP Palette\n250 214 190 skin\n250 214 190 skin shadow\n")
+    assert pairs_in(file) == set()
+
+
 def test_a_shadow_that_another_swatch_looks_like_is_still_a_shadow(tmp_path: Path) -> None:
     file = tmp_path / "hero.gpl"
     file.write_text("GIMP Palette\n250 214 190 skin\n32 64 128 coat\n32 64 128 skin shadow\n")
@@ -105,12 +119,14 @@ def test_a_shadow_that_another_swatch_looks_like_is_still_a_shadow(tmp_path: Pat
 
 
 def test_the_groups_of_an_adobe_file_are_pairs_or_hold_them(tmp_path: Path) -> None:
-    (one, two, three, four, five, six) = (("RGB ", (level / 255,) * 3) for level in (200, 100, 150, 80, 220, 40))
+    (one, two, three, four, five, six, seven) = (
+        ("RGB ", (level / 255,) * 3) for level in (200, 100, 150, 80, 220, 40, 210)
+    )
     file = tmp_path / "hero.ase"
     file.write_bytes(
         ase_groups(
             {
-                "skin": [("lit", *one), ("shadow", *two)],
+                "skin": [("lit", *one), ("rim", *seven), ("shadow", *two)],
                 "day": [("coat", *three), ("coat shadow", *four)],
                 "night": [("coat", *five), ("coat shadow", *six), ("dark", *two)],
             }
