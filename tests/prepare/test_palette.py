@@ -173,3 +173,5 @@ def test_what_is_all_in_shadow_is_known_by_the_tone_of_two_other_shadows():
     assert told_shadows(behind_the_body(coat, skirt, arm=in_tone(skin))) == {**beside, in_tone(skin): skin}
     assert told_shadows(behind_the_body(coat, skirt, arm=in_tone(skin, (0.6, 0.6, 0.7)))) == beside
     assert told_shadows(behind_the_body(coat, arm=in_tone(skin))) == {in_tone(coat): coat}
+    # What a shadow would be in that tone once more is nothing that a production paints.
+    assert told_shadows(behind_the_body(coat, skirt, arm=in_tone(in_tone(coat)))) == beside
