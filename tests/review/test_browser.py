@@ -393,6 +393,18 @@ def test_several_shots_are_chosen_from_one_list(open_page: Open, tmp_path: Path)
     assert screen.page.locator("#shot-0 #viewer").is_visible() and screen.page.input_value("#shot-select") == "0"
 
 
+def test_a_shot_without_frames_keeps_the_others_from_nothing(open_page: Open, tmp_path: Path) -> None:
+    one, album = made_up_shot(3)
+    write_page(tmp_path / "a.html", [replace(one, name="sc00", frames=()), one], album, rate=24, title="two")
+    screen = open_page(tmp_path / "a.html", anchor="#shot-0-frame-0")
+    assert screen.page.locator("#shot-0").is_visible() and not screen.page.locator("#viewer").is_visible()
+    screen.press("ArrowRight", "Space", "3")
+    screen.page.select_option("#shot-select", label="sc")
+    screen.painted(0)
+    screen.press("End")
+    screen.painted(2)
+
+
 def test_a_layer_takes_the_place_of_the_result(open_page: Open, tmp_path: Path) -> None:
     shot, album = made_up_shot(2)
     flat = made_up_shot(9)[0].frames[8].after   # of another gray than the result

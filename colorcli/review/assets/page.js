@@ -67,6 +67,7 @@
 
   function draw() {
     const frame = frames()[state.place];
+    if (!frame) return;   // a shot of which no frame was colored
     if (isReady(frame)) {
       paint(frame);
       return;
@@ -187,6 +188,7 @@
 
   function go(place) {
     const count = frames().length;
+    if (!count) return;
     state.place = Math.max(0, Math.min(count - 1, place));
     const frame = frames()[state.place];
     slider.value = String(state.place);
