@@ -373,6 +373,18 @@ def test_a_failing_frame_stops_the_job_and_a_retry_colors_only_what_is_left(tmp_
     assert pictures(out) == pictures(tmp_path / "plain")
 
 
+def test_steady_colors_need_no_step_of_their_own(tmp_path):
+    """For real: tasks of three frames come to the same votes as one run, as each hears the drawings around its own."""
+    shot = draw_shot(tmp_path / "walk", range(1, 8))
+    bundle = make_job(tmp_path / "job", shot, "--ref", key_of(shot), "--frames-per-task", "3", "--steady")
+    done = run_job(bundle)
+    assert done.returncode == 0, done.stdout
+    for name, more in (("steady", ["--steady"]), ("alone", [])):
+        plain = colorcli(shot, "--ref", key_of(shot), "-o", tmp_path / name, "--engine", "stand-in", *more)
+        assert plain.returncode == 0
+    assert pictures(tmp_path / "walk_color") == pictures(tmp_path / "steady") != pictures(tmp_path / "alone")
+
+
 def test_cruel_names_on_a_machine_that_sees_the_disk_elsewhere(tmp_path):
     """For real: spaces, quotes, dollars and braces in all names, and a path mapping rule as Deadline Cloud sends it."""
     disk = tmp_path / "artist" / "disk"
