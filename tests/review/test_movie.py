@@ -23,7 +23,7 @@ FILLS = (RED, BLUE, GREEN)
 
 @pytest.fixture(scope="module")
 def shot(tmp_path_factory: pytest.TempPathFactory) -> ReviewedShot:
-    """Three frames on twos; the third cannot be read."""
+    """Four frames on twos; the third cannot be read."""
     folder = tmp_path_factory.mktemp("movie")
     out = colored_shot(folder, [*FILLS, RED], numbers=[1, 3, 5, 7])
     (out / "sc.0005.png").unlink()
