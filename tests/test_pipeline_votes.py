@@ -38,6 +38,18 @@ def test_with_its_own_ballot_a_frame_comes_out_as_alone(shot):
     assert all(np.array_equal(*layers) for layers in zip(alone, polled, strict=True))
 
 
+def test_what_speaks_for_a_color_is_the_same_if_nobody_else_is_heard(shot):
+    pipeline, (frame, *_), reference = shot
+    ballot = pipeline.ballot(frame, reference, PRESET)
+    alone, decided = (
+        pipeline.evidence(frame, each, reference) for each in (ballot, pipeline.decide([ballot], 0, {}))
+    )
+    assert np.allclose(alone.shares, decided.shares, atol=1e-5)
+    assert np.allclose(alone.shares.sum(axis=1), 1, atol=1e-5)
+    assert np.array_equal(alone.likeness, decided.likeness)
+    assert len(alone.likeness) == alone.labels.max() == frame.regions.count
+
+
 def test_the_same_drawing_around_it_changes_nothing(shot):
     pipeline, frames, reference = shot
     ballot = pipeline.ballot(frames[0], reference, PRESET)

@@ -110,11 +110,16 @@ def test_two_equal_regions_meet_at_the_mean_of_their_shares_weighed_by_the_link(
 
 
 def test_a_larger_region_has_more_of_a_say():
-    one = match([COAT], [[0.8, 0.2, 0.0]], sizes=[0.0])
-    other = match([COAT], [[0.2, 0.8, 0.0]], sizes=[0.1])
+    one = match([COAT], [[0.8, 0.2, 0.0]], sizes=[-0.2])
+    other = match([COAT], [[0.2, 0.8, 0.0]], sizes=[-0.1])
     weight = 2 * math.exp(-0.5 * (0.1 / RULE.size_sigma) ** 2) * math.exp(0.1)
     expected = (0.8 + weight * 0.2) / (1 + weight)
     assert votes([one, other], rule=ONE_ROUND)[0, 0].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_each_drawing_is_decided_with_its_own_regions():
+    drawings = [None, match([HAIR, COAT], [SURE, [0.1, 0.1, 0.8]]), match([SHOE], [UNSURE])]
+    assert [votes(drawings, own).argmax(1).tolist() for own in (1, 2)] == [[LIT, OTHER], [SHADOW]]
 
 
 def test_a_vote_goes_from_drawing_to_drawing():

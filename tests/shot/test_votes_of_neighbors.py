@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
@@ -42,6 +43,21 @@ def test_two_drawings_before_and_after_have_a_say(walk, whole):
             read_picture(walk.parent / name / f"walk.{number:04d}.png").color for name in ("alone", "whole")
         )
         assert np.abs(steady - alone * (1 - np.mean(tops(walk, heard)))).max() < 2 / 255
+
+
+class Deaf(FakeColorizer):
+    """Hears its own ballot alone."""
+
+    def decide(self, ballots, own, links):
+        return super().decide([ballots[own]], 0, {})
+
+
+def test_a_frame_is_told_which_ballot_is_its_own(walk):
+    color(walk, preset=ALONE, out=walk.parent / "alone")
+    color(walk, preset=STEADY, out=walk.parent / "deaf", colorizer=Deaf())
+    for number, own in enumerate(tops(walk, range(1, 11)), 1):
+        alone, deaf = (read_picture(walk.parent / name / f"walk.{number:04d}.png").color for name in ("alone", "deaf"))
+        assert np.abs(deaf - alone * (1 - own)).max() < 2 / 255
 
 
 @pytest.mark.parametrize("count", [3, 10])
@@ -100,6 +116,28 @@ def test_a_drawing_that_cannot_be_read_has_no_say(walk):
     broken = color(walk, preset=STEADY, out=walk.parent / "broken").pictures()
     (walk / "walk.0005.png").unlink()
     assert color(walk, preset=STEADY, out=walk.parent / "without").pictures() == broken
+
+
+class Counted(FakeColorizer):
+    """Counts the links that are held at the same time."""
+
+    most = 0
+
+    def link(self, one, other):
+        held = np.array([one, other])
+        self.held = getattr(self, "held", WeakValueDictionary())
+        self.held[id(held)] = held
+        self.most = max(self.most, len(self.held))
+        return held
+
+    def decide(self, ballots, own, links):
+        return ballots[own]
+
+
+def test_links_of_drawings_that_nobody_asks_for_any_more_are_let_go(tmp_path):
+    colorizer = Counted()
+    color(draw_shot(tmp_path / "long", range(1, 31)), preset=STEADY, colorizer=colorizer)
+    assert colorizer.most <= 6 + 5 + 4 + 3 + 2 + 1, "each of seven drawings with each"
 
 
 def test_near_drawings_are_linked_once(walk, whole):
