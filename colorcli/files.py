@@ -77,14 +77,3 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-
-
-def is_running(process: int) -> bool:
-    """Whether a process of this machine runs that has this number; it may be another one by now."""
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True   # somebody else's
-    return True

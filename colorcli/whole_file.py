@@ -1,4 +1,7 @@
-"""Files that are there whole or not at all: written under a temporary name beside their own, then renamed."""
+"""Files that are there whole or not at all: written under a temporary name beside their own, then renamed.
+
+A name with the number of a process is left behind only by one that was killed: `is_running` tells.
+"""
 
 import contextlib
 import errno
@@ -55,6 +58,17 @@ def temporary_beside(path: Path) -> Path:
     # Two machines may have processes of one number. Cut, for a name may already be as long as the file system takes.
     name = os.fsencode(path.name)[:LONGEST_TEMPORARY].decode(errors="ignore")
     return path.with_name(f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def is_running(process: int) -> bool:
+    """Whether a process of this machine runs that has this number; it may be another one by now."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass   # somebody else's
+    return True
 
 
 def rename_into_place(temporary: Path, path: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from colorcli.farm.orders import Files
-from colorcli.files import is_running
 from colorcli.presets import Preset, files_of, with_files
 from colorcli.shot.manifest import output_error
 from colorcli.shot.plan import FrameJob
+from colorcli.whole_file import is_running
 
 Value = TypeVar("Value")
 

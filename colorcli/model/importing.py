@@ -18,7 +18,6 @@ from typing import Any
 from diffusers import __version__ as diffusers_version
 
 from colorcli.errors import OutputError, UsageError
-from colorcli.files import is_running
 from colorcli.model.file_parts import Part
 from colorcli.model.published_file import Prediction, PublishedFile, prediction_of, published_scheduler, understand
 from colorcli.model.single_file import SUFFIX, family_of_file
@@ -34,6 +33,7 @@ from colorcli.model.tensor_files import (
 )
 from colorcli.model.weights import DIFFUSERS_INDEX, LIST_NAME, WeightsFile, models_folder, write_list
 from colorcli.variants import VARIANTS
+from colorcli.whole_file import is_running
 
 SHARD_BYTES = 2_000_000_000        # a loader holds one shard at a time; below the 4 GB that some disks allow a file
 SPARE_BYTES = 20_000_000           # for headers, configurations, and what a file system keeps for itself

@@ -32,7 +32,7 @@ from colorcli.errors import OutputError
 from colorcli.files import open_plain
 from colorcli.shot.layer_files import folders_written
 from colorcli.shot.manifest import output_error
-from colorcli.whole_file import TEMPORARY
+from colorcli.whole_file import TEMPORARY, is_running
 
 FOLDER = ".leases"
 ALIVE = re.compile(r"(?P<machine>[0-9a-f]{12})-(?P<pid>\d{1,10})-(?P<start>\d{1,20})-[0-9a-f]{8}\.alive")
@@ -470,12 +470,8 @@ def _state_of(pid: int) -> tuple[str, str] | None:
 
 def _runs(pid: int, start: str) -> bool:
     """Whether a process of this machine still runs, and is not another one that got its number."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
+    if not is_running(pid):
         return False
-    except PermissionError:   # somebody else's, which may be hidden from us
-        pass
-    found = _state_of(pid)
+    found = _state_of(pid)   # somebody else's may be hidden from us
     # One that has ended and that nobody has asked for is still listed.
     return found is None or (found[0] not in "ZXx" and found[1] == start)
