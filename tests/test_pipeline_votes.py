@@ -2,13 +2,16 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from colorcli.images import read_picture
 from colorcli.loading import load_pipeline
+from colorcli.model.match import match_frame, paint
 from colorcli.pipeline import ColorizePipeline
 from colorcli.prepare.frame import prepare_frame
 from colorcli.prepare.key import prepare_key
@@ -36,6 +39,26 @@ def test_with_its_own_ballot_a_frame_comes_out_as_alone(shot):
     alone = pipeline.color(frames, reference, PRESET)
     polled = pipeline.color(frames, reference, PRESET, [pipeline.decide([ballot], 0, {}) for ballot in ballots])
     assert all(np.array_equal(*layers) for layers in zip(alone, polled, strict=True))
+
+
+def test_a_frame_is_colored_by_what_is_decided(shot):
+    pipeline, (frame, *_), reference = shot
+    ballot = pipeline.ballot(frame, reference, PRESET)
+    scores = torch.full_like(ballot.scores, -20)
+    scores[:, 0] = 0
+    decided = replace(ballot, scores=scores)
+    (layer,) = pipeline.color([frame], reference, PRESET, [decided])
+    painted = paint(frame, reference.match, decided.chosen).color
+    assert np.abs(layer - painted).mean() < np.abs(pipeline.match(frame, reference, PRESET) - painted).mean() / 4
+
+
+def test_how_alike_a_region_is_to_the_key_is_told_by_the_rule_whatever_was_learned(shot):
+    pipeline, (frame, *_), reference = shot
+    assert pipeline.matcher is not None
+    by_rule = match_frame(pipeline.read_parts(frame, reference, PRESET), frame, reference.match)
+    ballot = pipeline.ballot(frame, reference, PRESET)
+    assert not torch.equal(ballot.scores, by_rule.scores)
+    assert torch.equal(ballot.nearest, by_rule.scores.amax(1))
 
 
 def test_what_speaks_for_a_color_is_the_same_if_nobody_else_is_heard(shot):

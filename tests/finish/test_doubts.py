@@ -10,6 +10,7 @@ from colorcli.finish.doubts import Calibration, chance_of, doubts_in, same_mater
 from colorcli.images import FORMATS, Picture
 from colorcli.model.evidence import Evidence
 from colorcli.prepare.key import PreparedKey, prepare_key
+from colorcli.prepare.palette_file import Swatches
 from colorcli.presets import CheckSettings, Preset
 from colorcli.variants import VARIANTS
 
@@ -102,6 +103,27 @@ def test_the_largest_region_comes_first_and_a_speck_not_at_all(key: PreparedKey)
     labels[labels == 2] = 0
     labels[10:16, 45:51] = 2   # 36 pixels
     assert told(key, (replace(evidence, labels=labels), color)) == [0]
+
+
+def test_in_a_larger_picture_a_speck_has_more_pixels(key: PreparedKey) -> None:
+    evidence, color = frame([0.0, 0.0, 0.5, 0.5])
+    labels = np.zeros_like(evidence.labels)
+    labels[10:20, 5:15] = 1   # 100 pixels
+    color[10:20, 5:15] = BLUE
+    assert told(key, (replace(evidence, labels=labels), color)) == [0]
+    wide = np.pad(labels, ((0, 0), (0, 2560 - labels.shape[1])))   # twice 1280: four times 40 pixels
+    color = np.pad(color, ((0, 0), (0, 2560 - color.shape[1]), (0, 0)), constant_values=1)
+    assert told(key, (replace(evidence, labels=wide), color)) == []
+
+
+def test_with_the_productions_palette_its_colors_are_told(key: PreparedKey) -> None:
+    production = np.array([(0.25, 0.33, 0.8), (0.22, 0.63, 0.33)], np.float32)   # near blue, and near green
+    key = replace(key, swatches=Swatches(production))
+    evidence, _ = frame([0.0, 0.0, 0.5, 0.5])
+    color = np.where((evidence.labels > 0)[..., None], production[0], np.float32(1))
+    (doubt,) = doubts_in(evidence, color, key, Preset()).regions
+    assert doubt.other is not None
+    assert np.allclose([doubt.color, doubt.other], production)
 
 
 def test_the_threshold_is_the_presets(key: PreparedKey) -> None:

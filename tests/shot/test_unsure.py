@@ -63,7 +63,7 @@ def test_one_ballot_a_frame_is_enough(walk: Path, steady: bool) -> None:
     assert (colorizer.balloted, colorizer.colored) == (4 if steady else 0, 4)
 
 
-def test_of_many_the_largest_are_listed_and_all_counted(walk: Path) -> None:
+def test_of_many_the_largest_are_listed_and_all_counted(walk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     colorizer = Doubtful()
     colorizer.boxes = [(9 * (n % 10), 1 + 16 * (n // 10), 8, 5 + n % 10 + 1) for n in range(20)]
     record = color(walk, colorizer=colorizer, preset=as_painted(**MATCH)).listener.records[0]
@@ -72,6 +72,8 @@ def test_of_many_the_largest_are_listed_and_all_counted(walk: Path) -> None:
     assert areas == sorted(areas, reverse=True)
     assert areas[0] == 8 * 15
     assert record.checks["unsure"] == 20
+    assert main(["manifest", "unsure", str(walk.parent / "walk_color")]) == 0
+    assert "32 more regions" in capsys.readouterr().err   # eight of each of four frames
 
 
 def test_a_run_that_starts_from_noise_and_keeps_the_models_colors_tells_nothing(walk: Path) -> None:
@@ -173,6 +175,13 @@ def test_records_of_before_and_damaged_ones_are_told_apart() -> None:
     for wrong in ({"color": "red\"><script>"}, {"box": [0, -1, 4, 4]}, {"sure": 2}, {"box": [1, 2, 3]}):
         with pytest.raises(ValueError, match="1 validation error"):
             UnsureRegion.model_validate(region | wrong)
+
+
+def test_a_chance_that_is_not_known_is_below_no_other(out: Path) -> None:
+    first, *_ = read_records(out)
+    (region,) = first.unsure
+    guessed = first.model_copy(update={"unsure": (region.model_copy(update={"sure": None}),)})
+    assert [len(unsure_frames(out, "walk", [guessed], below)) for below in (None, 1.0)] == [1, 0]
 
 
 def test_what_somebody_wrote_into_a_record_by_hand_stops_no_list(out: Path) -> None:

@@ -164,6 +164,44 @@ class KeyPainter(Painter):
         return [to_canvas(over_paper(reference.picture), frame.canvas, 1) for frame in frames]
 
 
+class Voter(Painter):
+    """Knows a frame by its ink, and notes what each was colored by."""
+
+    def __init__(self, colors):
+        super().__init__(colors)
+        self.heard = []
+
+    def ballot(self, frame, reference, preset):
+        return float(frame.lines.ink.sum())
+
+    def link(self, one, other):
+        return one, other
+
+    def decide(self, ballots, own, links):
+        return ballots[own], ballots, links
+
+    def color(self, frames, reference, preset, decided=()):
+        ((own, ballots, links),) = decided
+        assert own == self.ballot(frames[0], reference, preset)
+        assert links == {(0, 1): tuple(ballots)}
+        self.heard.append(ballots)
+        return super().color(frames, reference, preset)
+
+
+def test_steady_frames_are_colored_by_what_is_decided_with_those_around_them(data):
+    shutil.rmtree(data / "turned")
+    path = data / "upright" / "line" / "upright.0001.png"
+    line = read_picture(path)
+    color = line.color.copy()
+    color[:40, :4], line.alpha[:40, :4] = 0, 1   # else it would be held
+    write_picture(path, color, line.alpha, FORMATS["png8"])
+    voter = Voter(flats())
+    run(find_known_shots(data), Preset.model_validate({"steady": {"on": True}}), MINI, voter)
+    first, second = voter.heard
+    assert first == second
+    assert len(set(first)) == 2
+
+
 def test_shuffled_rows_say_nothing_of_regions_since_the_key_has_other_colors(data):
     found = measured(data, Plan(shuffled=True))
     assert [group.pairing for group in found.groups] == ["own", "shuffled"]
