@@ -23,16 +23,18 @@ SLATE = 0.25            # gray of a frame that is not there
 QUALITY = "14"          # H.264's constant rate factor: 0 exact .. 51; a flat color shows no blocks here
 BT709 = 1               # as ISO/IEC 23091-2 numbers primaries, transfer and matrix of Rec.709
 LIMITED_RANGE = 1       # of FFmpeg: black is 16 and white 235, as players expect
+OLDEST_AV = 17          # that can say in each picture which color its numbers mean
 
 
 def require_av() -> None:
     """Raise MissingExtraError if movies cannot be written."""
+    hint = "pip install 'colorcli[review]'"
     try:
-        import av  # noqa: F401
+        import av
     except ImportError:
-        raise MissingExtraError(
-            "a movie needs the Python package av", hint="pip install 'colorcli[review]'"
-        ) from None
+        raise MissingExtraError("a movie needs the Python package av", hint=hint) from None
+    if int(av.__version__.partition(".")[0]) < OLDEST_AV:
+        raise MissingExtraError(f"a movie needs the Python package av {OLDEST_AV}, here is {av.__version__}", hint=hint)
 
 
 def write_movie(path: Path, shots: Sequence[ReviewedShot], *, rate: float, side_by_side: bool = False) -> None:

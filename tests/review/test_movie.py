@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from colorcli.errors import ShotError
+from colorcli.errors import MissingExtraError, ShotError
 from colorcli.images import write_picture
 from colorcli.review.movie import write_movie
 from colorcli.review.pictures import Album
@@ -93,6 +93,16 @@ def test_ffprobe_counts_the_frames_and_knows_rate_and_color(shot: ReviewedShot, 
     told = subprocess.run(["ffprobe", *words, tmp_path / name], capture_output=True, check=True, timeout=60).stdout
     (stream,) = json.loads(told)["streams"]
     assert [stream[word] for word in asked] == ["24000/1001", "8", "tv", "bt709", "bt709", "bt709"]
+
+
+def test_an_older_pyav_is_refused_before_anything_is_written(
+    shot: ReviewedShot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(av, "__version__", "16.1.0")
+    with pytest.raises(MissingExtraError, match=r"needs the Python package av 17, here is 16\.1\.0") as caught:
+        write_movie(tmp_path / "a.mov", [shot], rate=24)
+    assert "colorcli[review]" in (caught.value.hint or "")
+    assert not (tmp_path / "a.mov").exists()
 
 
 def test_side_by_side_the_drawing_is_on_the_left(shot: ReviewedShot, tmp_path: Path) -> None:
