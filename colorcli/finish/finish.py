@@ -88,7 +88,9 @@ def frame_parts(layer: Float, frame: PreparedFrame, key: PreparedKey, preset: Pr
     rows, columns = slice(box[1], box[1] + box[3]), slice(box[0], box[0] + box[2])
     part = _cut(frame, box)
     paper = _paper_color(frame)
-    cel = _take_apart(part, paper, max(width, height) / 1280)
+    # Told of the whole frame: in the box of a small drawing its lines would be wide ones.
+    only_lines = frame.picture.alpha is not None and alpha_is_lines(frame.picture.alpha)
+    cel = _take_apart(part, only_lines, paper, max(width, height) / 1280)
     unseen = None
     if preset.finish.separation_lines == "remove":
         unseen = separation_lines(over_paper(part.picture), part.lines.ink, paper)
@@ -241,13 +243,13 @@ def _lay(cel: Cel, color: Float, behind: Float | None) -> tuple[Float, Float]:
     return color, cover
 
 
-def _take_apart(frame: PreparedFrame, paper: Float, scale: float) -> Cel:
+def _take_apart(frame: PreparedFrame, only_lines: bool, paper: Float, scale: float) -> Cel:
     """Take the lines off the paper, whether they are drawn on paper, on an opaque cel, or lie alone in the alpha."""
     picture, ink, mask = frame.picture, frame.lines.ink, frame.mask
     reach = max(2, round(STROKE_REACH_PX * scale))
     if picture.alpha is None:
         return Cel(lift_lines(picture.color, ink, paper, reach), _without_outer_edges(mask, ink))
-    if alpha_is_lines(picture.alpha):
+    if only_lines:
         return Cel(lines_of_alpha(picture.color, picture.alpha), _without_outer_edges(mask, ink))
     # Straight color does not know how much of the pixel is there, ink and mask do.
     share = 1 / np.maximum(picture.alpha, np.float32(1 / 255))

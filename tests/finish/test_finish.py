@@ -191,6 +191,20 @@ def test_lines_alone_in_the_alpha_get_color_between_them():
     assert np.abs(shown(color, given) - truth).mean() < 0.01
 
 
+def test_lines_alone_in_the_alpha_are_lines_also_of_a_small_figure_in_a_large_frame():
+    drawn, truth, _ = face((120, 96), width=6)
+
+    def placed(small):
+        large = np.ones((720, 1280, 3), np.float32)
+        large[300:396, 500:620] = small
+        return large
+
+    frame = prepared(picture(np.zeros((720, 1280, 3), np.float32), 1 - placed(drawn).mean(axis=2)), CEL)
+    layer = painted(frame, placed(flats((120, 96))))
+    color, alpha = finish_frame(layer, frame, key_of(placed(truth), None, CEL), CEL)
+    assert np.abs(shown(color, alpha) - placed(truth)).max() < 0.25
+
+
 def test_an_alpha_can_be_left_out_or_be_the_mask():
     drawn, _, alpha = face()
     color, none = finished(drawn, alpha, Preset(output=OutputSettings(alpha="none")))
