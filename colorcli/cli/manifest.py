@@ -241,14 +241,14 @@ def unsure(
     if rows:
         console.say_table(rows, ("frame", "left,top size", "color", "or", "sure", "in"))
     else:
-        console.say("no region is unsure")
+        console.say("no region is known to be unsure" if silent else "no region is unsure")
     if left := sum(frame.count - len(frame.regions) for frame in told) if below is None else 0:
         console.warn(f"{left} more regions are smaller than these, and not listed")
     if silent:
         noun = "frame" if silent == 1 else "frames"
         console.warn(
-            f"of {silent} {noun} nothing is known: they began from noise, checks.unsure_below was 0, or an older "
-            "colorcli has colored them"
+            f"of {silent} {noun} nothing is known: begun from noise, colored with checks.unsure_below=0, or by an "
+            "older colorcli"
         )
 
 

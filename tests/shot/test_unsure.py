@@ -220,7 +220,7 @@ def test_frames_of_which_nothing_is_known_are_not_called_sure(walk: Path, capsys
     out = color(walk, preset=as_painted(**MATCH)).plans[0].out
     assert main(["manifest", "unsure", str(out)]) == 0
     printed = capsys.readouterr()
-    assert printed.out == "no region is unsure\n"
+    assert printed.out == "no region is known to be unsure\n"
     assert "of 4 frames nothing is known" in printed.err
     assert main(["manifest", "unsure", "--json", str(out)]) == 0
     assert json.loads(capsys.readouterr().out) == {"schema": "colorcli/unsure/1", "frames": [], "unknown": 4}
