@@ -148,7 +148,8 @@ def plan_shots(request: ShotRequest) -> list[ShotPlan]:
     """Check every name of a request and list the frames to color.
 
     Raises UsageError (options that make no sense, OUT in SHOT, two frames with one output name), ShotError (a shot is
-    missing or empty, or none of its frames was asked for), KeyImageError, OutputError (OUT cannot be written).
+    missing or empty, or none of its frames was asked for), KeyImageError (also for a background), PresetError (a
+    palette holds no colors), WeightsError (networks, LoRAs), MissingExtraError, OutputError (OUT cannot be written).
     """
     survey = survey_shots(request)
     if survey.errors:
