@@ -160,9 +160,10 @@ def evaluate(
     told: dict[str, Any] = {"kind": "training set" if of_set else "shots", "name": source.name, "limit": limit}
     with contextlib.ExitStack() as stack:
         if drawn:
-            told |= {"kind": str(source), "characters": drawn_characters(characters, frames, limit), "frames": frames}
+            characters, frames = within_limit(characters, frames, limit)
+            told |= {"kind": str(source), "characters": characters, "frames": frames}
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            known = draw_shots(folder, told["characters"], frames, moving=GENERATED[source])
+            known = draw_shots(folder, characters, frames, moving=GENERATED[source])
         else:
             told["path"] = str(source)
             known = find_known(source, limit, of_set=of_set)
@@ -248,9 +249,12 @@ def default_metrics(of_set: bool) -> tuple[str, ...]:
     return OF_SETS if of_set else DEFAULT
 
 
-def drawn_characters(asked: int, frames: int, limit: int | None) -> int:
-    """How many characters are drawn, some frames of each, where no more than `limit` frames are wanted."""
-    return asked if limit is None else max(1, min(asked, limit // frames))
+def within_limit(characters: int, frames: int, limit: int | None) -> tuple[int, int]:
+    """How many characters are drawn, and frames of each, where no more than `limit` frames are wanted in all."""
+    if limit is None:
+        return characters, frames
+    frames = min(frames, limit)
+    return min(characters, limit // frames), frames
 
 
 def draw_shots(folder: Path, count: int, frames: int, *, moving: bool) -> "Sequence[Known]":

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from colorcli.cli.evaluate import Pace, headings, on_a_square, that_fit
+from colorcli.cli.evaluate import Pace, headings, on_a_square, that_fit, within_limit
 from colorcli.cli.main import main
 from colorcli.model.weights import write_list
 from colorcli.presets import default_preset, load_preset
@@ -111,6 +111,13 @@ def test_drawn_characters_have_as_many_frames_as_asked(capsys, engine, model):
     ).out.splitlines())
     assert [row["frames"] for row in rows] == [3, 3]
     assert (end["summary"]["data"]["characters"], end["summary"]["data"]["frames"]) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("limit", "drawn"), [(None, (5, 3)), (100, (5, 3)), (7, (2, 3)), (3, (1, 3)), (2, (1, 2)), (1, (1, 1))]
+)
+def test_no_more_frames_are_drawn_than_the_limit(limit, drawn):
+    assert within_limit(5, 3, limit) == drawn
 
 
 def test_a_line_holds_no_more_columns_than_fit():
