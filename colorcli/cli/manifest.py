@@ -211,16 +211,17 @@ def unsure(
     as_json: AsJson = False,
 ) -> None:
     """List the regions whose color may well be another one, for a person to look at."""
-    from colorcli.shot.manifest import THERE, read_manifest, read_records
+    from colorcli.shot.manifest import MANIFEST_NAME, THERE, read_manifest, read_records
     from colorcli.shot.unsure import UnsureFrame, unsure_frames
 
     told: list[UnsureFrame] = []
     silent = 0
     for root in outs:
-        found = _results_of(root)
-        for out in found:
+        for out in _results_of(root):
             records = read_records(out)
-            told += unsure_frames(out, read_manifest(out).name, records, below)
+            # A process that was killed may have left records alone.
+            shot = read_manifest(out).name if (out / MANIFEST_NAME).is_file() else out.name
+            told += unsure_frames(out, shot, records, below)
             silent += sum("unsure" not in record.checks for record in records if record.status in THERE)
     if as_json:
         frames = [frame.model_dump() for frame in told]
@@ -259,8 +260,7 @@ def _place(box: tuple[int, int, int, int]) -> str:
 
 def _results_of(root: Path) -> list[Path]:
     """The folders that were written at or below one. Raises ShotError if there is none."""
-    from colorcli.shot.manifest import read_manifest
-    from colorcli.shot.verify import results_in
+    from colorcli.shot.manifest import read_manifest, results_in
 
     found = results_in(root)
     if not found:
@@ -282,15 +282,11 @@ def sign(
     """Sign the pictures in OUT: content credentials (C2PA) that tell which model colored them."""
     from colorcli.errors import FrameError
     from colorcli.shot.credentials import open_signer, sign_frames
-    from colorcli.shot.manifest import read_manifest, results_in
 
     signer = open_signer(certificate, private_key)
     problems: list[str] = []
     for root in outs:
-        results = results_in(root)
-        if not results:
-            read_manifest(root)
-        for out in results:
+        for out in _results_of(root):
             done = sign_frames(out, signer)
             again = f", {len(done.already)} were" if done.already else ""
             console.say(f"{out}: {len(done.signed)} pictures are signed as {signer.subject}{again}")

@@ -216,6 +216,16 @@ def test_a_table_for_people_and_json_for_scripts(out: Path, capsys: pytest.Captu
     assert capsys.readouterr().out == "no region is unsure\n"
 
 
+def test_of_a_run_that_was_killed_before_its_manifest_what_is_recorded_is_listed(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (out / "manifest.json").unlink()
+    assert main(["manifest", "unsure", "--json", str(out)]) == 0
+    frames = json.loads(capsys.readouterr().out)["frames"]
+    assert [frame["frame"] for frame in frames] == [f"walk.000{n}" for n in (1, 2, 3, 4)]
+    assert {frame["shot"] for frame in frames} == {"walk_color"}
+
+
 def test_frames_of_which_nothing_is_known_are_not_called_sure(walk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = color(walk, preset=as_painted(**MATCH)).plans[0].out
     assert main(["manifest", "unsure", str(out)]) == 0
