@@ -259,12 +259,13 @@ def _place(box: tuple[int, int, int, int]) -> str:
 
 
 def _results_of(root: Path) -> list[Path]:
-    """The folders that were written at or below one. Raises ShotError if there is none."""
+    """The folders that were written at or below one, or that of a manifest. Raises ShotError if there is none."""
     from colorcli.shot.manifest import read_manifest, results_in
 
     found = results_in(root)
     if not found:
-        read_manifest(root)
+        read_manifest(root)   # what is no folder may be the manifest itself
+        found = [root.parent]
     return found
 
 

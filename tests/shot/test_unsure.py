@@ -226,6 +226,14 @@ def test_of_a_run_that_was_killed_before_its_manifest_what_is_recorded_is_listed
     assert {frame["shot"] for frame in frames} == {"walk_color"}
 
 
+def test_the_manifest_itself_stands_for_its_folder(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for named in (out, out / "manifest.json"):
+        assert main(["manifest", "unsure", str(named)]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1] != "no region is unsure\n"
+
+
 def test_frames_of_which_nothing_is_known_are_not_called_sure(walk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = color(walk, preset=as_painted(**MATCH)).plans[0].out
     assert main(["manifest", "unsure", str(out)]) == 0
