@@ -211,13 +211,13 @@ def unsure(
     as_json: AsJson = False,
 ) -> None:
     """List the regions whose color may well be another one, for a person to look at."""
-    from colorcli.shot.manifest import MANIFEST_NAME, THERE, read_manifest, read_records
+    from colorcli.shot.manifest import MANIFEST_NAME, THERE, read_manifest, read_records, results_named
     from colorcli.shot.unsure import UnsureFrame, unsure_frames
 
     told: list[UnsureFrame] = []
     silent = 0
     for root in outs:
-        for out in _results_of(root):
+        for out in results_named(root):
             records = read_records(out)
             # A process that was killed may have left records alone.
             shot = read_manifest(out).name if (out / MANIFEST_NAME).is_file() else out.name
@@ -258,17 +258,6 @@ def _place(box: tuple[int, int, int, int]) -> str:
     return f"{left},{top} {width}x{height}"
 
 
-def _results_of(root: Path) -> list[Path]:
-    """The folders that were written at or below one, or that of a manifest. Raises ShotError if there is none."""
-    from colorcli.shot.manifest import read_manifest, results_in
-
-    found = results_in(root)
-    if not found:
-        read_manifest(root)   # what is no folder may be the manifest itself
-        found = [root.parent]
-    return found
-
-
 @manifest_app.command("sign")
 def sign(
     outs: Outs,
@@ -283,11 +272,12 @@ def sign(
     """Sign the pictures in OUT: content credentials (C2PA) that tell which model colored them."""
     from colorcli.errors import FrameError
     from colorcli.shot.credentials import open_signer, sign_frames
+    from colorcli.shot.manifest import results_named
 
     signer = open_signer(certificate, private_key)
     problems: list[str] = []
     for root in outs:
-        for out in _results_of(root):
+        for out in results_named(root):
             done = sign_frames(out, signer)
             again = f", {len(done.already)} were" if done.already else ""
             console.say(f"{out}: {len(done.signed)} pictures are signed as {signer.subject}{again}")

@@ -426,6 +426,15 @@ def results_in(folder: Path) -> list[Path]:
     return found + [result for name in sorted(names) for result in results_in(folder / name)]
 
 
+def results_named(path: Path) -> list[Path]:
+    """Every result in a folder, or the one that a manifest is of. Raises ShotError if there is none."""
+    found = results_in(path)
+    if not found:
+        read_manifest(path)   # what is no folder may be the manifest itself
+        found = [path.parent]
+    return found
+
+
 def holds_result(folder: Path) -> bool:
     """Whether a folder itself has a manifest, or the journal of a process that was killed before it wrote one."""
     return (folder / MANIFEST_NAME).is_file() or (folder.is_dir() and bool(journal_paths(folder)))

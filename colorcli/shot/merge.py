@@ -131,7 +131,13 @@ def merge(out: Path, sources: Sequence[Path] = ()) -> Merged:
 
 
 def merge_trees(out: Path, sources: Sequence[Path] = ()) -> list[Merged]:
-    """The same for every shot of a tree: OUT/sc01 with SOURCE/sc01 of each source. Raises as `merge` does."""
+    """The same for every shot of a tree: OUT/sc01 with SOURCE/sc01 of each source. Raises as `merge` does.
+
+    out: a folder, or the manifest in one.
+    """
+    if out.is_file():
+        read_manifest(out)
+        out = out.parent
     parts = {result.relative_to(root) for root in (out, *sources) for result in results_in(root)}
     if not parts:
         read_manifest(out)

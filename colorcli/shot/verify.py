@@ -41,7 +41,7 @@ from colorcli.shot.manifest import (
     read_journal,
     read_lines,
     read_manifest,
-    results_in,
+    results_named,
     schema_version,
 )
 from colorcli.variants import METHOD_VERSION
@@ -111,16 +111,12 @@ def verify(out: Path, expected: Expected | None = None, others: Sequence[Path] =
 
 
 def verify_all(outs: Sequence[Path], expected: Expected | None = None) -> Iterator[Report]:
-    """The same for every result in some folders and the folders in them.
+    """The same for every result in some folders and the folders in them, or of some manifests.
 
     Raises ShotError at once for a folder without any. A result whose manifest cannot be read is found wanting, and the
     next one is looked at.
     """
-    found = {out: results_in(out) for out in outs}
-    for out, results in found.items():
-        if not results:
-            read_manifest(out)
-    known = list(dict.fromkeys(result for results in found.values() for result in results))
+    known = list(dict.fromkeys(result for out in outs for result in results_named(out)))
     elsewhere = Elsewhere(known)
     for result in known:
         try:

@@ -34,6 +34,15 @@ def test_a_bad_one_exits_with_7_and_names_the_files(out, capsys):
     assert printed.err.splitlines()[-1].startswith("colorcli: error[frame]: ")
 
 
+def test_a_manifest_stands_for_its_folder(out, capsys):
+    manifest = str(out / "manifest.json")
+    assert main(["manifest", "merge", manifest]) == 0
+    assert capsys.readouterr().out == f"{out}: 4 of 4 frames are there, 0 failed, 0 missing\n"
+    (out / "walk.0001.png").unlink()
+    assert main(["manifest", "verify", manifest]) == 7
+    assert capsys.readouterr().out == f"{out}: error: walk.0001.png is recorded, but not there\n"
+
+
 def test_as_json_it_is_one_object_whatever_is_found(out, capsys):
     (out / "walk.0001.png").unlink()
     assert main(["manifest", "verify", "--json", str(out)]) == 7
