@@ -15,7 +15,7 @@ from colorcli.review.pictures import Album
 from colorcli.review.reviewed import ReviewedFrame, ReviewedShot
 from colorcli.settings import flattened
 from colorcli.shot.manifest import THERE, Manifest
-from colorcli.shot.unsure import unsure_count, unsure_share
+from colorcli.shot.unsure import unsure_count
 from colorcli.whole_file import whole_file
 
 PAGE_NAME = "review.html"
@@ -120,7 +120,7 @@ def curves_of(shot: ReviewedShot) -> tuple[Curve, ...]:
     """The curves of a shot."""
     changes = [frame.change for frame in shot.frames]
     looks = [frame.measured.look for frame in shot.frames]
-    shares = [unsure_share(frame.record) if frame.record.status in THERE else None for frame in shot.frames]
+    shares = [frame.record.unsure_share if frame.record.status in THERE else None for frame in shot.frames]
     return (
         Curve(
             "Flicker",

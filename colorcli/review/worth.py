@@ -8,7 +8,7 @@ import numpy as np
 
 from colorcli.review.measure import Change, Look
 from colorcli.shot.manifest import FrameRecord
-from colorcli.shot.unsure import unsure_count, unsure_share
+from colorcli.shot.unsure import unsure_count
 
 JUMPED = 0.003         # share of the character that has to have another color before a frame is pointed at
 UNEXPLAINED = 0.25     # share of a change that is left for it to be told, where a frame beside it explains the rest
@@ -16,7 +16,6 @@ RESTLESS = 0.5         # flicker, 8-bit levels, below which no frame is pointed 
 OFF_PALETTE = 2.0      # mean CIEDE2000 to the key's colors below which no frame is pointed at for it
 OTHER_SHARES = 0.1     # share of the character painted with other colors than in the frames around it
 AROUND = 6             # frames before and after that a frame is compared with
-UNSURE = 0.01          # share of the figure in unsure regions before a frame is pointed at
 CHARACTER_CHANGES = 0.4   # of its size from one frame to the next: a limb does not do that, a lost mask does
 
 
@@ -153,8 +152,8 @@ def _unsure(frames: Sequence[Measured]) -> Mapping[int, Reason]:
     """Frames of which the coloring itself said that regions may well have another color."""
     reasons: dict[int, Reason] = {}
     for place, frame in enumerate(frames):
-        share = unsure_share(frame.record)
-        if frame.record.is_unsure and share is not None and share >= UNSURE:
+        share = frame.record.unsure_share
+        if frame.record.is_to_look_at and share is not None:
             count = unsure_count(frame.record)
             words = f"unsure: {count} {'region' if count == 1 else 'regions'}, {_percent(share)} of the figure"
             reasons[place] = Reason("unsure", 5 + 40 * share, words)

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ MANIFEST_NAME = "manifest.json"
 JOURNAL_PATTERN = "frames*.jsonl"
 MERGED_JOURNAL = "frames.merged.jsonl"   # no process that colors ever has it open
 LARGEST_MANIFEST = 64_000_000            # bytes
+LOOKED_AT_FROM = 0.01                    # share of the figure in unsure regions from which a person should look
 SCHEMA_VERSION = 2
 SCHEMA_NAME = f"colorcli/manifest/{SCHEMA_VERSION}"
 SCHEMA_PATTERN = re.compile(r"colorcli/manifest/(\d{1,6})")
@@ -136,8 +138,20 @@ class FrameRecord(Entry):
 
     @property
     def is_unsure(self) -> bool:
-        """Whether a person should look at regions of it; of a hold only at the drawing that is colored."""
+        """Whether regions of it may well have another color; of a hold only the drawing that is colored is asked."""
         return self.status in THERE and self.held_from is None and bool(self.unsure)
+
+    @property
+    def unsure_share(self) -> float | None:
+        """The share of the figure that is in unsure regions, 0..1; None: nothing is told of that."""
+        share = self.checks.get("unsure_area")
+        # Anybody can write a record.
+        return min(max(float(share), 0.0), 1.0) if isinstance(share, int | float) and math.isfinite(share) else None
+
+    @property
+    def is_to_look_at(self) -> bool:
+        """Whether so much of the figure is unsure that a person should look at it."""
+        return self.is_unsure and (self.unsure_share or 0.0) >= LOOKED_AT_FROM
 
     @property
     def counts_from(self) -> str:
@@ -174,7 +188,9 @@ class Totals(Entry):
     held: int = 0
     failed: int = 0
     missing: int = 0
-    unsure: int = Field(0, description="that have regions which a person should look at; a held drawing counts once")
+    unsure: int = Field(
+        0, description="of whose figure a hundredth and more is in unsure regions; a held drawing counts once"
+    )
     seconds: float = Field(0.0, description="from start to end of the last run")
 
     @classmethod
@@ -184,7 +200,7 @@ class Totals(Entry):
         unsure = 0
         for record in records:
             counts[record.status] += 1
-            unsure += record.is_unsure
+            unsure += record.is_to_look_at
         frames = sum(counts.values()) - counts["missing"]
         return cls(frames=frames, unsure=unsure, seconds=round(seconds, 3), **counts)
 

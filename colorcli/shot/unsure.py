@@ -1,6 +1,5 @@
 """The regions of a shot that a person should look at, from the records of its frames."""
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,18 +40,11 @@ def unsure_frames(
                 frame=record.frame,
                 output=record.output or "",
                 count=unsure_count(record),
-                area=unsure_share(record) or 0.0,
+                area=record.unsure_share or 0.0,
                 regions=regions,
             )
         )
     return found
-
-
-def unsure_share(record: FrameRecord) -> float | None:
-    """Give the share of the figure that is in unsure regions, 0..1; None: nothing is told of that."""
-    share = record.checks.get("unsure_area")
-    # Anybody can write a record.
-    return min(max(float(share), 0.0), 1.0) if isinstance(share, int | float) and math.isfinite(share) else None
 
 
 def unsure_count(record: FrameRecord) -> int:

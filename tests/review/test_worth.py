@@ -7,7 +7,6 @@ from colorcli.prepare.regions import Regions
 from colorcli.review.measure import Change, Jump, Look
 from colorcli.review.worth import Measured, worth_a_look
 from colorcli.shot.manifest import FrameRecord
-from colorcli.shot.unsure import unsure_share
 
 USE = np.array([0.5, 0.3, 0.2], np.float32)
 
@@ -80,7 +79,7 @@ def test_what_somebody_wrote_into_a_record_by_hand_stops_no_review(checks: dict[
     told = unsure(0.12).model_copy(update={"checks": checks})
     found = worth_a_look(with_frame(steady(), 2, Measured(told, look=look(), change=change())))
     assert [reason.words for reason in found.get(2, [])] == words
-    assert unsure_share(told) in (0.12, None)
+    assert told.unsure_share in (0.12, None)
 
 
 def test_of_a_hold_only_the_drawing_that_was_colored_is_unsure() -> None:

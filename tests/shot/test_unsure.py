@@ -157,6 +157,15 @@ def test_verify_and_the_counts_of_the_manifest_know_them(out: Path) -> None:
     assert read_manifest(out).totals.unsure == 4
 
 
+def test_a_frame_of_which_little_is_unsure_is_listed_but_not_counted(out: Path) -> None:
+    first, *_ = read_records(out)
+    little, enough = (
+        first.model_copy(update={"checks": first.checks | {"unsure_area": share}}) for share in (0.0099, 0.01)
+    )
+    assert [Totals.of([record]).unsure for record in (little, enough)] == [0, 1]
+    assert len(unsure_frames(out, "walk", [little])) == 1
+
+
 def test_a_held_drawing_is_told_once(walk: Path) -> None:
     (walk / "walk.0005.png").write_bytes((walk / "walk.0004.png").read_bytes())
     out = color(walk, colorizer=Doubtful(), preset=as_painted(**MATCH)).plans[0].out
