@@ -1,6 +1,7 @@
 """The run itself: plan, color with progress, and say how it ended."""
 
 import importlib.util
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -254,7 +255,7 @@ def summarize(
         {**totals.model_dump(), "asked": asked, "exit_code": result.exit_code},
     )
     if totals.unsure and not quiet:
-        out = plans[0].out if len(plans) == 1 else "OUT"
+        out = folder_of([plan.out for plan in plans])
         verb = "frame has" if totals.unsure == 1 else "frames have"
         console.warn(f"{totals.unsure} {verb} regions to look at", f"colorcli review {out} shows them")
     list_failures(result.failed)
@@ -268,6 +269,15 @@ def summarize(
         failure = failed_frames(result.failed, asked, ours=result.exit_code == ColorcliError.exit_code)
         dialect.failed(failure.message)
         raise failure
+
+
+def folder_of(outs: "Sequence[Path]") -> str:
+    """Give the folder that all results lie in, as it is typed; OUT, where there is none but the whole disk."""
+    try:
+        common = os.path.commonpath(outs)
+    except ValueError:   # some are absolute, some are not
+        common = ""
+    return "OUT" if common in ("", os.sep) else common
 
 
 def list_failures(failed: "Sequence[FrameRecord]") -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from colorcli.cli.main import main
+from colorcli.cli.render import folder_of
 from colorcli.images import write_picture
 from colorcli.model.evidence import Evidence
 from colorcli.prepare.frame import PreparedFrame
@@ -208,6 +209,13 @@ def test_the_run_says_how_many_frames_to_look_at(walk: Path, capsys: pytest.Capt
     assert f"try:   colorcli review {walk}_color shows them" in told.err
     assert main([*line, "--overwrite", "--set", "checks.unsure_below=0"]) == 0
     assert "to look at" not in capsys.readouterr().err
+
+
+def test_of_several_results_the_folder_around_them_is_named() -> None:
+    assert folder_of([Path("a_color")]) == "a_color"
+    assert folder_of([Path("/shows/demo/color/c1"), Path("/shows/demo/color/sc2/c1")]) == "/shows/demo/color"
+    for apart in ([Path("a_color"), Path("b_color")], [Path("/a"), Path("/b")], [Path("/a"), Path("b")]):
+        assert folder_of(apart) == "OUT"
 
 
 def test_a_table_for_people_and_json_for_scripts(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
