@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.keys import picture_of
 from benchmarks.machine import machine, note, report
 
 SIZE = (480, 540)        # of a drawing, (width, height) in pixels
@@ -155,14 +156,14 @@ def drawn_cases(characters: int, first: int = FIRST_SEED, kinds: Sequence[str] =
         if {ANY_POSE, HALF} & set(kinds):
             key = draw(character, poses[0], SIZE, background="plain", framing="full")
             others = [_known(draw(character, pose, SIZE, background="plain")) for pose in poses[1:]]
-            whole = {ANY_POSE: _picture(key.color, key.mask), HALF: _upper_half(key)}
+            whole = {ANY_POSE: picture_of(key.color, key.mask), HALF: _upper_half(key)}
             yield from ((kind, picture, others, False) for kind, picture in whole.items() if kind in kinds)
         if {IN_MOTION, STEADY} & set(kinds):
             key, *moving = (
                 draw(character, poses[0], SIZE, background="plain", framing="full", sway=sway)
                 for sway in range(MOVING + 1)
             )
-            shot, picture = [_known(frame) for frame in moving], _picture(key.color, key.mask)
+            shot, picture = [_known(frame) for frame in moving], picture_of(key.color, key.mask)
             yield from ((kind, picture, shot, kind == STEADY) for kind in (IN_MOTION, STEADY) if kind in kinds)
 
 
@@ -237,7 +238,7 @@ def _wrong(evidence: Any, found: Any, truth: Any, key: Any) -> tuple[NDArray[np.
 
 
 def _known(drawing: Any) -> tuple[Any, Any]:
-    return _picture(drawing.line, drawing.mask), _picture(drawing.color, drawing.mask)
+    return picture_of(drawing.line, drawing.mask), picture_of(drawing.color, drawing.mask)
 
 
 def _upper_half(drawing: Any) -> Any:
@@ -247,15 +248,7 @@ def _upper_half(drawing: Any) -> Any:
     mask = drawing.mask.copy()
     mask[end:] = 0
     color = np.where((mask > 0)[..., None], drawing.color, np.uint8(255))
-    return _picture(color, mask)
-
-
-def _picture(color: Any, mask: Any) -> Any:
-    from colorcli.images import FORMATS, Picture
-
-    rgb = np.asarray(color, np.float32) / np.float32(255)
-    rgb = np.repeat(rgb[..., None], 3, axis=2) if rgb.ndim == 2 else rgb
-    return Picture(rgb, np.asarray(mask, np.float32) / np.float32(255), FORMATS["png8"], 4)
+    return picture_of(color, mask)
 
 
 def _share(those: NDArray[np.bool_]) -> float | None:

@@ -120,12 +120,13 @@ def drawn(seed: int, number: int) -> tuple[list[Any], list[tuple[Any, Any]]]:
     keys = [draw(character, pose, SIZE, background="plain", framing="full") for pose in poses[:2]]
     frames = [draw(character, pose, SIZE, background="plain") for pose in poses[2:]]
     return (
-        [_picture(key.color, key.mask) for key in keys],
-        [(_picture(frame.line, frame.mask), _picture(frame.color, frame.mask)) for frame in frames],
+        [picture_of(key.color, key.mask) for key in keys],
+        [(picture_of(frame.line, frame.mask), picture_of(frame.color, frame.mask)) for frame in frames],
     )
 
 
-def _picture(color: Any, mask: Any) -> Any:
+def picture_of(color: Any, mask: Any) -> Any:
+    """Give what was drawn, (H, W) or (H, W, 3) and a mask (H, W), 0..255, as a picture."""
     from colorcli.images import FORMATS, Picture
 
     rgb = np.asarray(color, np.float32) / np.float32(255)
