@@ -242,7 +242,8 @@ def unsure(
     if rows:
         console.say_table(rows, ("frame", "left,top size", "color", "or", "sure", "in"))
     else:
-        console.say("no region is known to be unsure" if silent else "no region is unsure")
+        such = "unsure" if below is None else f"less sure than {below:g}"
+        console.say(f"no region is known to be {such}" if silent else f"no region is {such}")
     if left := sum(frame.count - len(frame.regions) for frame in told) if below is None else 0:
         console.warn(f"{left} more regions are smaller than these, and not listed")
     if silent:

@@ -230,7 +230,7 @@ def test_a_table_for_people_and_json_for_scripts(out: Path, capsys: pytest.Captu
     assert (first["frame"], first["output"], first["count"], first["area"]) == ("walk.0001", "walk.0001.png", 1, 1.0)
     assert first["regions"][0]["box"] == list(BOX)
     assert main(["manifest", "unsure", str(out), "--below", "0.01"]) == 0
-    assert capsys.readouterr().out == "no region is unsure\n"
+    assert capsys.readouterr().out == "no region is less sure than 0.01\n"
 
 
 def test_of_a_run_that_was_killed_before_its_manifest_what_is_recorded_is_listed(
