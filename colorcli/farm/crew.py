@@ -12,9 +12,9 @@ from colorcli.errors import DeviceError
 from colorcli.farm.cluster import Cluster
 from colorcli.farm.dispatcher import SECONDS_OF_SILENCE, Dispatcher
 from colorcli.farm.orders import EngineOrder, ShotOrder
+from colorcli.farm.paths import preset_with_paths, with_paths
 from colorcli.farm.queue import Queue
 from colorcli.farm.seat import FRAMES_AT_FIRST
-from colorcli.farm.store import preset_with_paths, with_paths
 from colorcli.farm.task import Shot, Task
 from colorcli.farm.tidings import Tidings
 from colorcli.farm.transfer import files_of_shot, leave_probe, read_files, sweep_after

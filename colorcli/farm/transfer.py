@@ -10,7 +10,7 @@ from pathlib import Path
 
 from colorcli.errors import FrameError, OutputError
 from colorcli.farm.orders import Done, Files
-from colorcli.farm.store import with_paths
+from colorcli.farm.paths import with_paths
 from colorcli.farm.task import Task
 from colorcli.shot.manifest import FrameRecord, Stamp, is_inside, output_error, write_atomically
 from colorcli.shot.plan import ShotPlan, make_out_folder

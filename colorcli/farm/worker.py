@@ -32,7 +32,8 @@ from colorcli.farm.orders import (
     StopOrder,
     Stopped,
 )
-from colorcli.farm.store import Store, preset_with_paths, with_paths
+from colorcli.farm.paths import preset_with_paths, with_paths
+from colorcli.farm.store import Store
 from colorcli.shot.engine import Engine, Loader, library_versions
 from colorcli.shot.hand import Hand
 from colorcli.shot.manifest import FrameRecord, ModelEntry
