@@ -37,6 +37,7 @@ from colorcli.model.match import (
     Match,
     Painted,
     PartMap,
+    can_match,
     join_key_maps,
     key_map,
     match_frame,
@@ -390,7 +391,7 @@ class ColorizePipeline(DiffusionPipeline):
         where frames are not colored `side_by_side` ballots are made one after the other, as parts may move there.
         """
         assert reference.match is not None, "the key was read for a run that starts from noise"
-        if not frame.regions.count or not len(reference.match.region_colors):
+        if not can_match(frame, reference.match):
             return None
         with nullcontext() if self.side_by_side > 1 else self._ballot_box:
             return match_frame(self.read_parts(frame, reference, preset), frame, reference.match, self.matcher)
@@ -786,7 +787,7 @@ class ColorizePipeline(DiffusionPipeline):
             return list(decided)
         maps = self._part_maps(frames, conditions, preset)
         return [
-            match_frame(parts, frame, known, self.matcher) if frame.regions.count and len(known.region_colors) else None
+            match_frame(parts, frame, known, self.matcher) if can_match(frame, known) else None
             for parts, frame in zip(maps, frames, strict=True)
         ]
 

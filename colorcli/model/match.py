@@ -229,6 +229,11 @@ class Match:
         return self.scores.argmax(1)
 
 
+def can_match(frame: PreparedFrame, key: KeyMap) -> bool:
+    """Whether there are regions on both sides: in the frame, and in the key."""
+    return frame.regions.count > 0 and len(key.region_colors) > 0
+
+
 def match_frame(
     parts: PartMap, frame: PreparedFrame, key: KeyMap, matcher: RegionMatcher | None = None, rule: MatchRule = RULE
 ) -> Match:
@@ -287,7 +292,7 @@ def paint_match(
     parts: PartMap, frame: PreparedFrame, key: KeyMap, matcher: RegionMatcher | None = None, rule: MatchRule = RULE
 ) -> Painted:
     """Paint the frame's canvas with the colors that suit its regions best."""
-    if not frame.regions.count or not len(key.region_colors):
+    if not can_match(frame, key):
         return unpainted(frame)
     return paint(frame, key, match_frame(parts, frame, key, matcher, rule).chosen)
 
