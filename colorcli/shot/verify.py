@@ -21,6 +21,7 @@ from colorcli.images import picture_digest, read_picture
 from colorcli.settings import flattened
 from colorcli.shot.engine import fingerprint
 from colorcli.shot.frames import FrameFile, FrameRange, find_frames, find_shots
+from colorcli.shot.key_files import key_test
 from colorcli.shot.manifest import (
     MANIFEST_NAME,
     OUTSIDE,
@@ -411,14 +412,7 @@ class _Result:
         folder = self.out / self.manifest.shot
         if not self.expected.drawings or not folder.is_dir():
             return _Shot(None)
-        given = [self.out / entry.path for entry in self.manifest.keys]
-        keys = {path.resolve() for path in given} | {path.parent.resolve() / path.name for path in given}
-        real_folder = functools.cache(Path.resolve)
-
-        def is_key(path: Path) -> bool:
-            # The folder is resolved and not each file, as where the frames were planned.
-            return real_folder(path.parent) / path.name in keys
-
+        is_key = key_test([str(self.out / entry.path) for entry in self.manifest.keys])
         try:
             names = frozenset(path.name for path in _listing(folder))
             asked = [name for name in self.manifest.request.shots if is_file_name(name)]
