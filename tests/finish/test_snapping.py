@@ -18,10 +18,6 @@ RULE = SnapRule(reach=12, margin=2.5)
 APART = ciede2000(lab_of(np.float32(SKIN_SHADOW)), lab_of(np.float32(COAT_SHADOW)))
 
 
-def no_neighbors() -> NDArray[np.int64]:
-    return np.zeros((0, 3), np.int64)
-
-
 def snapped(
     colors: Sequence[Sequence[float]],
     regions: Sequence[int] | None = None,
