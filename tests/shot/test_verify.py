@@ -117,6 +117,14 @@ def test_frames_from_another_key_are_found(tmp_path):
     assert found(verify(out)) == {("key", "walk.0003", True), ("key", "walk.0004", True)}
 
 
+def test_a_key_among_the_drawings_is_none_that_was_never_colored(tmp_path):
+    shot = draw_shot(tmp_path / "walk")
+    key = draw_key(shot / "walk.0009.png")
+    out = color(shot, ref=key).plans[0].out
+    assert not (out / key.name).exists()
+    assert verify(out) == []
+
+
 def test_pictures_that_changed_names_within_a_shot(out):
     swap(out / "walk.0001.png", out / "walk.0003.png")
     assert {(finding.kind, finding.frame, finding.belongs_to) for finding in verify(out)} == {
