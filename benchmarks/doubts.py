@@ -12,7 +12,6 @@ same surface. `--fit` prints the numbers of `colorcli.finish.doubts.Calibration`
 import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -185,6 +184,7 @@ def _color(pipeline: Any, key_picture: Any, frames: Sequence[tuple[Any, Any]], t
     from colorcli.prepare.frame import prepare_frame
     from colorcli.prepare.key import prepare_key
     from colorcli.presets import Preset
+    from colorcli.shot.steady import decide_all
 
     preset = Preset()
     key = prepare_key(key_picture, preset, pipeline.variant)
@@ -192,7 +192,7 @@ def _color(pipeline: Any, key_picture: Any, frames: Sequence[tuple[Any, Any]], t
     drawings = [prepare_frame(line, preset, pipeline.variant) for line, _ in frames]
     ballots = [pipeline.ballot(drawing, reference, preset) for drawing in drawings]
     if steady:
-        ballots = _decided(pipeline, ballots, preset.steady.reach)
+        ballots = decide_all(pipeline, ballots, lambda place: place, preset.steady.reach)
     for drawing, decided, (_, truth) in zip(drawings, ballots, frames, strict=True):
         (layer,) = pipeline.color([drawing], reference, preset, [decided])
         color, _alpha = finish_frame(layer, drawing, key, preset)
@@ -209,19 +209,6 @@ def _color(pipeline: Any, key_picture: Any, frames: Sequence[tuple[Any, Any]], t
         told.wrong += wrong[large].tolist()
         told.another += another[large].tolist()
         told.areas += (found.areas[large] / found.areas.sum()).tolist()
-
-
-def _decided(pipeline: Any, ballots: Sequence[Any], reach: int) -> list[Any]:
-    """What is decided on the colors of each frame of a shot, by those around it."""
-    from colorcli.shot.steady import around, linked
-
-    link = cache(lambda one, other: pipeline.link(ballots[one], ballots[other]))
-    found = []
-    for place in range(len(ballots)):
-        heard = sorted([place, *around(lambda other: other, place, len(ballots), reach)])
-        links = {(one, other): link(heard[one], heard[other]) for one, other in linked(len(heard))}
-        found.append(pipeline.decide([ballots[number] for number in heard], heard.index(place), links))
-    return found
 
 
 def _wrong(evidence: Any, found: Any, truth: Any, key: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from colorcli.errors import DeviceError, WeightsError
@@ -94,6 +94,22 @@ class Heard:
 def linked(count: int) -> list[tuple[int, int]]:
     """Give the places of the drawings, of `count` in a row, that are linked: each with those that are near."""
     return [(one, other) for other in range(count) for one in range(max(0, other - LINKED_APART), other)]
+
+
+def decide_all(
+    colorizer: Colorizer, ballots: Sequence[Any], drawing_of: Callable[[int], Hashable], reach: int
+) -> list[Any]:
+    """Decide the colors of every frame of a shot whose ballots are all there, as `Poll` and `decide` do for one frame.
+
+    drawing_of: says what is drawn at a place.
+    """
+    link = cache(lambda one, other: colorizer.link(ballots[one], ballots[other]))
+    decided = []
+    for place in range(len(ballots)):
+        heard = sorted([place, *around(drawing_of, place, len(ballots), reach)])
+        links = {(one, other): link(heard[one], heard[other]) for one, other in linked(len(heard))}
+        decided.append(colorizer.decide([ballots[number] for number in heard], heard.index(place), links))
+    return decided
 
 
 class Poll:

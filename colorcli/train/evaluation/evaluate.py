@@ -34,7 +34,7 @@ from colorcli.review.metrics import (
     true_regions,
 )
 from colorcli.shot.engine import Colorizer, model_entry, variant_of
-from colorcli.shot.steady import around, linked
+from colorcli.shot.steady import decide_all
 from colorcli.train.data.archives import make_folder
 from colorcli.train.evaluation.scores.frames import FRAME_SCORES, YARDSTICKS, Instruments, Look, Scores, Seen
 from colorcli.train.evaluation.scores.table import COLUMNS, DEFAULT
@@ -397,19 +397,8 @@ class _Run:
             picture = known.line()
             frame = prepare_frame(picture, self.preset, self.variant, self._masks(known.mask()), self.networks)
             found.append((picture_digest(picture), self.colorizer.ballot(frame, key.reference, self.preset)))
-        decided = []
-        links: dict[tuple[int, int], Any] = {}
-        for place in range(len(found)):
-            near = around(lambda other: found[other][0], place, len(found), self.preset.steady.reach)
-            heard = sorted([place, *near])
-            pairs = {(one, other): (heard[one], heard[other]) for one, other in linked(len(heard))}
-            for one, other in pairs.values():
-                if (one, other) not in links:
-                    links[one, other] = self.colorizer.link(found[one][1], found[other][1])
-            ballots = [found[number][1] for number in heard]
-            between = {places: links[pair] for places, pair in pairs.items()}
-            decided.append(self.colorizer.decide(ballots, heard.index(place), between))
-        return decided
+        ballots = [ballot for _, ballot in found]
+        return decide_all(self.colorizer, ballots, lambda place: found[place][0], self.preset.steady.reach)
 
     def _layer_from_before(
         self, place: int, picture: Picture, frame: PreparedFrame, key: _Key, tally: _Tally
